@@ -1,0 +1,58 @@
+# Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
+.DEFAULT_GOAL := help
+.PHONY: setup repro test test-slow lint lock ui table clean help
+
+# Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+INSTALL := @bash requirements/install.sh
+COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header \
+	$(if $(filter 1,$(UPGRADE)),--upgrade)
+
+setup: ## install everything into .venv; PYTHON=python3.13 and TORCH=<index url> choose others
+	$(INSTALL) runtime
+	@echo 'Ready. `make repro` runs the pipeline; `source .venv/bin/activate` gives dvc and mlflow.'
+
+repro: ## run what has changed of the pipeline, then say where the results are
+	$(INSTALL) runtime
+	dvc repro
+	@python -m src.where
+
+test: ## run the fast tests
+	$(INSTALL) dev
+	python -m pytest
+
+test-slow: ## run the slow tests: the real pipeline in temporary clones
+	$(INSTALL) dev
+	python -m pytest -m slow --timeout=1800
+
+lint: ## check style, format and types
+	$(INSTALL) dev
+	ruff check
+	ruff format --check
+	mypy
+
+lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 takes new versions
+	$(INSTALL) uv
+	echo uv | $(COMPILE) --output-file requirements/uv.txt -
+	$(COMPILE) --output-file requirements/runtime.lock pyproject.toml
+	$(COMPILE) --output-file requirements/dev.lock --constraint requirements/runtime.lock --group dev
+	python requirements/versions.py
+
+ui: ## browse the runs in MLflow
+	$(INSTALL) runtime
+	@python -m src.tracking.ui
+
+table: ## print the experiments as a table
+	$(INSTALL) runtime
+	@python -m src.table
+
+clean: ## delete the caches of the tools; results, checkpoints and runs stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find src tests requirements -type d -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Fills .venv from the lock files, and returns in milliseconds when there is nothing to do.
+#
+#   install.sh uv | runtime | dev     what is needed; each includes the ones before it
+#   PYTHON=python3.13                 the interpreter for a new .venv (default: python3, or else
+#                                     the first of python3.13, 3.12, 3.11)
+#   TORCH=<index url>                 torch and torchvision come from this package index; stays
+#                                     chosen until another one is named or .venv is deleted
+#
+# .venv/installed/ holds a copy of each file that was installed from, written once that was done.
+# Contents are compared, not times: git changes times at every checkout.
+set -euo pipefail
+cd -P "$(dirname "$0")/.."
+want=$1
+copies=.venv/installed
+mark=.venv/unfinished
+lock=.cache/setup.lock  # a link to the number of the process that installs
+
+fail() { echo "setup: $*" >&2; exit 2; }
+installed() { cmp -s "requirements/$1" "$copies/$1"; }
+recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+chosen_index() { cat "$copies/torch-index" 2>/dev/null || true; }
+pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements/runtime.lock; }
+
+here() { [[ -x .venv/bin/python && $PWD == "$(cat "$copies/folder" 2>/dev/null)" ]]; }
+has_runtime() { installed runtime.lock && [[ ${TORCH:-$(chosen_index)} == "$(chosen_index)" ]]; }
+ready() {
+    here && [[ ! -e $mark ]] && installed uv.txt &&
+        { [[ $want == uv ]] || has_runtime; } && { [[ $want != dev ]] || installed dev.lock; }
+}
+
+# The mark stands while something is being installed. If it is still there later, that was
+# interrupted: harmless while packages were being downloaded, else none of them can be trusted.
+broken() {
+    local packages
+    for packages in .venv/lib/python*/site-packages; do
+        [[ -e $mark && ( ! -d $packages || $packages -nt $mark ) ]] && return
+    done
+    return 1
+}
+
+take_turns() {
+    mkdir -p .cache
+    until ln -s $$ "$lock" 2>/dev/null; do
+        local holder
+        holder=$(readlink "$lock" || true)
+        if [[ -n $holder ]] && ! kill -0 "$holder" 2>/dev/null; then
+            rm -f "$lock"  # left by a process that was killed
+            continue
+        fi
+        [[ -n ${waiting:-} ]] || echo "setup: waiting for process $holder, which fills .venv"
+        waiting=yes
+        sleep 1
+    done
+    trap 'broken || rm -f "$mark"; rm -f "$lock"' EXIT
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if recent "$candidate"; then echo "$candidate"; return; fi
+    done
+    fail "Python 3.11 or newer is needed, but ${PYTHON:-python3} is" \
+        "$("${PYTHON:-python3}" --version 2>/dev/null || echo missing); install one (apt install" \
+        "python3.11-venv, brew install python@3.13 or pyenv install 3.13) and name it:" \
+        "make setup PYTHON=python3.13"
+}
+
+# A .venv that was moved or copied has a pip that does not run or answers from another folder.
+usable() {
+    ! broken && recent .venv/bin/python &&
+        [[ "$(.venv/bin/pip --version 2>/dev/null)" == *" from $PWD/.venv/"* ]]
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    echo "setup: new .venv with $("$python" --version)"
+    rm -rf .venv/bin  # first: a .venv that is half deleted must not look usable
+    rm -rf .venv
+    mkdir .venv
+    touch "$mark"
+    "$python" -m venv .venv
+}
+
+finish() {
+    cp "requirements/$1" "$copies/"
+    rm "$mark"
+}
+
+install_uv() {
+    touch "$mark"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --requirement requirements/uv.txt
+    mkdir -p "$copies"
+    echo "$PWD" > "$copies/folder"
+    finish uv.txt
+}
+
+uv_install() {  # arguments as for `uv pip install`
+    touch "$mark"
+    [[ -t 2 ]] || set -- --quiet "$@"  # bars are for terminals
+    .venv/bin/uv pip install --python .venv/bin/python "$@"
+}
+
+install_runtime() {
+    local index=${TORCH:-$(chosen_index)}
+    echo "setup: installing requirements/runtime.lock (6 GB on Linux, most of it torch for GPUs)"
+    if [[ -z $index ]]; then
+        uv_install --require-hashes --requirement requirements/runtime.lock
+    else
+        # The lock is complete, so all but torch and what it alone needs installs without
+        # dependencies; the other index then adds what its build of torch needs.
+        awk '/^[^ ]/ {keep = !/^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==/} keep' \
+            requirements/runtime.lock > "$copies/without-torch.lock"
+        uv_install --require-hashes --no-deps --requirement "$copies/without-torch.lock"
+        uv_install --default-index "$index" --reinstall-package torch \
+            --reinstall-package torchvision "$(pinned torch)" "$(pinned torchvision)"
+        echo "setup: torch and torchvision come from $index; where a build tag such as +cpu makes" \
+            "their version differ from the lock's, runs carry the tag versions.match=false"
+    fi
+    printf '%s' "$index" > "$copies/torch-index"
+    finish runtime.lock
+}
+
+install_dev() {
+    uv_install --require-hashes --requirement requirements/dev.lock
+    finish dev.lock
+}
+
+if ! ready; then
+    take_turns
+    here && ! broken || rm -rf "$copies"
+    usable || make_venv
+    installed uv.txt || install_uv
+    [[ $want == uv ]] || has_runtime || install_runtime
+    [[ $want != dev ]] || installed dev.lock || install_dev
+fi
+if [[ $want == runtime ]]; then
+    git rev-parse --git-dir >/dev/null 2>&1 ||
+        fail "this folder is not a git repository, which DVC needs: run" \
+            "git init && git add -A && git commit -m 'Start'"
+    [[ -n "$(git config user.email || true)" ]] || cat <<'HINT'
+setup: git does not know you yet; `dvc exp run --temp` and the queue will need these two lines:
+    git config --global user.name "Your Name"
+    git config --global user.email you@example.com
+HINT
+fi
