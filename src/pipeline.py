@@ -1,0 +1,173 @@
+"""What a stage is made of: its entry in dvc.yaml, its fingerprint, and the main repository.
+
+`fingerprint` = sha256 of {cmd, deps: {path: md5 as DVC writes it}, params}. A stage computes it
+from the files it is about to read; `fingerprint_from_lock` gets the same value from a dvc.lock,
+so a result leads to the run that made it without a checkout.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import InputError
+from src.params import FILE as PARAMS_FILE
+from src.params import INTEGER, NUMBER, Value
+
+VERSIONS_FILE = "requirements/versions.yaml"
+EXPERIMENT_WORKSPACES = ("/.dvc/tmp/exps/",)  # where DVC runs --temp and queued experiments
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """A stage as dvc.yaml declares it, `${...}` filled in: what it runs, reads and writes."""
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+    versions: tuple[str, ...]
+    outs: tuple[str, ...] = field(default=())
+
+
+def main_repository(cwd: Path | None = None) -> Path:
+    """The repository that the user cloned, also when `cwd` (default: the working directory) is a
+    temporary workspace of DVC inside it. `.cache` and the MLflow store live there."""
+    here = (cwd or Path.cwd()).resolve()
+    root = Path(os.environ.get("DVC_ROOT", "")).resolve()
+    # A DVC_ROOT that the user exported for another project would win over DVC's own: ignore it.
+    if os.environ.get("DVC_ROOT") and (here == root or root in here.parents):
+        return root
+    for marker in EXPERIMENT_WORKSPACES:
+        before, found, _ = here.as_posix().partition(marker)
+        if found:
+            return Path(before)
+    return here
+
+
+def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:
+    """The entry of stage `name` in `folder`/dvc.yaml; InputError if there is none."""
+    try:
+        stages = yaml.safe_load((Path(folder) / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        raw = stages[name]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"dvc.yaml: no readable stage {name} ({reason})") from None
+
+    def fill(text: str) -> str:
+        return re.sub(r"\$\{([^}]+)\}", lambda match: str(params[match[1].strip()]), text)
+
+    versions: list[str] = []
+    keys: list[str] = []
+    for item in raw.get("params", []):
+        if isinstance(item, str):
+            keys.append(item)
+        else:
+            versions += item[VERSIONS_FILE]
+    outs = [
+        next(iter(out)) if isinstance(out, dict) else out
+        for kind in ("outs", "metrics", "plots")
+        for out in raw.get(kind, [])
+    ]
+    return StageEntry(
+        name=name,
+        cmd=fill(raw["cmd"]),
+        deps=tuple(fill(dep) for dep in raw.get("deps", [])),
+        params=tuple(keys),
+        versions=tuple(versions),
+        outs=tuple(outs),
+    )
+
+
+def read_versions(folder: Path | str = ".") -> dict[str, str]:
+    """The package versions that the lock file pins, by name."""
+    text = (Path(folder) / VERSIONS_FILE).read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=yaml.BaseLoader))
+
+
+def md5_of(path: Path | str) -> str:
+    """The md5 that DVC writes for a file, or for a folder (`<md5 of its listing>.dir`)."""
+    path = Path(path)
+    if not path.is_dir():
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    files = (item for item in path.rglob("*") if item.is_file())
+    listing = [
+        {"md5": md5_of(item), "relpath": item.relative_to(path).as_posix()} for item in files
+    ]
+    listing.sort(key=lambda entry: entry["relpath"])  # as DVC does before it hashes the listing
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
+
+
+def canonical(value: Any) -> Any:
+    """`value` such that every spelling that means the same is equal: 1 = 1.0 = '1' = '010' - 9.
+
+    params.yaml, dvc.lock and versions.yaml are written by different hands (DVC writes `-S lr=1e-5`
+    as 1e-05 and `-S epochs=010` as a quoted string); a fingerprint must not depend on that.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    text = str(value)
+    if INTEGER.fullmatch(text):
+        return int(text)
+    if NUMBER.fullmatch(text):
+        number = float(text)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return text
+
+
+def fingerprint(cmd: str, deps: Mapping[str, str], params: Mapping[str, Any]) -> str:
+    """sha256 (hex) of what a stage is; see the head of this file. `params` holds the values by key
+    and the versions as `<file>:<package>`."""
+    identity = {
+        "cmd": cmd,
+        "deps": dict(deps),
+        "params": {key: canonical(value) for key, value in params.items()},
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def declared_values(
+    entry: StageEntry, params: Mapping[str, Value], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the stage declares as params: its keys of params.yaml and its package versions."""
+    values: dict[str, Any] = {key: params[key] for key in entry.params}
+    for package in entry.versions:
+        values[f"{VERSIONS_FILE}:{package}"] = versions.get(package, "")
+    return values
+
+
+def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
+    """What a dvc.lock says of stage `name`: {"cmd", "deps": {path: md5}, "params", "outs"}, every
+    value as text; None when the stage is not in it."""
+    # BaseLoader keeps the text of each value, so nothing depends on a YAML version's guesses.
+    lock = yaml.load(lock_text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)) or {}
+    stage = (lock.get("stages") or {}).get(name)
+    if stage is None:
+        return None
+    params: dict[str, Any] = {}
+    for file, values in (stage.get("params") or {}).items():
+        prefix = "" if file == PARAMS_FILE else f"{file}:"
+        params.update({prefix + key: value for key, value in values.items()})
+    return {
+        "cmd": stage["cmd"],
+        "deps": {dep["path"]: dep.get("md5", "") for dep in stage.get("deps") or []},
+        "params": params,
+        "outs": {out["path"]: out.get("md5", "") for out in stage.get("outs") or []},
+    }
+
+
+def fingerprint_from_lock(lock_text: str, name: str) -> str | None:
+    """The fingerprint of stage `name` in a dvc.lock; None when the stage is not in it."""
+    stage = locked_stage(lock_text, name)
+    if stage is None:
+        return None
+    return fingerprint(stage["cmd"], stage["deps"], stage["params"])

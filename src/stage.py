@@ -1,0 +1,185 @@
+"""What every stage does around its work, so that its result can be trusted.
+
+`run` refuses code from elsewhere, reads and checks params.yaml before anything heavy is imported,
+notes the inputs at the start and compares them as the last act, and turns every ending into one
+line and an exit code: 0 done, 1 a gate failed, 2 wrong input, 130/143 interrupted.
+"""
+
+import errno
+import functools
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import src
+from src import params as params_module
+from src import pipeline
+from src.errors import GateError, InputError
+
+
+class DeclaredParams(Mapping[str, Any]):
+    """The params that a stage declares in dvc.yaml; asking for another one is an error.
+
+    `read` collects the keys that were asked for, so that a test can hold them equal to dvc.yaml.
+    """
+
+    def __init__(self, values: Mapping[str, Any], declared: tuple[str, ...]):
+        self._values = values
+        self.declared = declared
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        if not key.startswith(params_module.UNDECLARED):
+            if key not in self.declared:
+                raise KeyError(f"param {key} is not declared by this stage in dvc.yaml")
+            self.read.add(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.declared)
+
+    def __len__(self) -> int:
+        return len(self.declared)
+
+
+class Stage:
+    """A running stage: its name, params, identity, and the state of its inputs at the start."""
+
+    def __init__(self, name: str):
+        self.name = name
+        values = params_module.load()
+        self.entry = pipeline.stage_entry(name, values)
+        self.params = DeclaredParams(values, self.entry.params)
+        self.root = pipeline.main_repository()
+        self.versions = pipeline.read_versions()
+        self.different_versions = self._different_versions()
+        self._at_start = self._state()
+
+    @functools.cached_property
+    def deps_md5(self) -> dict[str, str]:
+        """The md5 of each dependency, as DVC writes it."""
+        return {dep: pipeline.md5_of(dep) for dep in self.entry.deps}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What this stage is: see src/pipeline.py."""
+        values = {key: self.params._values[key] for key in self.entry.params}
+        declared = pipeline.declared_values(self.entry, values, self.versions)
+        return pipeline.fingerprint(self.entry.cmd, self.deps_md5, declared)
+
+    def changed_inputs(self) -> list[str]:
+        """The inputs that are not any more what they were at the start."""
+        try:
+            now = self._state()
+        except InputError as error:
+            now = {params_module.FILE: str(error)}
+        before = self._at_start
+        return [key for key in {**before, **now} if before.get(key) != now.get(key)]
+
+    def confirm_inputs(self) -> None:
+        """GateError if an input changed since the start: DVC records the hashes that files have
+        when a stage ends, and would certify this result with inputs that did not make it."""
+        changed = self.changed_inputs()
+        if changed:
+            shown = ", ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
+            raise GateError(
+                f"{self.name}: {shown} changed while the stage ran, so its result is not recorded; "
+                "put it back and run `dvc repro` (train goes on from its checkpoint), or keep the "
+                "edit and run `dvc repro`; to edit during a run use `dvc exp run --temp`"
+            )
+
+    def _state(self) -> dict[str, Any]:
+        """The inputs in a form to compare: content of code and params, size and mtime of data."""
+        values = params_module.load()
+        entry = pipeline.stage_entry(self.name, values)
+        declared = pipeline.declared_values(entry, values, pipeline.read_versions())
+        state: dict[str, Any] = {"the stage's entry in dvc.yaml": entry}
+        for key, value in declared.items():
+            state[key if ":" in key else f"{params_module.FILE}: {key}"] = value
+        for dep in entry.deps:
+            state.update(_file_state(Path(dep)))
+        return state
+
+    def _different_versions(self) -> dict[str, str]:
+        """The packages whose installed version is not the locked one, with the installed one."""
+        different = {}
+        for package in self.entry.versions:
+            try:
+                installed = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                raise InputError(f"{package} is not installed: run `make setup`") from None
+            if installed != self.versions.get(package):
+                different[package] = installed
+        return different
+
+
+def _file_state(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist: make it with `dvc repro`, fetch it with `dvc pull`, "
+            f"or name another file in {params_module.FILE}"
+        )
+    if path.suffix in (".py", ".yaml"):
+        return {str(path): hashlib.md5(path.read_bytes()).hexdigest()}
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    return {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+
+
+def run(name: str, main: Callable[[Stage], None]) -> None:
+    """Run a stage's `main(stage)` and exit with the code that its ending deserves."""
+    sys.exit(guarded(lambda: _run_stage(name, main)))
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        work()
+    except InputError as error:
+        return _say(str(error), 2)
+    except GateError as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except _Terminated:
+        return _say("terminated", 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise
+        return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
+    return 0
+
+
+def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
+    code, here = Path(src.__file__).resolve().parent, Path.cwd().resolve() / "src"
+    if code != here:
+        raise InputError(f"this would run the code of {code}, not of {here}: unset PYTHONPATH")
+    stage = Stage(name)
+    if stage.different_versions:
+        shown = ", ".join(f"{name} {version}" for name, version in stage.different_versions.items())
+        print(f"{name}: installed versions differ from {pipeline.VERSIONS_FILE}: {shown}; "
+              "`make setup` installs the locked ones", file=sys.stderr)  # fmt: skip
+    main(stage)
+    stage.confirm_inputs()
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; raised so that `with` blocks close what is open."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _say(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code

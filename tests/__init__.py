@@ -1,0 +1,1 @@
+"""Tests: the fast group runs by default, the slow one with `-m slow`."""

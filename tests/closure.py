@@ -1,0 +1,55 @@
+"""Which files of src/ a stage's module can run: its import closure, found by reading the code."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What provably cannot change an output, so that an edit there re-runs nothing:
+# - src/tracking/ and src/terminal.py: tests/test_pipeline_slow.py runs the pipeline without them;
+# - src/params.py: tests/test_params.py holds the parsed values equal to those that DVC hashes.
+EXCLUDED = ("src/tracking/", "src/terminal.py", "src/params.py")
+
+
+def closure(module: str) -> set[str]:
+    """Paths below the repository of all files that `module` (`src.train`) imports, itself too."""
+    found: set[str] = set()
+    _visit(module, found)
+    return found
+
+
+def _visit(module: str, found: set[str]) -> None:
+    path = _path_of(module)
+    if path is None or path in found or path.startswith(EXCLUDED):
+        return
+    found.add(path)
+    if "." in module:
+        _visit(module.rpartition(".")[0], found)  # importing a module runs its packages
+    for imported in _imports(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        _visit(imported, found)
+
+
+def _path_of(module: str) -> str | None:
+    base = module.replace(".", "/")
+    for path in (f"{base}.py", f"{base}/__init__.py"):
+        if (ROOT / path).is_file():
+            return path
+    return None
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """Modules of src that the code imports, in functions too; not those for the type checker."""
+    names: set[str] = set()
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            todo.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        todo.extend(ast.iter_child_nodes(node))
+    return {name for name in names if name == "src" or name.startswith("src.")}

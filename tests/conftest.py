@@ -1,0 +1,101 @@
+"""Small projects to test in: a folder with what a stage needs, and one whose stages have run."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from src.stage import Stage
+from tests.closure import ROOT
+
+STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
+# Small enough for seconds, large enough to learn something.
+SMALL = {
+    "model": "test_resnet",
+    "epochs": 3,
+    "batch_size": 16,
+    "threads": 1,
+    "source": "synthetic",
+    "size": 16,
+    "channels": 3,
+    "synthetic_classes": 3,
+    "synthetic_pictures": 60,
+    "tracking": "false",
+    "progress": "off",
+}
+
+
+def copy_project(target: Path) -> Path:
+    """The files of the repository that stages read, in `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, target / name)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("src", "requirements", "data/builtin", "data/weights"):
+        shutil.copytree(ROOT / name, target / name, ignore=ignore)
+    return target
+
+
+def set_params(project: Path, **values: object) -> None:
+    """Write values into params.yaml by the last part of their key (each is unique)."""
+    path = project / "params.yaml"
+    text = path.read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^( *){key}:[^#\n]*", rf"\g<1>{key}: {value} ", text, count=1)
+        assert count == 1, f"no key {key}"
+    path.write_text(text)
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        yield
+
+
+def run_stage(project: Path, name: str) -> Stage:
+    """Run a stage in this process, as `python -m` would in the project's folder."""
+    with working_in(project):
+        stage = Stage(name)
+        import_module("src." + name.replace("-", "_")).main(stage)
+    return stage
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with small settings, in which no stage has run."""
+    folder = copy_project(tmp_path / "project")
+    set_params(folder, **SMALL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Stage]]:
+    """A project in which all five stages have run, and the stages. Read only: copy to change."""
+    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    set_params(folder, **SMALL)
+    return folder, {name: run_stage(folder, name) for name in STAGES}
+
+
+@pytest.fixture
+def copied(finished: tuple[Path, dict[str, Stage]], tmp_path: Path) -> Path:
+    """A copy of the finished project, to change at will."""
+    return Path(shutil.copytree(finished[0], tmp_path / "copied"))
+
+
+@pytest.fixture
+def stage_of() -> Callable[[Path, str], Stage]:
+    """Makes the Stage object of a project without running the stage."""
+
+    def make(project: Path, name: str) -> Stage:
+        with working_in(project):
+            stage = Stage(name)
+            assert stage.deps_md5  # hashed while the working directory is right
+            return stage
+
+    return make

@@ -1,0 +1,137 @@
+"""params.yaml: typed, ranged, one clear line per mistake, and equal to what DVC hashes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
+
+from src import params, pipeline
+from src.errors import InputError
+from tests.closure import ROOT
+from tests.conftest import set_params
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Nested keys dotted."""
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def test_committed_values_are_those_that_dvc_reads() -> None:
+    assert params.load(ROOT) == flat(load_yaml(str(ROOT / "params.yaml")))
+
+
+def test_every_key_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    bare = [line for line in lines if ":" in line and not line.startswith("#") and "#" not in line]
+    assert not bare
+
+
+# How DVC writes `-S key=value` into params.yaml, and the value that both sides must then mean.
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("lr=1e-5", 0.00001),
+        ("lr=1", 1.0),
+        ("lr=3e-3", 0.003),
+        ("lr=.5", 0.5),
+        ("epochs=010", 10),
+        ("epochs=7", 7),
+        ("augment_flip=true", True),
+        ("prepare.path=no", "no"),
+        ("prepare.path='007'", "007"),
+        ("prepare.path=a-b/c.d", "a-b/c.d"),
+    ],
+)
+def test_overrides_mean_the_same_here_and_in_dvc(
+    project: Path, override: str, meant: object
+) -> None:
+    apply_overrides(project / "params.yaml", [override])
+    key = override.partition("=")[0]
+    value = params.load(project)[key]
+    assert value == meant
+    assert type(value) is type(meant)
+    hashed = flat(load_yaml(str(project / "params.yaml")))[key]
+    assert pipeline.canonical(value) == pipeline.canonical(hashed)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("lr=abc", "params.yaml: lr must be a number > 0, got 'abc'"),
+        ("lr=-1", "params.yaml: lr must be a number > 0, got '-1'"),
+        ("lr=0", "params.yaml: lr must be a number > 0, got '0'"),
+        ("lr=", "params.yaml: lr must be a number > 0, got nothing"),
+        ("lr=null", "params.yaml: lr must be a number > 0, got nothing"),
+        ("lr=nan", "params.yaml: lr must be a number > 0, got '.nan'"),
+        ("lr=inf", "params.yaml: lr must be a number > 0, got '.inf'"),
+        ("lr=true", "params.yaml: lr must be a number > 0, got 'true'"),
+        ("lr=[1,2]", "params.yaml: lr must be a number > 0, got a list"),
+        ("epochs=3.5", "params.yaml: epochs must be an integer >= 1, got '3.5'"),
+        ("epochs=0", "params.yaml: epochs must be an integer >= 1, got '0'"),
+        ("batch_size=0", "params.yaml: batch_size must be an integer >= 2, got '0'"),
+        ("optimizer=adamx", "params.yaml: optimizer must be one of adamw, sgd, got 'adamx'"),
+        ("augment_flip=off", "params.yaml: augment_flip must be true or false, got 'off'"),
+        ("model=null", "params.yaml: model must be the name of a timm model, got nothing"),
+        ("prepare.channels=2", "params.yaml: prepare.channels must be 1 or 3, got '2'"),
+        ("machine.device=gpu", "params.yaml: machine.device must be one of auto, cpu, cuda, "
+         "cuda:N, mps, got 'gpu'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_ends_in_one_line(project: Path, override: str, line: str) -> None:
+    apply_overrides(project / "params.yaml", [override])
+    with pytest.raises(InputError) as caught:
+        params.load(project)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seed: 0  ", "sed: 0  ", "unknown key sed, did you mean seed?"),
+        ("seed: 0  ", "seed: 0\nseed: 1 ", "seed stands there twice"),
+        ("seed: 0  ", "", "seed is missing; it must be an integer >= 0"),
+        ("model: resnet10t", "model: 12", "got 12; quote it"),
+        ("model: resnet10t", "model: true", "got true; quote it"),
+        ("lr: 0.001", "lr: {a: 1}", "lr must be a number > 0, got a group of keys"),
+        ("lr: 0.001", "lr: [", "params.yaml cannot be read"),
+        ("val_share: 0.2", "val_share: 0.9", "must leave pictures to train on, got 1.1"),
+        ("warmup: 0 ", "warmup: 12 ", "warmup must be shorter than the 12 epochs"),
+        ("\nsubset:", "\nsubset: 3\nother:", "subset must hold keys and values"),
+    ],
+)
+def test_a_wrong_file_ends_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml is missing"):
+        params.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["prepare", "subset", "overfit_check", "train", "evaluate"])
+def test_every_stage_refuses_a_bad_value_at_once(project: Path, name: str) -> None:
+    set_params(project, lr="abc")
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", f"src.{name}"], cwd=project, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "params.yaml: lr must be a number > 0, got 'abc'\n"
+    assert ended.stdout == ""
+    assert time.monotonic() - started < 5  # far below what importing torch would add

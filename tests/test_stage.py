@@ -1,0 +1,168 @@
+"""Around a stage: identity, frozen inputs, exit codes, and where the main repository is."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src import pipeline
+from src.errors import GateError, InputError
+from src.stage import Stage, guarded
+from tests.conftest import run_stage, set_params, working_in
+
+StageOf = Callable[[Path, str], Stage]
+
+
+def test_every_spelling_that_means_the_same_is_one_value() -> None:
+    for spellings in ([1, 1.0, "1", "01", "+1"], [1e-5, "1e-05", "0.00001"], [True, "true"]):
+        assert len({repr(pipeline.canonical(value)) for value in spellings}) == 1
+    assert pipeline.canonical("1e400") != pipeline.canonical(1)
+    assert pipeline.canonical(["1", 1]) == [1, 1]
+    assert pipeline.canonical("none") == "none"
+
+
+def test_fingerprint_moves_with_all_that_a_stage_is(copied: Path, stage_of: StageOf) -> None:
+    first = stage_of(copied, "train").fingerprint
+    assert stage_of(copied, "train").fingerprint == first
+
+    def changed(change: Callable[[], object]) -> bool:
+        backup = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+        change()
+        with working_in(copied):
+            found = Stage("train").fingerprint
+        for path, content in backup.items():
+            path.write_bytes(content)
+        return found != first
+
+    def append(name: str, text: str) -> Callable[[], object]:
+        path = copied / name
+        return lambda: path.write_bytes(path.read_bytes() + text.encode())
+
+    assert changed(lambda: set_params(copied, lr=0.002))
+    assert not changed(lambda: set_params(copied, lr="1e-3"))
+    assert not changed(lambda: set_params(copied, workers=2))
+    assert not changed(lambda: set_params(copied, train_per_class=7))
+    assert changed(append("src/train.py", "# comment\n"))
+    assert not changed(append("src/tracking/store.py", "# comment\n"))
+    assert not changed(append("src/evaluate.py", "# comment\n"))
+    assert changed(append("data/prepared/train.csv", "\n"))
+    versions = copied / "requirements/versions.yaml"
+    other_torch = versions.read_text().replace("torch:", "torch: 9 #")
+    assert changed(lambda: versions.write_text(other_torch))
+
+
+def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
+    stage = stage_of(copied, "train")
+    edits: list[tuple[Path, Callable[[str], str], str | None]] = [
+        (copied / "params.yaml", lambda t: t.replace("lr: 0.001", "lr: 0.002"), "params.yaml: lr"),
+        (copied / "params.yaml", lambda t: t.replace("lr: 0.001", "lr: oops"), "params.yaml"),
+        (copied / "params.yaml", lambda t: t.replace("workers: 0", "workers: 2"), None),
+        (copied / "params.yaml", lambda t: t + "# a comment\n", None),
+        (copied / "src/train.py", lambda t: t + "# a comment\n", "src/train.py"),
+        (copied / "src/evaluate.py", lambda t: t + "# a comment\n", None),
+        (copied / "src/tracking/store.py", lambda t: t + "# a comment\n", None),
+        (copied / "dvc.yaml", lambda t: t.replace("      - epochs\n", ""), "dvc.yaml"),
+        (copied / "data/prepared/val.csv", lambda t: t + "x\n", "data/prepared/val.csv"),
+        (
+            copied / "requirements/versions.yaml",
+            lambda t: t.replace("torch: ", "torch: 9 # "),
+            "requirements/versions.yaml:torch",
+        ),
+    ]
+    with working_in(copied):
+        stage.confirm_inputs()
+        for path, edit, named in edits:
+            text, times = path.read_text(), path.stat()
+            assert edit(text) != text
+            path.write_text(edit(text))
+            if named is None:
+                stage.confirm_inputs()
+            else:
+                with pytest.raises(GateError) as caught:
+                    stage.confirm_inputs()
+                assert named in str(caught.value)
+                assert "\n" not in str(caught.value)
+            path.write_text(text)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        stage.confirm_inputs()
+
+
+def test_missing_input_names_the_file(project: Path) -> None:
+    with pytest.raises(InputError, match="data/prepared does not exist"):
+        run_stage(project, "subset")
+
+
+def test_other_versions_are_seen(copied: Path, stage_of: StageOf) -> None:
+    assert stage_of(copied, "subset").different_versions == {}
+    path = copied / "requirements/versions.yaml"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join('numpy: "1.0"' if x.startswith("numpy:") else x for x in lines))
+    assert set(stage_of(copied, "subset").different_versions) == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("wrong"), 2, "wrong\n"),
+        (GateError("failed"), 1, "failed\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left", "a/b"), 1, "cannot write a/b: No space left\n"),
+    ],
+)
+def test_every_ending_is_a_line_and_a_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert guarded(work) == code
+    assert capsys.readouterr().err == line
+
+
+def test_sigterm_ends_with_143() -> None:
+    code = (
+        "import sys, time\nfrom src.stage import guarded\n"
+        "def work():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "sys.exit(guarded(work))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (143, "terminated\n")
+
+
+def test_programming_errors_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: print(1 // 0))
+
+
+def test_main_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "repo"
+    workspace = root / ".dvc/tmp/exps/tmpabc123"
+    workspace.mkdir(parents=True)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert pipeline.main_repository(root) == root
+    assert pipeline.main_repository(workspace) == root
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert pipeline.main_repository(workspace) == root
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "another project"))
+    assert pipeline.main_repository(workspace) == root
+    assert pipeline.main_repository(root) == root
+
+
+def test_interpolated_dependencies_follow_the_params(project: Path) -> None:
+    values = {"prepare.path": "data/raw", "train_on": "subset", "weights": "w.safetensors"}
+    assert "data/raw" in pipeline.stage_entry("prepare", values, project).deps
+    deps = pipeline.stage_entry("train", values, project).deps
+    assert {"data/subset", "w.safetensors"} <= set(deps)
+    with pytest.raises(InputError, match=r"dvc\.yaml: no readable stage nosuch"):
+        pipeline.stage_entry("nosuch", values, project)
