@@ -1,0 +1,1 @@
+"""Pictures on their way to the net: sources -> pack -> packed -> batches -> augment."""

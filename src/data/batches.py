@@ -1,0 +1,76 @@
+"""Batches for the net: index lists -> packed pictures -> device -> normalised float tensors."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from src.data.packed import PackedSplit
+from src.training.randomness import sample_order
+
+EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class _ByIndices(Dataset[Batch]):
+    """A data set whose "item" is a whole batch: one read per batch, not one per picture."""
+
+    def __init__(self, data: PackedSplit):
+        self.data = data
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        labels = torch.from_numpy(self.data.labels[indices])
+        return torch.from_numpy(self.data.pictures(indices)), labels
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches in `count` samples, at least one. What does not fill a batch is left out of
+    this epoch; the order differs in the next one."""
+    return max(1, count // batch_size)
+
+
+def training_batches(
+    data: PackedSplit,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    device: torch.device,
+    first_step: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """The batches of an epoch from `first_step` on: (pictures uint8 B x H x W x C, labels int64 B)
+    on the device. The order is a function of (seed, epoch)."""
+    order = sample_order(seed, epoch, len(data)).numpy()
+    steps = range(first_step, steps_per_epoch(len(data), batch_size))
+    return _read(
+        data, [order[s * batch_size : (s + 1) * batch_size] for s in steps], device, workers
+    )
+
+
+def ordered_batches(data: PackedSplit, device: torch.device, workers: int = 0) -> Iterator[Batch]:
+    """All samples in their order, for evaluation; shapes as in training_batches."""
+    indices = torch.arange(len(data)).split(EVAL_BATCH)
+    return _read(data, [part.numpy() for part in indices], device, workers)
+
+
+def _read(data: PackedSplit, batches: list, device: torch.device, workers: int) -> Iterator[Batch]:
+    # A generator of its own keeps the loader from drawing from the global one.
+    loader = DataLoader(
+        _ByIndices(data),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+    )
+    for pictures, labels in loader:
+        yield pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def to_input(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """What enters the net, in training, validation, evaluation and prediction alike: uint8
+    B x H x W x C becomes float32 B x C x H x W, normalised; `mean`, `std` per channel in 0..1."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=pictures.device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=pictures.device)
+    return (pictures.float() * scale - shift).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,59 @@
+"""Grids of small pictures with captions, drawn by Pillow alone (prepare imports no torch)."""
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TILE = 96  # pixels: small pictures are enlarged, large ones reduced to this
+CAPTION = 16  # pixels per line of caption
+MARGIN = 4
+
+
+def picture_grid(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str = ""
+) -> bytes:
+    """PNG bytes of a grid: `pictures` (uint8, H x W x C, C = 1 or 3), each with its caption (lines
+    split by a newline) below it, under a title line."""
+    font = _font(12)
+    lines = max([caption.count("\n") + 1 for caption in captions], default=1)
+    rows = max(1, -(-len(pictures) // columns))
+    head = 24 if title else MARGIN
+    width = columns * (TILE + MARGIN) + MARGIN
+    step = TILE + lines * CAPTION + MARGIN
+    sheet = Image.new("RGB", (width, head + rows * step), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, 4), title, fill="black", font=_font(14))
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x = MARGIN + (index % columns) * (TILE + MARGIN)
+        y = head + (index // columns) * step
+        squeezed = picture[..., 0] if picture.shape[-1] == 1 else picture
+        tile = Image.fromarray(np.ascontiguousarray(squeezed)).convert("RGB")
+        sheet.paste(tile.resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
+        for number, line in enumerate(caption.split("\n")):
+            draw.text(
+                (x, y + TILE + number * CAPTION), _shorten(line, font), fill="black", font=font
+            )
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(text) <= TILE:
+        return text
+    while text and font.getlength(text + "…") > TILE:
+        text = text[:-1]
+    return text + "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans from matplotlib's files: the same on every machine, with Greek and Cyrillic."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)

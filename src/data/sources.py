@@ -1,0 +1,167 @@
+"""Where pictures come from: each source lists its classes and its items, in a fixed order.
+
+A source is a function of the `prepare` params that returns a Source; SOURCES is the table.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from src.data.shapes import CLASS_NAMES, draw_shape
+from src.errors import InputError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: `name` (its path in the source), class index `label`, the `split` that the
+    source gives it (None: by hash), and `read()` -> (content, picture); the hash of the content
+    decides the split."""
+
+    name: str
+    label: int
+    read: Callable[[], tuple[bytes, Image.Image]]
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    classes: list[str]
+    items: Iterator[Item]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def open_source(params: Mapping[str, Any]) -> Source:
+    """The source that `prepare.source` names; InputError when it cannot be read."""
+    return SOURCES[params["prepare.source"]](params)
+
+
+def _digits(params: Mapping[str, Any]) -> Source:
+    """scikit-learn's handwritten digits: 1,797 pictures of 8 x 8 pixels, grey levels 0..16."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pictures = (digits.images * (255 / 16)).round().astype("uint8")
+
+    def read(index: int) -> tuple[bytes, Image.Image]:
+        return pictures[index].tobytes(), Image.fromarray(pictures[index])
+
+    items = (
+        Item(f"digits/{index:04d}", int(label), lambda index=index: read(index))  # type: ignore[misc]
+        for index, label in enumerate(digits.target)
+    )
+    return Source([str(digit) for digit in range(10)], items)
+
+
+def _synthetic(params: Mapping[str, Any]) -> Source:
+    """Coloured shapes, drawn from their class and number alone."""
+    count, size = params["prepare.synthetic_classes"], params["prepare.size"]
+    per_class = params["prepare.synthetic_pictures"]
+
+    def read(label: int, number: int) -> tuple[bytes, Image.Image]:
+        picture = draw_shape(label, number, size)
+        return picture.tobytes(), picture
+
+    items = (
+        Item(
+            f"{CLASS_NAMES[label]}/{number:05d}",
+            label,
+            lambda label=label, number=number: read(label, number),  # type: ignore[misc]
+        )
+        for label in range(count)
+        for number in range(per_class)
+    )
+    return Source(list(CLASS_NAMES[:count]), items)
+
+
+def _folder(params: Mapping[str, Any]) -> Source:
+    """A folder of class folders, or of train, val and test folders of class folders. What is
+    missing of val and test is taken from train by hash."""
+    root = Path(params["prepare.path"])
+    if not root.is_dir():
+        raise InputError(
+            f"params.yaml: prepare.path must be a folder of class folders for prepare.source "
+            f"folder, got '{root}'"
+        )
+    tops = _folders(root)
+    if tops and all(top.name.lower() in SPLIT_FOLDERS for top in tops):
+        parents = [(SPLIT_FOLDERS[top.name.lower()], top) for top in tops]
+        if "train" not in [split for split, _ in parents]:
+            raise InputError(f"{root} has split folders but no folder train")
+        given = [split for split, _ in parents]
+        if len(given) != len(set(given)):
+            raise InputError(f"{root} has two folders for one split: keep one of them")
+    else:
+        parents, given = [(None, root)], []  # type: ignore[list-item]
+    classes = sorted({folder.name for _, parent in parents for folder in _folders(parent)})
+    if len(classes) < 2:
+        raise InputError(
+            f"{root} must hold one folder per class, at least two; found {len(classes)}"
+        )
+    label_of = {name: label for label, name in enumerate(classes)}
+    ignored: list[str] = []
+    items = [
+        Item(path.relative_to(root).as_posix(), label_of[folder.name], _reader(path), split)
+        for split, parent in parents
+        for folder in _folders(parent)
+        for path in _pictures(folder, ignored)
+    ]
+    # A train folder keeps its pictures only when val and test have folders of their own.
+    if given and set(given) != {"train", "val", "test"}:
+        items = [
+            Item(item.name, item.label, item.read, None if item.split == "train" else item.split)
+            for item in items
+        ]
+    notes = {"given_splits": sorted(set(given)), "ignored_files": len(ignored)}
+    return Source(classes, iter(items), notes)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(
+        item for item in parent.iterdir() if item.is_dir() and not item.name.startswith(".")
+    )
+
+
+def _pictures(folder: Path, ignored: list[str]) -> list[Path]:
+    """The picture files below a class folder, sorted by path; other files go to `ignored`."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    pictures = [
+        path
+        for path in files
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    ]
+    ignored += [path.name for path in set(files) - set(pictures)]
+    return pictures
+
+
+def _reader(path: Path) -> Callable[[], tuple[bytes, Image.Image]]:
+    def read() -> tuple[bytes, Image.Image]:
+        try:
+            content = path.read_bytes()
+            picture = Image.open(io.BytesIO(content))
+            picture.load()
+        except Exception as error:  # Pillow raises many types on broken files, not all OSError
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path} cannot be read as a picture ({reason}): remove it") from None
+        return content, picture
+
+    return read
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any]], Source]] = {
+    "digits": _digits,
+    "synthetic": _synthetic,
+    "folder": _folder,
+}

@@ -1,0 +1,23 @@
+"""Which split a picture belongs to: a hash of its content against fixed thresholds.
+
+So adding, removing or renaming pictures moves no other one, identical pictures always fall into
+the same split, and no list of files has to be kept.
+"""
+
+import hashlib
+
+SPLITS = ("train", "val", "test")
+
+
+def hash_share(seed: int, content: str) -> float:
+    """A number in [0, 1), uniform over contents, fixed for a seed and a content (any text)."""
+    digest = hashlib.sha256(f"{seed}:{content}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_of(content_sha256: str, seed: int, val_share: float, test_share: float) -> str:
+    """`test`, `val` or `train`. Test lies at the low end, so `val_share` never moves it."""
+    share = hash_share(seed, content_sha256)
+    if share < test_share:
+        return "test"
+    return "val" if share < test_share + val_share else "train"

@@ -1,0 +1,136 @@
+"""Stage `prepare`: pictures from a source become a packed data set with fixed splits."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src import stage
+from src.errors import InputError
+
+OUT = Path("data/prepared")
+SAMPLES_PER_CLASS = 10
+CLASSES_SHOWN = 20
+
+
+def main(run: stage.Stage) -> None:
+    from src.data.sources import open_source
+    from src.files import fresh_directory
+
+    source = open_source(run.params)
+    with fresh_directory(OUT) as folder:
+        pack(source, run.params, folder)
+
+
+def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
+    """Write the packed data set of `source` into `folder`; InputError when a class has no picture
+    in a split."""
+    from contextlib import ExitStack
+
+    from src.data.fit import INTERPOLATION, fit_picture
+    from src.data.pack import PixelStatistics, SplitWriter
+    from src.data.split import SPLITS, split_of
+    from src.files import write_json
+
+    size, channels, fit = (params[f"prepare.{key}"] for key in ("size", "channels", "fit"))
+    seed = params["prepare.split_seed"]
+    shares = (params["prepare.val_share"], params["prepare.test_share"])
+    contents: Counter[str] = Counter()
+    statistics = PixelStatistics(channels)
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(SplitWriter(folder, split, (size, size, channels)))
+            for split in SPLITS
+        }
+        for item in source.items:
+            content, picture = item.read()
+            sha256 = hashlib.sha256(content).hexdigest()
+            pixels = fit_picture(picture, size, channels, fit, item.name)
+            split = item.split or split_of(sha256, seed, *shares)
+            writers[split].add(pixels, item.label, item.name, sha256)
+            contents[sha256] += 1
+            if split == "train":
+                statistics.add(pixels)
+    per_class = {
+        split: _per_class(writer.rows, source.classes) for split, writer in writers.items()
+    }
+    _require_every_class(per_class, source, writers, params)
+    mean, std = statistics.mean_and_std()
+    meta = {
+        "classes": source.classes,
+        "size": size,
+        "channels": channels,
+        "fit": fit,
+        "interpolation": INTERPOLATION,
+        "mean": mean,
+        "std": std,
+        "counts": {split: len(writer.rows) for split, writer in writers.items()},
+        "shards": {split: writer.shards for split, writer in writers.items()},
+        "source": params["prepare.source"],
+    }
+    write_json(folder / "meta.json", meta)
+    report = {
+        "per_class": per_class,
+        "identical_pictures": sum(count - 1 for count in contents.values()),
+        **source.notes,
+    }
+    write_json(folder / "report.json", report)
+    (folder / "samples.png").write_bytes(_samples(folder, source.classes))
+    counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
+    print(f"prepare: {len(source.classes)} classes, {counts}, {size} px, {channels} channel(s)")
+
+
+def _per_class(rows: list[tuple[int, int, str, str]], classes: list[str]) -> dict[str, int]:
+    counts = Counter(label for _, label, _, _ in rows)
+    return {name: counts[label] for label, name in enumerate(classes)}
+
+
+def _require_every_class(
+    per_class: dict[str, dict[str, int]], source: Any, writers: Any, params: Mapping[str, Any]
+) -> None:
+    for split, counts in per_class.items():
+        missing = [name for name, count in counts.items() if count == 0]
+        if missing:
+            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+            raise InputError(
+                f"prepare: no picture of class {shown} in split {split}: "
+                + _remedy(source, writers, params)
+            )
+
+
+def _remedy(source: Any, writers: Any, params: Mapping[str, Any]) -> str:
+    """What to change so that each class has a picture in each split."""
+    from src.data.split import SPLITS, split_of
+
+    rows = [(label, sha256) for writer in writers.values() for _, label, _, sha256 in writer.rows]
+    shares = (params["prepare.val_share"], params["prepare.test_share"])
+    if not source.notes.get("given_splits"):
+        for seed in range(200):
+            seen = {(label, split_of(sha256, seed, *shares)) for label, sha256 in rows}
+            if len(seen) == len(source.classes) * len(SPLITS):
+                return f"set prepare.split_seed={seed}, which gives every split every class"
+    return "add pictures of it, or remove the class"
+
+
+def _samples(folder: Path, classes: list[str]) -> bytes:
+    import numpy as np
+
+    from src.data.packed import PackedSplit
+    from src.data.pictures import picture_grid
+
+    train = PackedSplit(folder, "train")
+    chosen: list[int] = []
+    captions: list[str] = []
+    for label, name in list(enumerate(classes))[:CLASSES_SHOWN]:
+        indices = np.flatnonzero(train.labels == label)[:SAMPLES_PER_CLASS].tolist()
+        blank = SAMPLES_PER_CLASS - len(indices)
+        chosen += indices + [-1] * blank
+        captions += [name] * len(indices) + [""] * blank
+    white = np.full((train.meta["size"],) * 2 + (train.meta["channels"],), 255, dtype=np.uint8)
+    pictures = [white if index < 0 else train.pictures([index])[0] for index in chosen]
+    return picture_grid(pictures, captions, SAMPLES_PER_CLASS, "prepared: training pictures")
+
+
+if __name__ == "__main__":
+    stage.run("prepare", main)

@@ -1,0 +1,173 @@
+"""Order, augmentation and what enters the net: functions of (seed, epoch, step) alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.augment import Augmentation
+from src.data.batches import ordered_batches, steps_per_epoch, to_input, training_batches
+from src.data.packed import PackedSplit
+from src.training import randomness
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(finished: tuple[Path, object]) -> PackedSplit:
+    return PackedSplit(finished[0] / "data/prepared", "train")
+
+
+def batches_of(data: PackedSplit, **options: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    options = {"seed": 0, "epoch": 0, "batch_size": 16, **options}
+    return list(training_batches(data, device=CPU, **options))
+
+
+def equal(first: list, second: list) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+        for one, two in zip(first, second, strict=True)
+    )
+
+
+def test_an_epoch_visits_every_sample_at_most_once(data: PackedSplit) -> None:
+    batches = batches_of(data)
+    assert len(batches) == steps_per_epoch(len(data), 16) == len(data) // 16
+    whole = batches_of(data, batch_size=len(data))[0]
+    rows = {row.numpy().tobytes() for row in whole[0]}
+    assert rows == {row.tobytes() for row in data.pictures(np.arange(len(data)))}
+
+
+def test_pictures_and_labels_belong_together(data: PackedSplit) -> None:
+    label_of = {
+        picture.tobytes(): label
+        for picture, label in zip(data.pictures(range(len(data))), data.labels, strict=True)
+    }
+    for pictures, labels in batches_of(data, epoch=3):
+        for picture, label in zip(pictures, labels, strict=True):
+            assert label_of[picture.numpy().tobytes()] == label
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_change_nothing(data: PackedSplit, workers: int) -> None:
+    assert equal(batches_of(data), batches_of(data, workers=workers))
+
+
+def test_an_epoch_goes_on_from_any_step(data: PackedSplit) -> None:
+    assert equal(batches_of(data)[3:], batches_of(data, first_step=3))
+
+
+def test_order_follows_seed_and_epoch_alone(data: PackedSplit) -> None:
+    torch.manual_seed(1)
+    first = batches_of(data)
+    torch.manual_seed(2)
+    assert equal(first, batches_of(data))
+    assert not equal(first, batches_of(data, epoch=1))
+    assert not equal(first, batches_of(data, seed=1))
+
+
+def test_reading_draws_nothing_from_the_global_generator(data: PackedSplit) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    batches_of(data, workers=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_batch_larger_than_the_data_holds_all_of_it(data: PackedSplit) -> None:
+    ((pictures, labels),) = batches_of(data, batch_size=10_000)
+    assert len(pictures) == len(labels) == len(data)
+
+
+def test_evaluation_keeps_the_order(data: PackedSplit) -> None:
+    labels = torch.cat([labels for _, labels in ordered_batches(data, CPU)])
+    assert np.array_equal(labels.numpy(), data.labels)
+
+
+def test_to_input_normalises_each_channel(data: PackedSplit) -> None:
+    pictures = torch.from_numpy(data.pictures(range(8)))
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.25, 0.2]
+    entering = to_input(pictures, mean, std)
+    assert entering.shape == (8, 3, 16, 16)
+    expected = (data.pictures(range(8)) / 255 - np.array(mean)) / np.array(std)
+    assert np.allclose(entering.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-5)
+
+
+def test_prepared_pictures_enter_with_mean_zero_and_std_one(data: PackedSplit) -> None:
+    everything = torch.from_numpy(data.pictures(range(len(data))))
+    entering = to_input(everything, data.meta["mean"], data.meta["std"])
+    assert entering.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+    assert (entering.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3
+
+
+def windows(picture: np.ndarray, crop: int, flip: bool) -> set[bytes]:
+    """All that padding by `crop` (edges repeated), cropping and flipping can make of a picture."""
+    height, width, _ = picture.shape
+    padded = np.pad(picture, ((crop, crop), (crop, crop), (0, 0)), mode="edge")
+    found = set()
+    for y in range(2 * crop + 1):
+        for x in range(2 * crop + 1):
+            window = padded[y : y + height, x : x + width]
+            found.add(window.tobytes())
+            if flip:
+                found.add(window[:, ::-1].tobytes())
+    return found
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0, True), (2, False), (3, True)])
+def test_augmentation_is_pad_crop_and_flip_per_sample(
+    data: PackedSplit, crop: int, flip: bool
+) -> None:
+    pictures = torch.from_numpy(data.pictures(range(40)))
+    changed = Augmentation(crop, flip)(pictures, seed=0, step=0)
+    assert changed.shape == pictures.shape
+    assert changed.dtype == pictures.dtype
+    for before, after in zip(pictures.numpy(), changed.numpy(), strict=True):
+        assert after.tobytes() in windows(before, crop, flip)
+
+
+def test_augmentation_differs_between_samples_of_a_batch() -> None:
+    ramp = np.arange(20 * 20, dtype=np.int64).reshape(1, 20, 20, 1)
+    same = torch.from_numpy(np.repeat(ramp, 200, axis=0))
+    changed = Augmentation(2, True)(same, seed=0, step=0)
+    kinds = {row.numpy().tobytes() for row in changed}
+    assert len(kinds) > 40  # of 25 shifts times two
+    flipped = [bool(row[10, 5, 0] > row[10, 6, 0]) for row in changed]
+    assert 60 < sum(flipped) < 140
+
+
+def test_augmentation_follows_seed_and_step_alone(data: PackedSplit) -> None:
+    pictures = torch.from_numpy(data.pictures(range(16)))
+    augmentation = Augmentation(2, True)
+    first = augmentation(pictures, 0, 5)
+    torch.manual_seed(9)
+    assert torch.equal(first, augmentation(pictures, 0, 5))
+    assert not torch.equal(first, augmentation(pictures, 0, 6))
+    assert not torch.equal(first, augmentation(pictures, 1, 5))
+
+
+def test_no_augmentation_changes_nothing(data: PackedSplit) -> None:
+    pictures = torch.from_numpy(data.pictures(range(16)))
+    assert torch.equal(Augmentation()(pictures, 0, 0), pictures)
+
+
+def test_purposes_are_independent() -> None:
+    numbers = {
+        randomness.derive(seed, purpose, step)
+        for seed in range(3)
+        for purpose in ("weights", "order", "augment", "dropout")
+        for step in range(50)
+    }
+    assert len(numbers) == 600
+    assert all(0 <= number < 2**63 for number in numbers)
+
+
+def test_a_step_seeds_dropout_whatever_came_before() -> None:
+    ones = torch.ones(1000)
+    randomness.seed_step(0, 7, CPU)
+    first = torch.nn.functional.dropout(ones)
+    torch.rand(13)
+    randomness.seed_step(0, 7, CPU)
+    assert torch.equal(first, torch.nn.functional.dropout(ones))
+    randomness.seed_step(0, 8, CPU)
+    assert not torch.equal(first, torch.nn.functional.dropout(ones))
