@@ -1,0 +1,62 @@
+"""Curves and the confusion matrix as PNG bytes, the same bytes for the same numbers."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 100
+NAMES_SHOWN = 30  # classes above which the confusion matrix has no names and numbers
+
+
+def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) -> bytes:
+    """One panel per entry of `panels`, each with its lines by name, over 1, 2, 3 ..."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(5 * len(panels), 3.6), dpi=DPI, layout="constrained")
+    for number, (title, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        for name, values in lines.items():
+            marker = "o" if len(values) < 30 else None
+            axes.plot(range(1, len(values) + 1), values, label=name, marker=marker, markersize=3)
+        axes.set_title(title)
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
+    """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row."""
+    from matplotlib.figure import Figure
+
+    count = len(classes)
+    side = min(12.0, 3.5 + 0.45 * min(count, NAMES_SHOWN))
+    figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=title, xlabel="prediction", ylabel="label")
+    if count <= NAMES_SHOWN:
+        axes.set_xticks(range(count), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(count), classes)
+        for row in range(count):
+            for column in range(count):
+                if matrix[row, column]:
+                    colour = "white" if shares[row, column] > 0.5 else "black"
+                    text = str(int(matrix[row, column]))
+                    axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib in the metadata, equal pictures are equal bytes.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""How a net is trained: model, optimizer and schedule, the loop, checkpoint, randomness."""

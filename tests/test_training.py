@@ -1,0 +1,244 @@
+"""The step, the loop, best weights and going on from a checkpoint."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from src.data.augment import Augmentation
+from src.data.batches import steps_per_epoch, to_input, training_batches
+from src.data.packed import PackedSplit
+from src.errors import GateError
+from src.terminal import Progress
+from src.training.checkpoint import Checkpoint
+from src.training.loop import Training, validate
+from src.training.optimizer import create_optimizer, create_scheduler
+from src.training.setup import Setup, build_setup, train_step
+
+CPU = torch.device("cpu")
+PARAMS: dict[str, Any] = {
+    "model": "test_resnet", "weights": "data/weights/none", "seed": 0,
+    "optimizer": "adamw", "momentum": 0.9, "weight_decay": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def splits(finished: tuple[Path, object]) -> tuple[PackedSplit, PackedSplit]:
+    folder = finished[0] / "data/prepared"
+    return PackedSplit(folder, "train"), PackedSplit(folder, "val")
+
+
+def make_setup(data: PackedSplit, **options: Any) -> Setup:
+    values = {"schedule": "constant", "warmup": 0, "lr": 1e-3, "epochs": 3, **options}
+    params = {key: values.pop(key, value) for key, value in PARAMS.items()}
+    return build_setup(params, data.meta, CPU, steps=steps_per_epoch(len(data), 16), **values)
+
+
+def make_training(
+    splits: tuple[PackedSplit, PackedSplit], best_by: str = "val/accuracy", **options: Any
+) -> Training:
+    return Training(
+        make_setup(splits[0], **options), *splits, epochs=3, batch_size=16,
+        augmentation=Augmentation(2, True), best_by=best_by,
+    )  # fmt: skip
+
+
+class Killed(Exception):
+    """Stands for a kill between two steps."""
+
+
+class Interrupting(Progress):
+    """Raises after a number of steps, counted from the start of this process."""
+
+    def __init__(self, after: int | None):
+        super().__init__(3, 6, 16, 0, "off")
+        self.after = after
+
+    def advance(self) -> None:
+        super().advance()
+        if self.done == self.after:
+            raise Killed
+
+
+def run(training: Training, checkpoint: Checkpoint, after: int | None = None) -> None:
+    training.run(checkpoint, Interrupting(after), lambda row: None)
+
+
+def checkpoint_in(folder: Path, minutes: float = 1e9, kind: str = "a") -> Checkpoint:
+    return Checkpoint(folder, "f" * 64, minutes, {"kind": kind})
+
+
+def same_state(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return bool(first == second)
+
+
+def test_the_step_is_the_textbook_step(splits: tuple[PackedSplit, PackedSplit]) -> None:
+    """Same weights after three steps as plain PyTorch: zero_grad, train mode, mean loss."""
+    ours, plain = make_setup(splits[0]), make_setup(splits[0])
+    optimizer = create_optimizer(plain.model, "adamw", 1e-3, 0.9, 0.05)
+    plain.model.train()
+    for step, batch in enumerate(training_batches(splits[0], 0, 0, 16, CPU)):
+        ours.model.eval()  # the step itself must switch to training mode
+        loss, correct, count = train_step(ours, batch, step).tolist()
+        entering = to_input(batch[0], plain.mean, plain.std)
+        logits = plain.model(entering)
+        expected = nn.functional.cross_entropy(logits, batch[1])
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+        assert loss / count == pytest.approx(expected.item(), rel=1e-6)
+        assert (correct, count) == ((logits.argmax(1) == batch[1]).sum().item(), 16)
+    assert same_state(ours.model.state_dict(), plain.model.state_dict())
+
+
+def test_no_weight_decay_on_norms_and_biases(splits: tuple[PackedSplit, PackedSplit]) -> None:
+    setup = make_setup(splits[0])
+    decay = {id(p): g["weight_decay"] for g in setup.optimizer.param_groups for p in g["params"]}
+    for name, parameter in setup.model.named_parameters():
+        assert decay[id(parameter)] == (0.05 if parameter.ndim > 1 else 0.0), name
+
+
+def test_sgd_has_nesterov_momentum(splits: tuple[PackedSplit, PackedSplit]) -> None:
+    setup = make_setup(splits[0], optimizer="sgd", momentum=0.8)
+    assert isinstance(setup.optimizer, torch.optim.SGD)
+    assert all(g["nesterov"] and g["momentum"] == 0.8 for g in setup.optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [1.0] * 9),
+        ("constant", 1, [1 / 3, 5 / 9, 7 / 9] + [1.0] * 6),
+        ("cosine", 0, [1.0, 0.9698, 0.8830, 0.75, 0.5868, 0.4132, 0.25, 0.1170, 0.0302, 0.0]),
+    ],
+)
+def test_schedules(schedule: str, warmup: float, expected: list[float]) -> None:
+    """Learning rate before each step, three epochs of three steps, in parts of lr."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = create_scheduler(optimizer, schedule, warmup, epochs=3, steps=3, lr=0.1)
+    rates = []
+    for step in range(len(expected)):
+        rates.append(optimizer.param_groups[0]["lr"] / 0.1)
+        scheduler.step_update(step + 1)
+    assert rates == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 7, 12, 17])
+def test_a_killed_run_ends_in_the_same_bits(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, after: int
+) -> None:
+    """Killed after any step, in mid-epoch too, with a schedule and warm-up."""
+    options: dict[str, Any] = {"schedule": "cosine", "warmup": 1}
+    whole = make_training(splits, **options)
+    assert whole.steps == 6
+    run(whole, checkpoint_in(tmp_path / "whole"))
+    first = make_training(splits, **options)
+    with pytest.raises(Killed):
+        run(first, checkpoint_in(tmp_path, minutes=1e-9), after)
+    saved = checkpoint_in(tmp_path).load()
+    if after == 1:
+        assert saved is None  # killed before the first checkpoint: starts over
+    second = make_training(splits, **options)
+    if saved:
+        second.load_state_dict(saved)
+        assert second.epoch * 6 + second.step == after - 1
+    run(second, checkpoint_in(tmp_path / "second"))
+    assert same_state(whole.state_dict(), second.state_dict())
+
+
+def test_the_schedule_is_part_of_the_checkpoint(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+) -> None:
+    """The test above would notice a resume that forgets a part of the state."""
+    first = make_training(splits, schedule="cosine")
+    with pytest.raises(Killed):
+        run(first, checkpoint_in(tmp_path, minutes=1e-9), 8)
+    saved = checkpoint_in(tmp_path).load()
+    assert saved is not None
+    whole = make_training(splits, schedule="cosine")
+    run(whole, checkpoint_in(tmp_path / "whole"))
+    for part in ("model", "optimizer", "sums", "best", "history"):
+        broken = make_training(splits, schedule="cosine")
+        broken.load_state_dict({**saved, part: broken.state_dict()[part]})
+        run(broken, checkpoint_in(tmp_path / part))
+        assert not same_state(whole.state_dict(), broken.state_dict()), part
+
+
+def test_a_checkpoint_of_another_machine_is_not_used(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+) -> None:
+    training = make_training(splits)
+    checkpoint_in(tmp_path).save(training.state_dict())
+    assert checkpoint_in(tmp_path).load() is not None
+    assert checkpoint_in(tmp_path, kind="b").load() is None
+    checkpoint_in(tmp_path).remove()
+    assert checkpoint_in(tmp_path).load() is None
+
+
+@pytest.mark.parametrize("best_by", ["val/accuracy", "val/loss"])
+def test_the_kept_weights_are_those_of_the_best_epoch(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, best_by: str
+) -> None:
+    training = make_training(splits, best_by=best_by, lr=2e-2)
+    run(training, checkpoint_in(tmp_path))
+    rows = training.history
+    if best_by == "val/loss":
+        best = min(rows, key=lambda row: row["val_loss"])
+    else:
+        best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert training.best.epoch == best["epoch"]
+    training.setup.model.load_state_dict(training.best.weights)
+    found = validate(training.setup, splits[1])
+    assert found == (best["val_loss"], best["val_accuracy"])
+
+
+def test_a_loss_that_is_not_a_number_stops_in_one_line(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+) -> None:
+    training = make_training(splits, lr=1e30, optimizer="sgd")
+    with pytest.raises(GateError, match=r"loss is NaN or infinite in epoch 1.*lower lr"):
+        run(training, checkpoint_in(tmp_path))
+
+
+@pytest.mark.parametrize("source", ["weights", "order", "augment", "dropout"])
+def test_the_seed_moves_every_random_part(
+    splits: tuple[PackedSplit, PackedSplit], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds that share all but one source of randomness still part."""
+    from src.training import randomness
+
+    original: Callable[..., int] = randomness.derive
+    states = []
+    for seed in (0, 1):
+        monkeypatch.setattr(
+            randomness, "derive",
+            lambda _, purpose, step=0, seed=seed: original(
+                seed if purpose == source else 0, purpose, step
+            ),
+        )  # fmt: skip
+        setup = make_setup(splits[0])
+        setup.model = nn.Sequential(setup.model, nn.Dropout(0.3))
+        setup.optimizer = create_optimizer(setup.model, "adamw", 1e-3, 0.9, 0.05)
+        augmentation = Augmentation(2, True)
+        for step, (pictures, labels) in enumerate(training_batches(splits[0], seed, 0, 16, CPU)):
+            train_step(setup, (augmentation(pictures, seed, step), labels), step)
+        states.append(setup.model.state_dict())
+    assert not same_state(*states)
+
+
+def test_history_has_no_column_of_time(finished: tuple[Path, object]) -> None:
+    with open(finished[0] / "results/train/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    assert list(rows[0]) == names
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
