@@ -55,9 +55,12 @@ def main(run: stage.Stage) -> None:
     model_md5 = run.deps_md5["models/model.safetensors"]
     with tracking.reopen(run, description["fingerprint"], model_md5) as log:
         for split, values in metrics.items():
-            named = {f"{split}/{key}": float(value) for key, value in values.items()}
-            # One step after the last epoch: these are the kept weights, not the last ones.
-            log.log_metrics(named, description["epochs"] + 1)
+            for key, value in values.items():
+                # val/accuracy has a curve over the epochs; the kept weights come after its end.
+                # All else is a single number, which MLflow draws as a bar if it has no step.
+                is_curve = (split, key) == ("val", "accuracy")
+                step = description["epochs"] + 1 if is_curve else 0
+                log.log_metrics({f"{split}/{key}": float(value)}, step)
             log.log_input(f"{DATA}:{split}", run.deps_md5[DATA], f"evaluate {split}")
         for path in sorted(RESULTS.iterdir()):
             if not path.name.startswith("."):

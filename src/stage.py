@@ -58,6 +58,8 @@ class Stage:
         self.params = DeclaredParams(values, self.entry.params)
         self.root = pipeline.main_repository()
         self.versions = pipeline.read_versions()
+        # What this stage declares as params: its keys of params.yaml and its package versions.
+        self.declared = pipeline.declared_values(self.entry, values, self.versions)
         self.different_versions = self._different_versions()
         self._at_start = self._state()
 
@@ -69,9 +71,7 @@ class Stage:
     @functools.cached_property
     def fingerprint(self) -> str:
         """What this stage is: see src/pipeline.py."""
-        values = {key: self.params._values[key] for key in self.entry.params}
-        declared = pipeline.declared_values(self.entry, values, self.versions)
-        return pipeline.fingerprint(self.entry.cmd, self.deps_md5, declared)
+        return pipeline.fingerprint(self.entry.cmd, self.deps_md5, self.declared)
 
     def changed_inputs(self) -> list[str]:
         """The inputs that are not any more what they were at the start."""

@@ -1,0 +1,249 @@
+"""The experiments side by side, in at most 120 columns: `python -m src.table [--all] [--csv]`.
+
+`dvc exp show` has a column for every param and metric, some fifty; this one shows the accuracies
+and those params that differ between the rows.
+"""
+
+import argparse
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from src import pipeline, stage
+from src.errors import InputError
+
+WIDTH = 120
+GAP = 2  # blanks between columns
+OTHER = 30  # width kept for the params that get no column of their own
+METRICS = "results/evaluate/metrics.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A finished experiment of DVC: commit `rev`, made on the commit `baseline`."""
+
+    name: str
+    rev: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; `params` holds every key, sections dotted."""
+
+    name: str
+    state: str  # "" when it succeeded, else queued, running, failed or unreadable
+    val: float | None  # accuracies in 0..1; None while there is none
+    test: float | None
+    created: datetime | None
+    params: dict[str, str]
+
+
+def git(*arguments: str) -> str | None:
+    """What `git` prints, None if it fails. InputError if there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed, or not on PATH") from None
+    return done.stdout if done.returncode == 0 else None
+
+
+def head() -> str:
+    """The commit that is checked out; empty if there is none."""
+    return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+
+
+def experiments() -> list[Experiment]:
+    """The finished experiments in this repository, on whatever commit they were made."""
+    found = []
+    for line in (
+        git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
+    ).splitlines():
+        rev, _, ref = line.partition(" ")
+        # refs/exps/<2 digits>/<38 digits>/<name>; the other refs below refs/exps are DVC's own.
+        parts = ref.split("/")
+        if len(parts) == 5 and len(parts[2] + parts[3]) == len(rev):
+            found.append(Experiment(parts[4], rev, parts[2] + parts[3]))
+    return found
+
+
+def queue_state(name: str) -> str | None:
+    """What became of a queued experiment that has no result; None if no such name was queued."""
+    for stash, state in (
+        ("failed", f"failed: `dvc queue logs {name}` says why"),
+        ("stash", "is queued or running: `dvc queue status` shows it"),
+    ):
+        # Entries read "commit: dvc-exp:<rev>:<baseline>:<name>", with ":<branch>" at times.
+        log = git("log", "--walk-reflogs", "--format=%gs", f"refs/exps/celery/{stash}", "--") or ""
+        if any(name in entry.split(":")[4:5] for entry in log.splitlines()):
+            return state
+    return None
+
+
+def collect(every: bool) -> list[Row]:
+    """The rows as `dvc exp show` knows them: the workspace and the commits first. `every` adds
+    the experiments on earlier commits."""
+    baselines = sorted({item.baseline for item in experiments()} - {head()}) if every else []
+    revs = [f"--rev={rev}" for rev in [head(), *baselines]] if baselines else []
+    command = [sys.executable, "-P", "-m", "dvc", "exp", "show", "--json", *revs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise InputError(f"`dvc exp show` failed: {reason}")
+    shown = json.loads(done.stdout)
+    rows = [_row(item, "") for item in shown]
+    for item in shown:
+        for child in item["experiments"] or []:
+            state = (child["executor"] or {}).get("state", "success")
+            rows.append(_row(child["revs"][0], "" if state == "success" else state))
+    return rows
+
+
+def _row(item: dict[str, Any], state: str) -> Row:
+    rev = item["rev"][:7] if len(item["rev"]) >= 40 else item["rev"]
+    baseline = item["experiments"] is not None or rev == "workspace"
+    name = f"{item['name']} ({rev})" if item["name"] and baseline else item["name"] or rev
+    data = item["data"] or {}
+    # What is queued or failed carries the files of the commit that it started from: not its result.
+    metrics = (data.get("metrics") or {}).get(METRICS) if not state else None
+    groups = (metrics or {}).get("data") or {}
+    params: dict[str, str] = {}
+    for file in (data.get("params") or {}).values():
+        for key, value in (file.get("data") or {}).items():
+            if isinstance(value, dict):
+                params.update({f"{key}.{name}": str(inner) for name, inner in value.items()})
+            else:
+                params[key] = str(value)
+    return Row(
+        name=name,
+        state=state or ("unreadable" if item["error"] else ""),
+        val=groups.get("val", {}).get("accuracy"),
+        test=groups.get("test", {}).get("accuracy"),
+        created=datetime.fromisoformat(data["timestamp"]) if data.get("timestamp") else None,
+        params=params,
+    )
+
+
+def differing(rows: list[Row]) -> list[str]:
+    """The params that have more than one value in the rows, those that differ most first."""
+    keys = dict.fromkeys(key for row in rows for key in row.params)
+    values = {
+        key: {str(pipeline.canonical(row.params.get(key, ""))) for row in rows if row.params}
+        for key in keys
+    }
+    return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key]))
+
+
+def columns(rows: list[Row]) -> dict[str, list[str]]:
+    """Header to cells, at most WIDTH wide together; params that find no room share a column."""
+    cells = {"experiment": [_short(row.name, 34) for row in rows]}
+    if any(row.state for row in rows):
+        cells["state"] = [row.state for row in rows]
+    cells["val\naccuracy"] = [_accuracy(row.val) for row in rows]
+    cells["test\naccuracy"] = [_accuracy(row.test) for row in rows]
+    cells["created"] = [_moment(row.created) for row in rows]
+    keys = differing(rows)
+    params = {
+        key.replace(".", ".\n"): [_short(row.params.get(key, "-"), 20) for row in rows]
+        for key in keys
+    }
+    if sum(map(_width, [*cells.items(), *params.items()])) - GAP <= WIDTH:
+        return cells | params
+    room = WIDTH - OTHER - sum(map(_width, cells.items()))
+    reference = rows[min(1, len(rows) - 1)].params  # the commit that the experiments started from
+    rest = []
+    for key, (header, values) in zip(keys, params.items(), strict=True):
+        if (width := _width((header, values))) <= room:
+            room -= width
+            cells[header] = values
+        else:
+            rest.append(key)
+    cells["other params"] = [
+        " ".join(
+            f"{key}={_short(row.params[key], 20)}"
+            for key in rest
+            if key in row.params and row.params[key] != reference.get(key)
+        )
+        for row in rows
+    ]
+    return cells
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    return GAP + max(len(text) for text in [*column[0].split("\n"), *column[1]])
+
+
+def _short(text: str, length: int) -> str:
+    """The end of a long text: that is where paths and names differ."""
+    return text if len(text) <= length else "…" + text[-length + 1 :]
+
+
+def _accuracy(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _moment(created: datetime | None) -> str:
+    return created.strftime("%Y-%m-%d %H:%M") if created else ""
+
+
+def to_csv(rows: list[Row]) -> str:
+    """The rows as CSV with every differing param in full."""
+    keys = differing(rows)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["experiment", "state", "val/accuracy", "test/accuracy", "created", *keys])
+    for row in rows:
+        created = row.created.isoformat() if row.created else ""
+        values = [row.params.get(key, "") for key in keys]
+        writer.writerow([row.name, row.state or "success", row.val, row.test, created, *values])
+    return buffer.getvalue()
+
+
+def show(rows: list[Row], hidden: int) -> None:
+    """Print the table and what to do next; `hidden` experiments stand on earlier commits."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal or console.width > WIDTH:
+        console.width = WIDTH
+    grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    shown = columns(rows)
+    for header in shown:
+        grid.add_column(
+            header, justify="right" if "accuracy" in header else "left", overflow="fold"
+        )
+    for cells in zip(*shown.values(), strict=True):
+        grid.add_row(*(Text(cell) for cell in cells))
+    console.print(grid)
+    print()
+    if failed := [row.name for row in rows if row.state == "failed"]:
+        print(f"dvc queue logs {failed[0]}   says why it failed")
+    if hidden:
+        print(f"python -m src.table --all   also shows what ran on earlier commits ({hidden})")
+    print("python -m src.where EXPERIMENT   shows its metrics and leads to its MLflow runs")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.table", description="The experiments side by side."
+    )
+    parser.add_argument("--all", action="store_true", help="also those on earlier commits")
+    parser.add_argument("--csv", action="store_true", help="print CSV, with nothing shortened")
+    arguments = parser.parse_args()
+    rows = collect(arguments.all)
+    if arguments.csv:
+        print(to_csv(rows), end="")
+    else:
+        show(rows, 0 if arguments.all else sum(item.baseline != head() for item in experiments()))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

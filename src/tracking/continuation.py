@@ -1,0 +1,106 @@
+"""Which MLflow run a stage writes into.
+
+By the local record alone, never by searching a shared server for a run that may be somebody
+else's; only `evaluate` searches, for the run that trained a model which was made elsewhere.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.stage import Stage
+from src.tracking import provenance, store
+from src.tracking.journal import Record, journal_path, load_record, record_path, warn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def begin(
+    stage: Stage, old: Record | None, client: "MlflowClient", experiment_id: str
+) -> tuple[Record, str]:
+    """The run of `old` if it did not finish, else a new one, as (record, status in MLflow)."""
+    tags, params = provenance.tags(stage), provenance.params(stage)
+    journal = stage.fingerprint  # the points of a start without a store
+    if old and old.state == "finished":
+        tags["repeat_of"] = old.run_id
+    elif old:
+        if store.stored_run(client, old.run_id):
+            client.update_run(old.run_id, status="RUNNING")
+            store.write(client, old.run_id, tags, params)
+            old.state = "running"
+            return old, "RUNNING"
+        _say_gone(old)
+        journal = old.run_id
+    run = store.create_run(client, experiment_id, provenance.run_name(stage), tags, params)
+    _take_over(stage.root, journal, run)
+    return _record(stage.root, stage.fingerprint, run, stage.name, "running"), "RUNNING"
+
+
+def find(
+    stage: Stage,
+    old: Record | None,
+    fingerprint: str,
+    model_md5: str,
+    client: "MlflowClient",
+    experiment_id: str,
+) -> tuple[Record, str]:
+    """The run that trained a model, for `stage` to write into, as (record, status in MLflow):
+    that of the record, else the newest with this fingerprint and model, else one in its place."""
+    record, run = old, store.stored_run(client, old.run_id) if old else None
+    if record is None or run is None:
+        if old:
+            _say_gone(old)
+        identity = {"fingerprint": fingerprint, "model.md5": model_md5}
+        run = store.newest_run(client, experiment_id, identity)
+        if run is None:
+            name, params, tags = provenance.restored_train(fingerprint)
+            run = store.create_run(client, experiment_id, name, {**tags, **identity}, params)
+            _take_over(stage.root, old.run_id if old else fingerprint, run)
+        record = _record(stage.root, fingerprint, run, "train", "finished")
+    tags = _experiment_names(run)
+    mark, settings = f"{stage.name}.settings", provenance.settings(stage)
+    if run.data.tags.get(mark, settings) == settings:
+        store.write(client, run.info.run_id, {**tags, mark: settings}, {})
+        return record, run.info.status
+    store.write(client, run.info.run_id, tags, {})
+    record.save()
+    return _child(stage, run, client)
+
+
+def _child(stage: Stage, parent: "Run", client: "MlflowClient") -> tuple[Record, str]:
+    """The run of `stage` below the run of a model that was evaluated with other settings."""
+    record = load_record(stage.root, stage.fingerprint)
+    run = store.stored_run(client, record.run_id) if record else None
+    if record is None or run is None:
+        tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
+        name, params = provenance.run_name(stage), provenance.params(stage)
+        run = store.create_run(client, parent.info.experiment_id, name, tags, params)
+        record = _record(stage.root, stage.fingerprint, run, stage.name, "finished")
+    return record, run.info.status
+
+
+def _record(root: Path, fingerprint: str, run: "Run", stage: str, state: str) -> Record:
+    info = run.info
+    path = record_path(root, fingerprint)
+    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state)
+
+
+def _take_over(root: Path, name: str, run: "Run") -> None:
+    """Give a new run the points that its stage noted before, as long as they had no run."""
+    journal = journal_path(root, name)
+    if journal.exists():
+        os.replace(journal, journal_path(root, run.info.run_id))
+
+
+def _say_gone(record: Record) -> None:
+    warn(f"the run {record.run_id} is not in the store any more; its points go to another one")
+
+
+def _experiment_names(run: "Run") -> dict[str, str]:
+    """The tag that lists the DVC experiments which have this run's model, with the present one."""
+    names = run.data.tags.get("dvc.exp_names", "").split(",")
+    names.append(os.environ.get("DVC_EXP_NAME", ""))
+    joined = ",".join(dict.fromkeys(name for name in names if name))
+    return {"dvc.exp_names": joined} if joined else {}

@@ -1,0 +1,219 @@
+"""What an MLflow run says about where its numbers come from: its name, params and tags.
+
+The name carries the change: a list of runs shows names before anything else.
+"""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.pipeline import canonical, fingerprint_from_lock, locked_stage
+from src.stage import Stage
+
+NAME_LENGTH = 80
+TAG_LENGTH = 5000  # characters; MLflow's own store takes 8000, others less
+
+
+def run_name(stage: Stage) -> str:
+    """`train lr=0.003 code:training/loop.py`: the stage and what differs from HEAD's dvc.lock;
+    `train baseline` if nothing does, `train first` if HEAD has no such stage."""
+    return _name(stage.name, changes(stage.name, _entry(stage)))
+
+
+def params(stage: Stage) -> dict[str, str]:
+    """Every key of params.yaml that the stage declares, sections dotted."""
+    return _only_keys(_entry(stage)["params"])
+
+
+def tags(stage: Stage) -> dict[str, str]:
+    """Where the run comes from. What cannot be known (no git, no GPU) is left out. Never the
+    environment or the address of the tracking server: both may hold passwords."""
+    git = _git_tags()
+    found = {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        **_dvc_tags(),
+        **git,
+        "code.sha256": code_sha256(),
+        "data.md5": data_md5(stage.deps_md5),
+        "versions.match": "false" if stage.different_versions else "true",
+        "changed": " ".join(changes(stage.name, _entry(stage)) or ()),
+        **_machine_tags(),
+        # MLflow's own names: its pages show these two as the source of a run.
+        "mlflow.source.name": stage.entry.cmd,
+        "mlflow.source.git.commit": git.get("git.commit", ""),
+    }
+    return _known(found)
+
+
+def settings(stage: Stage) -> str:
+    """What decides, beside the model, which numbers `evaluate` gets: its data and its params."""
+    values = {"data": data_md5(stage.deps_md5), **params(stage)}
+    return " ".join(f"{key}={value}" for key, value in values.items())[:TAG_LENGTH]
+
+
+def restored_train(fingerprint: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Name, params and tags for the run of a model that was trained elsewhere, as far as the
+    workspace's dvc.lock knows them: nothing is said of the code and machine that trained it."""
+    found = {"stage": "train", "fingerprint": fingerprint, "restored": "true", **_dvc_tags()}
+    name, params = "train restored", {}
+    lock = _read("dvc.lock")
+    entry = locked_stage(lock, "train")
+    if entry and fingerprint_from_lock(lock, "train") == fingerprint:
+        changed = changes("train", entry)
+        name, params = _name(name, changed), _only_keys(entry["params"])
+        found |= {"data.md5": data_md5(entry["deps"]), "changed": " ".join(changed or ())}
+    return name, params, _known(found)
+
+
+def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
+    """What differs between `entry`, in the form of `locked_stage`, and the stage of this name in
+    HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:prepared`, `torch=2.15.1`, and
+    `-...` for what is gone; None if HEAD has no such stage."""
+    old = locked_stage(_git("show", "HEAD:./dvc.lock") or "", name)
+    if old is None:
+        return None
+    params, before = _canonical(entry["params"]), _canonical(old["params"])
+    moved = {key for key in params | before if params.get(key) != before.get(key)}
+    deps = {path for path in entry["deps"] if old["deps"].get(path) != entry["deps"][path]}
+    gone = set(old["deps"]) - set(entry["deps"])
+    # Another path that a param gives (`data/${train_on}`) is told by the param.
+    given = tuple(f"/{found[key]}" for found in (params, before) for key in moved if key in found)
+    deps = {path for path in deps if path in old["deps"] or not f"/{path}".endswith(given)}
+    gone = {path for path in gone if not f"/{path}".endswith(given)}
+    return [
+        *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
+        *(_short(path) for path in sorted(deps) if path.endswith(".py")),
+        *(_short(path) for path in sorted(deps) if not path.endswith(".py")),
+        *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
+        *(f"-{_package(key)}" for key in before if key not in params),
+        *(f"-{_short(path)}" for path in sorted(gone)),
+        *(["cmd"] if entry["cmd"] != old["cmd"] else []),
+    ]
+
+
+def _name(start: str, changed: list[str] | None) -> str:
+    """`start` and as many changes as 80 characters hold, then how many more there are."""
+    if not changed:
+        return f"{start} {'first' if changed is None else 'baseline'}"
+    for shown in range(len(changed), 0, -1):
+        rest = [f"+{len(changed) - shown}"] if shown < len(changed) else []
+        name = " ".join([start, *changed[:shown], *rest])
+        if len(name) <= NAME_LENGTH:
+            return name
+    return f"{start} {' '.join(changed)}"[: NAME_LENGTH - 1] + "…"
+
+
+def _short(path: str) -> str:
+    """`code:training/loop.py`, `data:prepared`, `input:models/model.json`."""
+    if path.endswith(".py"):
+        return "code:" + path.removeprefix("src/")
+    return "data:" + path.removeprefix("data/") if path.startswith("data/") else "input:" + path
+
+
+def _known(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:TAG_LENGTH] for key, value in tags.items() if value}
+
+
+def _package(key: str) -> str:
+    """`torch` of `requirements/versions.yaml:torch`; a key of params.yaml as it is."""
+    return key.rpartition(":")[2]
+
+
+def _entry(stage: Stage) -> dict[str, Any]:
+    """What a stage is, in the form of `locked_stage`."""
+    return {"cmd": stage.entry.cmd, "deps": stage.deps_md5, "params": stage.declared}
+
+
+def _canonical(params: Mapping[str, Any]) -> dict[str, str]:
+    """One spelling per value: MLflow refuses to log a param again as another text (0.0010)."""
+    return {key: str(canonical(value)) for key, value in params.items()}
+
+
+def _only_keys(params: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of params.yaml among the params of an entry, without the package versions."""
+    return {key: value for key, value in _canonical(params).items() if ":" not in key}
+
+
+def data_md5(deps: Mapping[str, str]) -> str:
+    """The md5 of the data folder among deps, as DVC writes it; empty if there is none."""
+    folders = (md5 for path, md5 in deps.items() if path.startswith("data/"))
+    return next((md5 for md5 in folders if md5.endswith(".dir")), "")
+
+
+def code_sha256() -> str:
+    """A hash of all Python files below src/, also of those that no stage lists as a dep."""
+    digest = hashlib.sha256()
+    for path in sorted(Path("src").rglob("*.py"), key=lambda path: path.as_posix()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{content}  {path.as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
+def _dvc_tags() -> dict[str, str]:
+    return {
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+    }
+
+
+def _git_tags() -> dict[str, str]:
+    found = {"git.commit": (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()}
+    # While a stage runs, params.yaml and the results always differ from HEAD.
+    changed = _git("--no-optional-locks", "status", "--porcelain", "--", "src", "dvc.yaml")
+    if changed is not None:
+        found["git.dirty"] = "true" if changed.strip() else "false"
+    return found
+
+
+def _machine_tags() -> dict[str, str]:
+    found = {
+        "machine.cpu": _cpu(),
+        "machine.platform": platform.platform(),
+        "machine.python": platform.python_version(),
+    }
+    if torch := sys.modules.get("torch"):  # never imported for a tag
+        found["machine.capability"] = torch.backends.cpu.get_cpu_capability()
+        found["machine.threads"] = str(torch.get_num_threads())
+    # Not through torch, which would claim memory on a GPU that the stage may not use.
+    listed = _output("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
+    rows = [line.split(", ", 1) for line in (listed or "").splitlines() if ", " in line]
+    if rows:
+        found["machine.driver"] = rows[0][0]
+        found["machine.gpu"] = ", ".join(name for _, name in rows)
+    return found
+
+
+def _cpu() -> str:
+    """The name of the processor, such as `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    name = _output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
+    return (name or platform.machine()).strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _git(*arguments: str) -> str | None:
+    return _output("git", *arguments)
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None if it is missing, fails, or takes longer than 20 s (a GPU
+    driver that has to start takes some seconds)."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

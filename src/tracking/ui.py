@@ -1,0 +1,156 @@
+"""Browse the runs: `python -m src.tracking.ui [--port N]` (make ui) serves MLflow's pages until
+Ctrl-C, on this machine only.
+
+`mlflow server` as it comes starts ten processes and takes 2.6 GB; without its job runner and with
+one worker it is two processes and 0.5 GB (measured).
+"""
+
+import argparse
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from src import pipeline, stage
+from src.errors import GateError, InputError
+
+HOST = "127.0.0.1"
+PORT = 5000
+TRIED_PORTS = 50
+# A fresh browser would open the view for language models, without the runs of a training.
+TRAINING_VIEW = "?workflowType=machine_learning"
+START_SECONDS = 120.0  # it takes 6.5 s on an idle core (measured)
+STOP_SECONDS = 10.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def server_address() -> str | None:
+    """The address of the MLflow server that MLFLOW_TRACKING_URI names, without credentials and
+    ending in a slash; None if the runs are kept in a database."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not re.match(r"https?://", uri):
+        return None
+    return re.sub(r"^(https?://)[^/]*@", r"\1", uri).rstrip("/") + "/"
+
+
+def base_address() -> str:
+    """Where the pages of the runs are, ending in a slash: the server's, or that of `make ui`."""
+    return server_address() or f"http://{HOST}:{PORT}/"
+
+
+def free_port(first: int) -> int:
+    """`first`, or the next port that nobody listens on; InputError if there is none."""
+    if not 1 <= first <= 65535:
+        raise InputError(f"--port must be in 1..65535, got {first}")
+    for port in range(first, min(first + TRIED_PORTS, 65536)):
+        with socket.socket() as probe:
+            # As the server does it: a port that was used a moment ago is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise InputError(f"no free port from {first} on: give another one with --port")
+
+
+def serve(root: Path, first_port: int) -> None:
+    """Serve the store of the project until a signal ends it. The server's own words go to
+    .cache/ui.log. GateError if it does not start."""
+    from src.tracking import store
+
+    print("starting MLflow's server ...", file=sys.stderr, flush=True)
+    uri = store.tracking_uri(root)
+    _, experiment_id = store.open_store(root)
+    port = free_port(first_port)
+    address = f"http://{HOST}:{port}/"
+    log = root / ".cache" / "ui.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # The address of the database may hold a password: by the environment, not for all to see.
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", HOST, "--port", str(port)]
+    # A closed terminal ends this like SIGTERM: the server has no terminal that could tell it.
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    with open(log, "wb") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its processes end together, and Ctrl-C reaches this one only
+        )
+    try:
+        _wait_until_up(server, address, log)
+        print(
+            f"{address}#/experiments/{experiment_id}/runs{TRAINING_VIEW}\nCtrl-C ends the server.",
+            flush=True,
+        )
+        server.wait()
+        raise GateError(f"the MLflow server ended (exit code {server.returncode}): see {log}")
+    finally:
+        _stop(server)
+
+
+def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    # A proxy from the environment must not stand between this process and its own server.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise GateError(f"the MLflow server did not start ({(lines or [''])[-1]}): see {log}")
+        try:
+            opener.open(address + "health", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise GateError(f"the MLflow server does not answer after {START_SECONDS:.0f} s: see {log}")
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    """End the server and the processes that it started (they are a group of their own)."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave them behind
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tracking.ui", description="Browse the runs."
+    )
+    parser.add_argument(
+        "--port", type=int, default=PORT, help=f"default: {PORT}, or the next free one"
+    )
+    arguments = parser.parse_args()
+    address = server_address()
+    if address:
+        print(f"The runs are on the MLflow server of MLFLOW_TRACKING_URI:\n{address}")
+        return
+    try:
+        serve(pipeline.main_repository(), arguments.port)
+    except KeyboardInterrupt:
+        print("\nThe server has ended.")  # the way to end it: no failure
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

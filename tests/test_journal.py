@@ -1,0 +1,149 @@
+import json
+import math
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from src.tracking.journal import Journal, Record, hold, load_record, record_path
+from tests.closure import ROOT
+
+HOLD = """
+import sys
+from pathlib import Path
+from src.tracking.journal import hold
+with hold(Path(sys.argv[1]), "f" * 64):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def values(path: Path) -> list[tuple[str, float, int]]:
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(point["key"], point["value"], point["step"]) for point in points]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".cache" / "journal" / "run.jsonl"
+
+
+def test_an_identical_point_is_kept_once_also_by_the_next_process(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        journal = Journal(path)
+        for _ in range(2):
+            journal.append({"train/loss": 0.1, "val/loss": math.nan}, step=1)
+        journal.append({"train/loss": 0.1}, step=2)
+        journal.close()
+    points = values(path)
+    assert [(key, step) for key, _, step in points] == [
+        ("train/loss", 1),
+        ("val/loss", 1),
+        ("train/loss", 2),
+    ]
+    assert points[0][1] == 0.1
+    assert math.isnan(points[1][1])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_differing_value_is_kept_with_one_line(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Journal(path).append({"loss": 0.5, "other": 1}, step=3)
+    journal = Journal(path)
+    journal.append({"loss": 0.25, "other": 1}, step=3)
+    assert values(path) == [("loss", 0.5, 3), ("other", 1.0, 3), ("loss", 0.25, 3)]
+    assert capsys.readouterr().err == "tracking: loss at step 3 was 0.5, now 0.25\n"
+    journal.append({"loss": 0.5}, step=3)  # both are known by now
+    assert len(values(path)) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_a_torn_last_line_is_cut(path: Path) -> None:
+    Journal(path).append({"loss": 0.5}, step=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:-5])
+    journal = Journal(path)
+    assert path.read_bytes() == whole
+    journal.append({"loss": 0.4}, step=2)
+    assert values(path) == [("loss", 0.5, 1), ("loss", 0.4, 2)]
+
+
+def test_a_spoilt_line_in_the_middle_hides_no_other(path: Path) -> None:
+    journal = Journal(path)
+    journal.append({"loss": 0.5}, step=1)
+    path.write_bytes(path.read_bytes() + b"\0\0\0\n[1]\n")
+    journal.append({"loss": 0.4}, step=2)
+    points, position = Journal(path).read(0)
+    assert [(point.value, point.step) for point in points] == [(0.5, 1), (0.4, 2)]
+    assert position == path.stat().st_size
+
+
+def test_reading_goes_on_where_it_ended(path: Path) -> None:
+    journal = Journal(path)
+    for step in range(5):
+        journal.append({"loss": step}, step)
+    seen, position = [], 0
+    while True:
+        points, end = journal.read(position, limit=2)
+        assert len(points) <= 2
+        if end == position:
+            break
+        seen += [point.step for point in points]
+        position = end
+    assert seen == [0, 1, 2, 3, 4]
+    with open(path, "ab") as file:
+        file.write(b'{"key": "loss", "value": 5.0, "step"')  # a line that is being written
+    assert journal.read(position) == ([], position)
+    path.unlink()
+    assert journal.read(position) == ([], position)
+
+
+def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> None:
+    path = record_path(tmp_path, "f" * 64)
+    record = Record(path, "id", "1", "train first", "train", "killed", 120)
+    record.save()
+    assert load_record(tmp_path, "f" * 64) == record
+    assert json.loads(path.read_text()) == {
+        "run_id": "id",
+        "experiment_id": "1",
+        "name": "train first",
+        "stage": "train",
+        "state": "killed",
+        "position": 120,
+    }
+    for spoilt in ("", "[]", "{}", '{"unknown": 1}'):
+        path.write_text(spoilt)
+        assert load_record(tmp_path, "f" * 64) is None
+
+
+@pytest.mark.parametrize("ending", ["ends", "is killed"])
+def test_a_second_holder_waits_and_names_the_first(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert first.stdin
+    assert first.stdout
+    assert first.stdout.readline() == b"held\n"
+    with hold(tmp_path, "e" * 64):  # another fingerprint is free
+        assert capsys.readouterr().err == ""
+    started = time.monotonic()
+    threading.Timer(0.3, first.kill if ending == "is killed" else first.stdin.close).start()
+    with hold(tmp_path, "f" * 64):
+        assert time.monotonic() - started >= 0.3
+        assert first.wait(timeout=10) == (-9 if ending == "is killed" else 0)
+    error = capsys.readouterr().err
+    assert error == f"process {first.pid} works on the same inputs; waiting until it ends\n"
+    first.stdout.close()
+    with hold(tmp_path, "f" * 64):
+        assert capsys.readouterr().err == ""

@@ -1,0 +1,178 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.stage import Stage
+from src.tracking import provenance
+from tests.tracked_project import commit, edit, git, make_project, write_lock, write_versions
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return make_project(tmp_path / "project", monkeypatch)
+
+
+def name() -> str:
+    return provenance.run_name(Stage("train"))
+
+
+def set_param(key: str, value: object) -> None:
+    lines = Path("params.yaml").read_text().splitlines()
+    [index] = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
+    lines[index] = f"{key}: {value}"
+    Path("params.yaml").write_text("\n".join(lines) + "\n")
+
+
+def test_the_name_tells_what_differs_from_head() -> None:
+    assert name() == "train baseline"
+    set_param("lr", "1e-3")  # the same value in another spelling
+    set_param("seed", "'000'")
+    assert name() == "train baseline"
+    set_param("lr", "3e-3")
+    assert name() == "train lr=0.003"
+    edit("src/training/loop.py", "1", "2")
+    edit("src/tracking/run.py", "1", "2")  # no dep of the stage
+    edit("data/prepared/meta.json", "{}", "{ }")
+    write_versions(numpy="0.1")
+    assert name() == "train lr=0.003 code:training/loop.py data:prepared numpy=0.1"
+    write_lock()  # as DVC does while the pipeline runs, which may also stage it: HEAD's counts
+    git("add", "dvc.lock")
+    assert name() == "train lr=0.003 code:training/loop.py data:prepared numpy=0.1"
+    commit()
+    assert name() == "train baseline"
+
+
+def test_a_path_that_a_param_gives_is_not_told_twice() -> None:
+    set_param("train_on", "subset")
+    assert name() == "train train_on=subset"
+    Path("data/weights/pretrained").write_text("weights")
+    set_param("weights", "data/weights/pretrained")
+    assert name() == "train train_on=subset weights=data/weights/pretrained"
+
+
+def test_what_is_gone_is_told() -> None:
+    edit("dvc.yaml", "[lr, seed, ", "[lr, ")
+    edit("dvc.yaml", "[src/training/loop.py, ", "[")
+    assert name() == "train -seed -code:training/loop.py"
+
+
+def test_a_stage_that_head_does_not_know_is_first() -> None:
+    Path("dvc.lock").unlink()
+    assert name() == "train baseline"  # HEAD's
+    git("rm", "--quiet", "--cached", "dvc.lock")
+    git("commit", "--quiet", "-m", "no lock")
+    assert name() == "train first"
+
+
+def test_a_long_name_ends_at_80_characters_and_the_tag_has_all() -> None:
+    files = [f"src/training/part_{number}.py" for number in range(9)]
+    for file in files:
+        Path(file).write_text("part = 1\n")
+    edit("dvc.yaml", "src/training/loop.py", ", ".join(["src/training/loop.py", *files]))
+    set_param("lr", 0.5)
+    changed = provenance.tags(Stage("train"))["changed"].split()
+    assert changed == ["lr=0.5", *(f"code:training/part_{number}.py" for number in range(9))]
+    assert name() == "train lr=0.5 code:training/part_0.py code:training/part_1.py +7"
+    set_param("weights", "data/weights/" + "w" * 100)
+    Path("data/weights/" + "w" * 100).write_text("weights")
+    edit("dvc.yaml", "params: [lr, ", "params: [")
+    assert len(name()) == 80
+    assert name().endswith("w…")
+
+
+def test_tags(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "lusty-bird")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@host/db")
+    stage = Stage("train")
+    tags = provenance.tags(stage)
+    head = (project / ".git/HEAD").read_text().removeprefix("ref: ").strip()
+    assert tags["git.commit"] == (project / ".git" / head).read_text().strip()
+    assert tags["fingerprint"] == stage.fingerprint
+    assert tags["data.md5"] == stage.deps_md5["data/prepared"]
+    expected = {
+        "stage": "train",
+        "dvc.exp_name": "lusty-bird",
+        "dvc.baseline_rev": "a" * 40,
+        "git.dirty": "false",
+        "machine.python": ".".join(map(str, sys.version_info[:3])),
+    }
+    assert {key: tags.get(key) for key in expected} == expected
+    assert tags["machine.cpu"]
+    assert "changed" not in tags
+    assert "secret" not in str(tags)
+    assert all(tags.values())  # an empty tag says nothing
+
+
+def test_only_code_makes_git_dirty() -> None:
+    set_param("lr", 0.5)
+    Path("results").mkdir()
+    Path("results/new.txt").write_text("new")
+    assert provenance.tags(Stage("train"))["git.dirty"] == "false"
+    Path("src/new.py").write_text("new = 1\n")
+    assert provenance.tags(Stage("train"))["git.dirty"] == "true"
+
+
+def test_the_code_hash_covers_what_is_no_dep() -> None:
+    before = provenance.code_sha256()
+    Path("src/__pycache__").mkdir()
+    Path("src/__pycache__/loop.pyc").write_bytes(b"0")
+    assert provenance.code_sha256() == before
+    edit("src/tracking/run.py", "1", "2")
+    changed = provenance.code_sha256()
+    assert changed != before
+    Path("src/tracking/run.py").rename("src/tracking/other.py")
+    assert provenance.code_sha256() not in (before, changed)
+
+
+def test_versions_that_differ_are_tagged() -> None:
+    match = provenance.tags(Stage("train"))["versions.match"]
+    assert match == "true"
+    write_versions(numpy="0.1")
+    assert provenance.tags(Stage("train"))["versions.match"] == "false"
+
+
+@pytest.mark.parametrize("missing", ["repository", "git"])
+def test_without_git_its_tags_are_left_out(
+    missing: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "git":
+        monkeypatch.setenv("PATH", "")
+    else:
+        (project / ".git").rename(project / "moved")
+    stage = Stage("train")
+    assert not [key for key in provenance.tags(stage) if key.startswith("git.")]
+    assert provenance.run_name(stage) == "train first"
+
+
+def test_params_are_the_declared_keys_and_do_not_count_as_read() -> None:
+    set_param("lr", "1e-05")
+    stage = Stage("train")
+    assert provenance.params(stage) == {
+        "lr": "1e-05",
+        "seed": "0",
+        "augment_flip": "false",
+        "train_on": "prepared",
+        "weights": "data/weights/none",
+    }
+    assert stage.params.read == set()
+
+
+def test_a_restored_train_run_is_told_by_dvc_lock() -> None:
+    set_param("lr", 0.5)
+    write_lock()  # DVC's, after it brought the trained model from its run cache
+    stage = Stage("train")
+    run_name, params, tags = provenance.restored_train(stage.fingerprint)
+    assert run_name == "train restored lr=0.5"
+    assert params == provenance.params(stage)
+    assert tags == {
+        "stage": "train",
+        "fingerprint": stage.fingerprint,
+        "restored": "true",
+        "data.md5": stage.deps_md5["data/prepared"],
+        "changed": "lr=0.5",
+    }
+    run_name, params, tags = provenance.restored_train("f" * 64)  # nobody knows this one
+    assert (run_name, params) == ("train restored", {})
+    assert tags == {"stage": "train", "fingerprint": "f" * 64, "restored": "true"}

@@ -1,0 +1,162 @@
+"""The MLflow run of a stage, in a real store (a SQLite file)."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from src.stage import Stage
+from src.tracking import run as tracking
+from src.tracking.journal import load_record
+from tests.tracked_project import (
+    DIGEST,
+    edit,
+    history,
+    make_tracked_project,
+    runs,
+    train,
+    train_until,
+)
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
+
+
+def test_a_run_holds_what_the_stage_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "BATCH", 1)  # several calls for the last points
+    stage = Stage("train")
+    Path("curves.png").write_bytes(b"picture")
+    with tracking.start(stage) as run:
+        run.log_metrics({"train/loss": 0.5, "val/loss": 0.75}, step=1)
+        run.log_metrics({"train/loss": 0.25}, step=2)
+        run.log_artifact("curves.png", "pictures")
+        run.log_input("digits", DIGEST, "training")
+        run.set_tags({"note": 1})
+        run.describe("# About")
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert stored.info.run_name == "train baseline"
+    assert stored.data.params == {
+        "lr": "0.001",
+        "seed": "0",
+        "augment_flip": "false",
+        "train_on": "prepared",
+        "weights": "data/weights/none",
+    }
+    assert stored.data.tags["fingerprint"] == stage.fingerprint
+    assert stored.data.tags["note"] == "1"
+    assert stored.data.tags["mlflow.note.content"] == "# About"
+    assert history(project, stored, "train/loss") == [(1, 0.5), (2, 0.25)]
+    [data] = stored.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", DIGEST)
+    assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
+    artifact = project / "mlartifacts" / stored.info.run_id / "artifacts/pictures/curves.png"
+    assert artifact.read_bytes() == b"picture"
+    record = json.loads((project / f".cache/runs/{stage.fingerprint}.json").read_text())
+    journal = project / f".cache/journal/{stored.info.run_id}.jsonl"
+    assert record == {
+        "run_id": stored.info.run_id,
+        "experiment_id": stored.info.experiment_id,
+        "name": "train baseline",
+        "stage": "train",
+        "state": "finished",
+        "position": journal.stat().st_size,
+    }
+    assert capsys.readouterr() == ("", "")
+
+
+def test_points_are_sent_while_the_run_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "INTERVAL", 0.01)
+    monkeypatch.setattr(tracking, "BATCH", 3)  # several calls for the seven points
+    with tracking.start(Stage("train")) as run:
+        for step in range(7):
+            run.log_metrics({"loss": step}, step)
+        [stored] = runs(project)
+        end = time.monotonic() + 20
+        while len(history(project, stored, "loss")) < 7:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert runs(project)[0].info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")],
+)
+def test_a_run_that_ends_early_goes_on_in_the_same_run(
+    error: type[BaseException], status: str, project: Path
+) -> None:
+    with pytest.raises(error):
+        train_until(error)
+    [stored] = runs(project)
+    assert stored.info.status == status
+    record = load_record(project, Stage("train").fingerprint)
+    assert record
+    assert record.state == status.lower()
+    assert history(project, stored, "loss") == [(1, 0.5)]
+    Path("src/added.py").write_text("added = 1\n")
+    with tracking.start(Stage("train")) as run:
+        run.log_metrics({"loss": 0.5}, step=1)
+        run.log_metrics({"loss": 0.25}, step=2)
+        assert runs(project)[0].info.status == "RUNNING"
+    [again] = runs(project)
+    assert again.info.run_id == stored.info.run_id
+    assert again.info.status == "FINISHED"
+    assert history(project, again, "loss") == [(1, 0.5), (2, 0.25)]
+    tags = (stored.data.tags, again.data.tags)
+    assert [tag["git.dirty"] for tag in tags] == ["false", "true"]  # written anew
+
+
+def test_a_batch_that_is_sent_again_is_stored_once(project: Path) -> None:
+    stage = Stage("train")
+    with pytest.raises(KeyboardInterrupt):
+        train_until(KeyboardInterrupt)
+    record = load_record(project, stage.fingerprint)
+    assert record
+    # As if killed after the store took the batch and before the record said so.
+    record.state, record.position = "running", 0
+    record.save()
+    with tracking.start(stage):
+        pass
+    [stored] = runs(project)
+    assert history(project, stored, "loss") == [(1, 0.5)]
+    assert len(history(project, stored, "nan")) == 1
+
+
+def test_a_finished_run_that_is_forced_again_is_a_new_run(project: Path) -> None:
+    train()
+    train()
+    second, first = runs(project)
+    assert second.data.tags["repeat_of"] == first.info.run_id
+    assert "repeat_of" not in first.data.tags
+    assert history(project, first, "train/loss") == [(1, 0.5)]
+    assert history(project, second, "train/loss") == [(1, 0.5)]
+
+
+def test_with_tracking_off_nothing_is_written_but_the_lock_is_held(project: Path) -> None:
+    edit("params.yaml", "tracking: true", "tracking: false")
+    shutil.rmtree(project / ".cache", ignore_errors=True)
+    database = (project / "mlflow.db").read_bytes()
+    stage = Stage("train")
+    for context in (tracking.start(stage), tracking.reopen(stage, stage.fingerprint, "0" * 32)):
+        with context as run:
+            run.log_metrics({"loss": 0.5}, step=1)
+            run.log_artifact("no/such/file")
+            run.log_input("digits", DIGEST, "training")
+            run.set_tags({"note": 1})
+            run.describe("text")
+            holder = project / f".cache/locks/{stage.fingerprint}.pid"
+            assert holder.read_text() == str(os.getpid())
+    assert sorted(path.name for path in (project / ".cache").iterdir()) == ["locks"]
+    assert (project / "mlflow.db").read_bytes() == database

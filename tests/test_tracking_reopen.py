@@ -1,0 +1,114 @@
+"""`evaluate` writes into the run that trained the model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from src.stage import Stage
+from src.tracking import run as tracking
+from src.tracking import store
+from src.tracking.journal import load_record
+from tests.tracked_project import (
+    MODEL,
+    edit,
+    evaluate,
+    history,
+    make_tracked_project,
+    runs,
+    train,
+    train_until,
+)
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
+
+
+def test_evaluate_writes_into_the_run_of_train(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train()
+    fingerprint = Stage("train").fingerprint
+    ended = runs(project)[0].info.end_time
+    for name in ("lusty-bird", "merry-cat", "lusty-bird"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        evaluate(fingerprint)
+    monkeypatch.delenv("DVC_EXP_NAME")
+    with pytest.raises(ValueError, match="no such picture"):
+        evaluate_and_fail(fingerprint)
+    [stored] = runs(project)
+    assert stored.data.tags["stage"] == "train"
+    assert stored.data.tags["dvc.exp_names"] == "lusty-bird,merry-cat"
+    assert history(project, stored, "test/accuracy") == [(0, 0.75)]
+    assert (stored.info.status, stored.info.end_time) == ("FINISHED", ended)
+    record = load_record(project, fingerprint)
+    assert record
+    assert (record.state, record.stage) == ("finished", "train")
+
+
+def evaluate_and_fail(fingerprint: str) -> None:
+    stage = Stage("evaluate")
+    with tracking.reopen(stage, fingerprint, stage.deps_md5[MODEL]):
+        raise ValueError("no such picture")
+
+
+def test_evaluate_does_not_end_the_run_of_a_killed_training(project: Path) -> None:
+    stage = Stage("train")
+    with pytest.raises(KeyboardInterrupt):
+        train_until(KeyboardInterrupt)
+    evaluate(stage.fingerprint)
+    [stored] = runs(project)
+    assert stored.info.status == "KILLED"
+    train()  # still goes on in the same run
+    assert [run.info.run_id for run in runs(project)] == [stored.info.run_id]
+
+
+def test_without_a_record_the_newest_run_of_the_same_model_is_found(project: Path) -> None:
+    for _ in range(3):
+        train()
+    other, newest, _ = runs(project)
+    client, _ = store.open_store(project)
+    client.set_tag(other.info.run_id, "model.md5", "0" * 32)  # trained on another kind of machine
+    shutil.rmtree(project / ".cache")
+    evaluate(Stage("train").fingerprint)
+    stored = {run.info.run_id: run for run in runs(project)}
+    assert len(stored) == 3
+    having = [run_id for run_id, run in stored.items() if "test/accuracy" in run.data.metrics]
+    assert having == [newest.info.run_id]
+
+
+def test_without_any_run_one_is_restored_and_used_again(project: Path) -> None:
+    stage = Stage("train")
+    for accuracy in (0.75, 0.875):
+        shutil.rmtree(project / ".cache", ignore_errors=True)
+        evaluate(stage.fingerprint, accuracy)
+    [stored] = runs(project)
+    assert stored.info.run_name == "train restored baseline"
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params["lr"] == "0.001"
+    expected = {"stage": "train", "fingerprint": stage.fingerprint, "restored": "true"}
+    assert expected.items() <= stored.data.tags.items()
+    assert history(project, stored, "test/accuracy") == [(0, 0.75), (0, 0.875)]
+    train()
+    new, _ = runs(project)
+    assert new.data.tags["repeat_of"] == stored.info.run_id
+
+
+def test_other_evaluation_settings_open_a_child_run(project: Path) -> None:
+    train()
+    fingerprint = Stage("train").fingerprint
+    evaluate(fingerprint)
+    edit("params.yaml", "batch_size: 32", "batch_size: 64")
+    for _ in range(2):
+        evaluate(fingerprint, 0.5)
+    child, parent = runs(project)
+    assert child.info.run_name == "evaluate batch_size=64"
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.params == {"batch_size": "64"}
+    assert child.info.status == "FINISHED"
+    assert history(project, child, "test/accuracy") == [(0, 0.5)]
+    assert history(project, parent, "test/accuracy") == [(0, 0.75)]

@@ -1,0 +1,182 @@
+"""The tracker with real processes: a killed one, four at once, and a server that dies."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from src.stage import Stage
+from src.tracking import run as tracking
+from src.tracking import store
+from tests.closure import ROOT
+from tests.tracked_project import DIGEST, history, make_tracked_project, runs
+
+pytestmark = pytest.mark.slow
+
+# Another process that works on the stage until it is told to end.
+WORKER = """
+import sys
+from src.stage import Stage
+from src.tracking import run as tracking
+with tracking.start(Stage("train")) as run:
+    run.log_metrics({"train/loss": 0.5}, 1)
+    run.log_metrics({"train/loss": 0.25}, 2)
+    print("logged", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
+
+
+def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", WORKER],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert first.stdin
+    assert first.stdout
+    assert first.stdout.readline() == b"logged\n"
+    first.kill()
+    first.wait()
+    first.stdin.close()
+    first.stdout.close()
+    [stored] = runs(project)
+    assert stored.info.status == "RUNNING"
+    journal = project / f".cache/journal/{stored.info.run_id}.jsonl"
+    with open(journal, "a") as file:
+        file.write('{"key": "train/lo')  # what a power cut leaves
+    with tracking.start(Stage("train")) as run:  # goes on from the checkpoint after step 1
+        run.log_metrics({"train/loss": 0.25}, step=2)
+        run.log_metrics({"train/loss": 0.125}, step=3)
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert history(project, stored, "train/loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    assert len(journal.read_text().splitlines()) == 3
+
+
+def test_four_processes_may_open_a_fresh_store_at_once(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    code = (
+        "from pathlib import Path; from src.tracking import store; "
+        "print(store.open_store(Path.cwd())[1])"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    answers = [process.communicate(timeout=300) for process in processes]
+    assert answers == [answers[0]] * 4
+    assert answers[0][1] == b""  # no lines about tables being created
+    assert [process.returncode for process in processes] == [0] * 4
+
+
+@pytest.fixture
+def server(project: Path, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Starts and stops a real server: `server("start")` returns its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    shutil.copy(project / "mlflow.db", tmp_path / "server.db")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def command(what: str) -> str:
+        if what == "start":
+            processes.append(start())
+        else:
+            stop(processes.pop())
+        return address
+
+    def start() -> subprocess.Popen[bytes]:
+        options = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1"]
+        options += ["--artifacts-destination", str(tmp_path / "served")]
+        options += ["--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *options],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                return process
+            except OSError:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+
+    yield command
+    for process in processes:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)  # the group that this test started
+    process.wait()
+
+
+def test_a_server_that_dies_and_comes_back(
+    server: Callable[[str], str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tracking, "INTERVAL", 0.05)
+    monkeypatch.setattr(tracking, "PAUSE", 0.05)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server("start"))
+    stage = Stage("train")
+    with tracking.start(stage) as run:
+        run.log_metrics({"loss": 0.5, "nan": float("nan"), "inf": float("inf")}, step=1)
+        run.log_input("digits", DIGEST, "training")
+        run.log_artifact("params.yaml", "pictures")
+        [stored] = runs(project)
+        end = time.monotonic() + 60
+        while not history(project, stored, "loss"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        server("stop")
+        longest = 0.0
+        for step in range(2, 1502):  # more than one batch
+            started = time.perf_counter()
+            run.log_metrics({"loss": 1 / step}, step)
+            longest = max(longest, time.perf_counter() - started)
+        assert longest < 0.5  # no call waits for the server
+        end = time.monotonic() + 60
+        while "points wait in" not in (told := capsys.readouterr().err):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert len(told.splitlines()) == 1
+        server("start")
+    assert capsys.readouterr().err == ""
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert history(project, stored, "loss") == [(1, 0.5)] + [
+        (step, 1 / step) for step in range(2, 1502)
+    ]
+    client, _ = store.open_store(project)
+    assert [file.path for file in client.list_artifacts(stored.info.run_id, "pictures")] == [
+        "pictures/params.yaml"
+    ]
+    assert not (project / "mlartifacts").exists()

@@ -1,0 +1,188 @@
+"""`make ui`: its address, and a real server that shows an artifact and leaves no process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.errors import InputError
+from src.stage import guarded
+from src.tracking import store, ui
+from tests.closure import ROOT
+from tests.tracked_project import VARIABLES
+
+# A test run in the background of a shell ignores Ctrl-C, and what it starts inherits that.
+START = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "runpy.run_module('src.tracking.ui', run_name='__main__', alter_sys=True)"
+)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (*VARIABLES, "MLFLOW_UVICORN_OPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("", None),
+        ("sqlite:////somewhere/mlflow.db", None),
+        ("postgresql://me:secret@example.org/runs", None),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/"),
+        ("https://me:secret@example.org/team/", "https://example.org/team/"),
+        ("https://me:p@ss@example.org:8443", "https://example.org:8443/"),
+        ("https://example.org/a@b", "https://example.org/a@b/"),
+    ],
+)
+def test_address_of_a_server_is_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, uri: str, address: str | None
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert ui.server_address() == address
+    assert ui.base_address() == (address or "http://127.0.0.1:5000/")
+
+
+def test_a_server_elsewhere_is_only_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org")
+    monkeypatch.setattr(sys, "argv", ["ui"])
+    assert guarded(ui.main) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith("\nhttps://example.org/\n")
+    assert "secret" not in printed.out + printed.err
+    assert list(root.iterdir()) == []
+
+
+def test_next_free_port() -> None:
+    with socket.socket() as busy:
+        busy.bind((ui.HOST, 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        if port < 65535:
+            assert port < ui.free_port(port) <= port + ui.TRIED_PORTS
+    with socket.socket() as busy:
+        try:
+            busy.bind((ui.HOST, 65535))
+            busy.listen()
+        except OSError:
+            pass  # somebody else has it: as good
+        with pytest.raises(InputError, match="no free port from 65535 on"):
+            ui.free_port(65535)
+    for port in (0, -1, 70000):
+        with pytest.raises(InputError, match=f"--port must be in 1..65535, got {port}"):
+            ui.free_port(port)
+
+
+class Running:
+    """The user interface as a process, and the address that it printed."""
+
+    def __init__(self, port: int):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", START, "--port", str(port)]
+        self.process = subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stdout
+        self.address = self.process.stdout.readline().strip()
+
+    def server(self) -> list[int]:
+        """The processes of the server that it started: a session of their own."""
+        listing = subprocess.check_output(["ps", "-eo", "pid=,ppid=,sess="], text=True)
+        rows = [[int(number) for number in line.split()] for line in listing.splitlines()]
+        sessions = {pid for pid, parent, _ in rows if parent == self.process.pid}
+        return [pid for pid, _, session in rows if session in sessions]
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """The exit code, and what stood on stderr."""
+        self.process.send_signal(number)
+        _, error = self.process.communicate(timeout=60)
+        return self.process.returncode, error
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    running: list[Running] = []
+
+    def run(port: int) -> Running:
+        running.append(Running(port))
+        return running[-1]
+
+    yield run
+    for item in running:
+        if item.process.poll() is None:
+            item.end(signal.SIGTERM)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def get(address: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=30) as answer:
+        return bytes(answer.read())
+
+
+@pytest.mark.slow
+def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) -> None:
+    client, experiment_id = store.open_store(root)
+    run = client.create_run(experiment_id, run_name="train lr=0.003")
+    client.log_text(run.info.run_id, "a picture", "pictures/curves.txt")
+    with socket.socket() as busy:
+        busy.bind((ui.HOST, 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        running = start(port)
+        base, _, page = running.address.partition("#")
+        assert page == f"/experiments/{experiment_id}/runs?workflowType=machine_learning"
+        assert base.startswith("http://127.0.0.1:")
+        assert base != f"http://127.0.0.1:{port}/"  # that one is taken
+    assert b"<html" in get(base)
+    path = f"get-artifact?path=pictures/curves.txt&run_uuid={run.info.run_id}"
+    assert get(base + path) == b"a picture"
+    listing = json.loads(get(f"{base}ajax-api/2.0/mlflow/runs/get?run_id={run.info.run_id}"))
+    assert listing["run"]["info"]["run_name"] == "train lr=0.003"
+    processes = running.server()
+    assert 1 <= len(processes) <= 3
+    code, error = running.end(signal.SIGINT)
+    assert (code, error) == (0, "starting MLflow's server ...\n")
+    assert not [pid for pid in processes if alive(pid)]
+
+    running = start(port)
+    assert running.address.startswith(f"http://127.0.0.1:{port}/#")
+    processes = running.server()
+    code, error = running.end(signal.SIGTERM)
+    assert (code, error.splitlines()[-1]) == (143, "terminated")
+    assert not [pid for pid in processes if alive(pid)]
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, start: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_UVICORN_OPTS", "--no-such-option")
+    begin = time.monotonic()
+    running = start(5000)
+    _, error = running.process.communicate(timeout=120)
+    assert running.process.returncode == 1
+    assert error.splitlines()[1].startswith("the MLflow server did not start (")
+    assert len(error.splitlines()) == 2
+    assert time.monotonic() - begin < 100
