@@ -23,8 +23,7 @@ def main(run: stage.Stage) -> None:
     from src.metrics import Baselines, softmax, split_metrics
     from src.tracking import run as tracking
     from src.training.device import prepare_device
-    from src.training.inference import logits_of
-    from src.training.model import load_model
+    from src.training.model import load_model, logits_of
 
     device = prepare_device(run.params["machine.device"], run.params["threads"])
     model, description = load_model(MODELS)

@@ -152,21 +152,44 @@ def test_what_cannot_change_a_result_does_not(clone: Path) -> None:
     restore(clone)
 
 
-def test_terminal_output_changes_nothing(clone: Path) -> None:
-    """src/terminal.py is no dependency: a pipeline whose Progress shows nothing gives the same."""
+# Stand-ins for what no stage lists as a dep: they show nothing, compare nothing, guard nothing.
+STAND_INS = {
+    "src/terminal.py": """
+class Progress:
+    def __init__(self, *_): pass
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def advance(self): pass
+    def show(self, *_): pass
+    def epoch_done(self, row): pass
+""",
+    "src/stage.py": """
+from pathlib import Path
+from src import params, pipeline
+
+class Stage:
+    def __init__(self, name):
+        self.name, self.params, self.root = name, params.load(), Path.cwd()
+        self.entry = pipeline.stage_entry(name, self.params)
+        self.deps_md5 = {dep: pipeline.md5_of(dep) for dep in self.entry.deps}
+        declared = pipeline.declared_values(self.entry, self.params, pipeline.read_versions())
+        self.fingerprint = pipeline.fingerprint(self.entry.cmd, self.deps_md5, declared)
+
+    def changed_inputs(self): return []
+    def confirm_inputs(self): pass
+
+def run(name, main): main(Stage(name))
+""",
+}
+
+
+def test_what_is_no_dep_changes_nothing(clone: Path) -> None:
     before = lock(clone)
-    path = clone / "src/terminal.py"
-    path.write_text(
-        "class Progress:\n"
-        "    def __init__(self, *_): pass\n"
-        "    def __enter__(self): return self\n"
-        "    def __exit__(self, *_): pass\n"
-        "    def advance(self): pass\n"
-        "    def show(self, *_): pass\n"
-        "    def epoch_done(self, row): pass\n"
-    )
+    set_params(clone, tracking="false")
+    for name, text in STAND_INS.items():
+        (clone / name).write_text(text)
     assert "Running stage" not in run(clone, "dvc", "repro")
-    run(clone, "dvc", "repro", "--force", "--single-item", "train")
+    run(clone, "dvc", "repro", "--force")
     assert lock(clone) == before
     restore(clone)
 

@@ -13,7 +13,7 @@ from src.data.packed import PackedSplit
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.inference import logits_of
+from src.training.model import logits_of
 from src.training.setup import Setup, batch_sums, train_step
 
 # Steps between two looks at the loss: each waits for the device. (choice)

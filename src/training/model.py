@@ -1,11 +1,11 @@
-"""The net: built by name from timm, written and rebuilt from two files.
+"""The net: built by name from timm, written and rebuilt from two files, run on pictures.
 
 `models/model.safetensors` (weights) and `models/model.json` (everything else that prediction
 needs) are enough to use the net without this repository's params or data.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from src.data.batches import ordered_batches, to_input
+from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.files import write_bytes, write_json
 from src.params import did_you_mean
@@ -126,3 +128,19 @@ def load_model(folder: Path = FOLDER) -> tuple[nn.Module, dict[str, Any]]:
             f"{folder}/model.safetensors does not fit model.json: run `dvc repro train`"
         ) from None
     return model.eval(), description
+
+
+@torch.no_grad()
+def logits_of(
+    model: nn.Module,
+    data: PackedSplit,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    workers: int = 0,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(logits B x K, labels B) for all of `data` in its order, on the device; the net is in
+    evaluation mode."""
+    model.eval()
+    for pictures, labels in ordered_batches(data, device, workers):
+        yield model(to_input(pictures, mean, std)), labels
