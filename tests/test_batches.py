@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from src import randomness
 from src.data.augment import Augmentation
 from src.data.batches import ordered_batches, steps_per_epoch, to_input, training_batches
 from src.data.packed import PackedSplit
-from src.training import randomness
 
 CPU = torch.device("cpu")
 

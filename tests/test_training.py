@@ -215,7 +215,7 @@ def test_the_seed_moves_every_random_part(
     splits: tuple[PackedSplit, PackedSplit], source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seeds that share all but one source of randomness still part."""
-    from src.training import randomness
+    from src import randomness
 
     original: Callable[..., int] = randomness.derive
     states = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from src.training.randomness import generator
+from src.randomness import generator
 
 
 @dataclass(frozen=True)

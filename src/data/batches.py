@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.packed import PackedSplit
-from src.training.randomness import sample_order
+from src.randomness import sample_order
 
 EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
 

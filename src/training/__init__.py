@@ -1,1 +1,1 @@
-"""How a net is trained: model, optimizer and schedule, the loop, checkpoint, randomness."""
+"""How a net is trained: model, optimizer and schedule, the loop, checkpoint, device."""

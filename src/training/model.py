@@ -20,7 +20,7 @@ from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.files import write_bytes, write_json
 from src.params import did_you_mean
-from src.training.randomness import seed_initial_weights
+from src.randomness import seed_initial_weights
 
 NO_WEIGHTS = "data/weights/none"
 FOLDER = Path("models")

@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from src.data.batches import Batch, to_input
+from src.randomness import seed_step
 from src.training.model import create_model
 from src.training.optimizer import create_optimizer, create_scheduler
-from src.training.randomness import seed_step
 
 
 @dataclass

@@ -17,7 +17,7 @@ from src.stage import Stage
 from src.tracking import run as tracking
 from src.tracking import store
 from tests.closure import ROOT
-from tests.tracked_project import DIGEST, history, make_tracked_project, runs
+from tests.tracked_project import DIGEST, history, runs
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +32,6 @@ with tracking.start(Stage("train")) as run:
     print("logged", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(autouse=True)
-def project(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
 
 
 def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:

@@ -5,7 +5,14 @@ import pytest
 
 from src.stage import Stage
 from src.tracking import provenance
-from tests.tracked_project import commit, edit, git, make_project, write_lock, write_versions
+from tests.tracked_project import (
+    commit,
+    edit,
+    git,
+    make_project,
+    write_lock,
+    write_versions,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -11,18 +11,10 @@ from tests.tracked_project import (
     DIGEST,
     evaluate,
     history,
-    make_tracked_project,
     runs,
     train,
     train_until,
 )
-
-
-@pytest.fixture(autouse=True)
-def project(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
 
 
 def test_a_store_that_was_deleted_gets_all_points_again(

@@ -12,13 +12,6 @@ from src.tracking import store
 from tests.tracked_project import make_tracked_project, runs, train
 
 
-@pytest.fixture(autouse=True)
-def project(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
-
-
 def test_the_store_is_the_main_repository_s_also_in_a_temporary_workspace(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

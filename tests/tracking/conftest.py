@@ -1,0 +1,15 @@
+"""The project that each of these tests works in."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tracked_project import make_tracked_project
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A tracked project in a git repository, with an empty store, as working directory."""
+    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
