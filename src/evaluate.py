@@ -47,6 +47,7 @@ def main(run: stage.Stage) -> None:
             "baseline_accuracy": baseline,
             "majority_accuracy": majority,
         }
+        print(headline(split, metrics[split]))
     write_json(RESULTS / "metrics.json", metrics)
     write_tables(data, probabilities)
     write_pictures(data["test"], probabilities["test"])
@@ -66,6 +67,17 @@ def main(run: stage.Stage) -> None:
                 log.log_artifact(path, "evaluate")
         log.describe(summary(metrics, description))
         run.confirm_inputs()
+
+
+def headline(split: str, values: dict[str, Any]) -> str:
+    """A split's accuracy in a line, and whether it is worth the trouble."""
+    line = (
+        f"evaluate: {split} accuracy {values['accuracy']:.4f} "
+        f"({values['accuracy_low']:.4f} to {values['accuracy_high']:.4f})"
+    )
+    beaten = values["accuracy"] > values["baseline_accuracy"]
+    verdict = "" if beaten else ", which the net does not beat"
+    return f"{line}, logistic regression {values['baseline_accuracy']:.4f}{verdict}"
 
 
 def check_same_data(description: dict[str, Any], meta: dict[str, Any]) -> None:

@@ -34,9 +34,9 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     from src.files import write_json
 
     size, channels, fit = (params[f"prepare.{key}"] for key in ("size", "channels", "fit"))
-    seed = params["prepare.split_seed"]
-    shares = (params["prepare.val_share"], params["prepare.test_share"])
+    seed, shares = params["prepare.split_seed"], _shares(source, params)
     contents: Counter[str] = Counter()
+    split_of_content: dict[str, str] = {}
     statistics = PixelStatistics(channels)
     with ExitStack() as stack:
         writers = {
@@ -48,6 +48,12 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
             sha256 = hashlib.sha256(content).hexdigest()
             pixels = fit_picture(picture, size, channels, fit, item.name)
             split = item.split or split_of(sha256, seed, *shares)
+            if split_of_content.setdefault(sha256, split) != split:
+                raise InputError(
+                    f"prepare: {item.name} of split {split} is the same picture as one of split "
+                    f"{split_of_content[sha256]}: a net must not be tested on what it learnt; "
+                    "remove one of them"
+                )
             writers[split].add(pixels, item.label, item.name, sha256)
             contents[sha256] += 1
             if split == "train":
@@ -79,6 +85,16 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     (folder / "samples.png").write_bytes(_samples(folder, source.classes))
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {size} px, {channels} channel(s)")
+    if left_out := source.notes.get("files_left_out"):
+        print(f"prepare: {left_out} files were left out, by their ending they are no pictures")
+
+
+def _shares(source: Any, params: Mapping[str, Any]) -> tuple[float, float]:
+    """The shares of val and test that go there by hash: none where the source gives the split."""
+    return (
+        0 if "val" in source.given else params["prepare.val_share"],
+        0 if "test" in source.given else params["prepare.test_share"],
+    )
 
 
 def _per_class(rows: list[tuple[int, int, str, str]], classes: list[str]) -> dict[str, int]:
@@ -104,13 +120,15 @@ def _remedy(source: Any, writers: Any, params: Mapping[str, Any]) -> str:
     from src.data.split import SPLITS, split_of
 
     rows = [(label, sha256) for writer in writers.values() for _, label, _, sha256 in writer.rows]
-    shares = (params["prepare.val_share"], params["prepare.test_share"])
-    if not source.notes.get("given_splits"):
+    shares = _shares(source, params)
+    if not source.given:
         for seed in range(200):
             seen = {(label, split_of(sha256, seed, *shares)) for label, sha256 in rows}
             if len(seen) == len(source.classes) * len(SPLITS):
                 return f"set prepare.split_seed={seed}, which gives every split every class"
-    return "add pictures of it, or remove the class"
+    left_out = source.notes.get("files_left_out", 0)
+    also = f" ({left_out} files were left out, by their ending no pictures)" if left_out else ""
+    return "add pictures of it, or remove the class" + also
 
 
 def _samples(folder: Path, classes: list[str]) -> bytes:

@@ -113,7 +113,10 @@ class Stage:
             try:
                 installed = metadata.version(package)
             except metadata.PackageNotFoundError:
-                raise InputError(f"{package} is not installed: run `make setup`") from None
+                raise InputError(
+                    f"{package} is not installed in {sys.executable}: "
+                    "`source .venv/bin/activate` first, or run `make setup`"
+                ) from None
             if installed != self.versions.get(package):
                 different[package] = installed
         return different

@@ -16,6 +16,7 @@ from typing import Any
 
 from src import pipeline, stage
 from src.errors import InputError
+from src.params import UNDECLARED
 
 WIDTH = 120
 GAP = 2  # blanks between columns
@@ -130,8 +131,8 @@ def _row(item: dict[str, Any], state: str) -> Row:
 
 
 def differing(rows: list[Row]) -> list[str]:
-    """The params that have more than one value in the rows, those that differ most first."""
-    keys = dict.fromkeys(key for row in rows for key in row.params)
+    """The params that differ between the rows, most values first; none of section machine."""
+    keys = {key: 0 for row in rows for key in row.params if not key.startswith(UNDECLARED)}
     values = {
         key: {str(pipeline.canonical(row.params.get(key, ""))) for row in rows if row.params}
         for key in keys

@@ -1,6 +1,7 @@
 """Sources, splits and the packed format."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +85,34 @@ def test_given_splits_are_kept_and_missing_ones_come_from_train(
     splits = by_path(prepare_folder(project, pictures))
     assert {splits[path] for path in splits if path.startswith("test/")} == {"test"}
     from_train = {splits[path] for path in splits if path.startswith("train/")}
-    assert from_train == {"train", "val", "test"}
+    assert from_train == {"train", "val"}  # test is given: nothing else comes into it
 
 
 def test_three_given_splits_stay_as_they_are(project: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
-    for split in ("train", "valid", "test"):
-        write_pictures(pictures / split, {"cat": 5, "dog": 5})
+    for number, split in enumerate(("train", "valid", "test")):
+        write_pictures(pictures / split, {"cat": 5, "dog": 5}, size=(10, 10 + number))
     splits = by_path(prepare_folder(project, pictures))
     assert all(split[:3] == path[:3] for path, split in splits.items())
+
+
+def test_a_picture_in_two_given_splits_is_refused(project: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for number, split in enumerate(("train", "test")):
+        write_pictures(pictures / split, {"cat": 30, "dog": 30}, size=(10, 10 + number))
+    shutil.copy(pictures / "train/dog/003.png", pictures / "test/dog/leak.png")
+    with pytest.raises(InputError, match=r"is the same picture as one of split"):
+        prepare_folder(project, pictures)
+
+
+def test_files_that_are_no_pictures_are_counted(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, {"cat": 30, "dog": 30})
+    (pictures / "cat/README.txt").write_text("not a picture")
+    prepare_folder(project, pictures)
+    assert "1 files were left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -4,6 +4,7 @@ A source is a function of the `prepare` params that returns a Source; SOURCES is
 """
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,7 @@ SPLIT_FOLDERS = {
 @dataclass(frozen=True)
 class Item:
     """One picture: `name` (its path in the source), class index `label`, the `split` that the
-    source gives it (None: by hash), and `read()` -> (content, picture); the hash of the content
-    decides the split."""
+    source gives it (None: by the hash of its content), and `read()` -> (content, picture)."""
 
     name: str
     label: int
@@ -38,8 +38,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
+    """`given`: the splits that the source itself fills; no picture comes into them by hash."""
+
     classes: list[str]
     items: Iterator[Item]
+    given: frozenset[str] = frozenset()
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -113,19 +116,19 @@ def _folder(params: Mapping[str, Any]) -> Source:
     label_of = {name: label for label, name in enumerate(classes)}
     ignored: list[str] = []
     items = [
-        Item(path.relative_to(root).as_posix(), label_of[folder.name], _reader(path), split)
+        # What is missing of val and test comes out of the train folder, by hash.
+        Item(
+            path.relative_to(root).as_posix(),
+            label_of[folder.name],
+            _reader(path),
+            None if split == "train" else split,
+        )
         for split, parent in parents
         for folder in _folders(parent)
         for path in _pictures(folder, ignored)
     ]
-    # A train folder keeps its pictures only when val and test have folders of their own.
-    if given and set(given) != {"train", "val", "test"}:
-        items = [
-            Item(item.name, item.label, item.read, None if item.split == "train" else item.split)
-            for item in items
-        ]
-    notes = {"given_splits": sorted(set(given)), "ignored_files": len(ignored)}
-    return Source(classes, iter(items), notes)
+    notes = {"given_splits": sorted(given), "files_left_out": len(ignored)}
+    return Source(classes, iter(items), frozenset(given), notes)
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -153,7 +156,9 @@ def _reader(path: Path) -> Callable[[], tuple[bytes, Image.Image]]:
             picture = Image.open(io.BytesIO(content))
             picture.load()
         except Exception as error:  # Pillow raises many types on broken files, not all OSError
-            reason = " ".join(str(error).split()) or type(error).__name__
+            # Pillow names the file object, which says nothing to a person.
+            reason = re.sub(r" <_io\.BytesIO[^>]*>", "", " ".join(str(error).split()))
+            reason = reason or type(error).__name__
             raise InputError(f"{path} cannot be read as a picture ({reason}): remove it") from None
         return content, picture
 
