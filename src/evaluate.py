@@ -52,6 +52,7 @@ def main(run: stage.Stage) -> None:
     write_tables(data, probabilities)
     write_pictures(data["test"], probabilities["test"])
 
+    run.confirm_inputs()  # before train's run gets numbers that belong to other inputs
     model_md5 = run.deps_md5["models/model.safetensors"]
     with tracking.reopen(run, description["fingerprint"], model_md5) as log:
         for split, values in metrics.items():
@@ -66,7 +67,6 @@ def main(run: stage.Stage) -> None:
             if not path.name.startswith("."):
                 log.log_artifact(path, "evaluate")
         log.describe(summary(metrics, description))
-        run.confirm_inputs()
 
 
 def headline(split: str, values: dict[str, Any]) -> str:
@@ -116,9 +116,10 @@ def write_pictures(test: Any, probabilities: Any) -> None:
 
     from src.data.pictures import picture_grid
     from src.files import write_bytes
-    from src.plots import confusion_matrix
+    from src.plots import confusion_matrix, shown_name
 
-    classes, labels = test.meta["classes"], test.labels
+    labels = test.labels
+    classes = [shown_name(name) for name in test.meta["classes"]]
     predictions = probabilities.argmax(axis=1)
     matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
     picture = confusion_matrix(matrix, classes, f"test: {len(labels)} pictures")

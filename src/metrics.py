@@ -70,10 +70,10 @@ class Baselines:
         from threadpoolctl import threadpool_limits
 
         self.majority = int(np.bincount(train.labels).argmax())
-        order = np.argsort(train.sha256)[:BASELINE_PICTURES]  # as good as random, and fixed
+        chosen = baseline_choice(train)
         self.model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
         with threadpool_limits(1):  # the same sums in the same order on any number of cores
-            self.model.fit(_pixels(train, np.sort(order)), train.labels[np.sort(order)])
+            self.model.fit(_pixels(train, chosen), train.labels[chosen])
 
     def accuracy(self, data: PackedSplit) -> tuple[float, float]:
         """(logistic regression, majority class) on a split."""
@@ -85,6 +85,22 @@ class Baselines:
                 for part in np.array_split(np.arange(len(data)), -(-len(data) // 1000))
             ]
         return float(np.concatenate(hits).mean()), float((data.labels == self.majority).mean())
+
+
+def baseline_choice(train: PackedSplit) -> np.ndarray:
+    """The indices, ascending, of the pictures that the logistic regression is fitted on: all, or
+    of each class its share of BASELINE_PICTURES, but at least one. The hash of a picture decides,
+    which is as good as random, and fixed."""
+    count = len(train)
+    if count <= BASELINE_PICTURES:
+        return np.arange(count)
+    sha256 = np.asarray(train.sha256)
+    chosen = []
+    for label in np.unique(train.labels):
+        candidates = np.flatnonzero(train.labels == label)
+        take = max(1, len(candidates) * BASELINE_PICTURES // count)
+        chosen.append(candidates[np.argsort(sha256[candidates], kind="stable")[:take]])
+    return np.sort(np.concatenate(chosen))
 
 
 def _pixels(data: PackedSplit, indices: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ import yaml
 from src.errors import InputError
 
 FILE = "params.yaml"
+# Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
+LARGEST = {"lr": 1000.0, "weight_decay": 1000.0}
 # Section `machine` cannot change a result: any stage may read it, none declares it.
 UNDECLARED = "machine."
 
@@ -67,6 +69,8 @@ def _text(expects: str, pattern: str = r".+") -> Key:
     return Key(expects, lambda text: text if re.fullmatch(pattern, text) else None)
 
 
+# Such a path stands in single quotes on a command line of dvc.yaml.
+_PATH = r"[^'\x00-\x1f]+"
 _BOOL = Key("true or false", lambda text: {"true": True, "false": False}.get(text))
 _POSITIVE = _number("> 0", lambda x: x > 0)
 _NOT_NEGATIVE = _number(">= 0", lambda x: x >= 0)
@@ -76,7 +80,7 @@ SCHEMA: dict[str, Key] = {
     "seed": _integer(0),
     "train_on": _choice("prepared", "subset"),
     "model": _text("the name of a timm model"),
-    "weights": _text("the path of a safetensors file, or data/weights/none"),
+    "weights": _text("the path of a safetensors file without ', or data/weights/none", _PATH),
     "epochs": _integer(1),
     "batch_size": _integer(2),
     "optimizer": _choice("adamw", "sgd"),
@@ -90,7 +94,7 @@ SCHEMA: dict[str, Key] = {
     "best_by": _choice("val/accuracy", "val/loss"),
     "threads": _integer(1, 1024),
     "prepare.source": _choice("digits", "synthetic", "folder"),
-    "prepare.path": _text("the path of a file or folder"),
+    "prepare.path": _text("the path of a file or folder without '", _PATH),
     "prepare.size": _integer(8, 4096),
     "prepare.channels": Key("1 or 3", lambda text: {"1": 1, "3": 3}.get(text)),
     "prepare.fit": _choice("crop", "pad", "squash"),
@@ -134,7 +138,7 @@ def load(folder: Path | str = ".") -> dict[str, Value]:
         if name not in found:
             raise InputError(f"{FILE}: {name} is missing; it must be {SCHEMA[name].expects}")
     values = {name: _parse(name, found[name]) for name in SCHEMA}
-    _check_together(values)
+    _check_limits(values)
     return values
 
 
@@ -183,8 +187,11 @@ def _is_not_a_string(text: str) -> bool:
     return bool(NOT_A_STRING.fullmatch(text) or NUMBER.fullmatch(text))
 
 
-def _check_together(values: dict[str, Value]) -> None:
-    """Rules that join several keys."""
+def _check_limits(values: dict[str, Value]) -> None:
+    """Rules beyond the single key's type and range, whose lines name the limit."""
+    for name, largest in LARGEST.items():
+        if float(values[name]) > largest:
+            raise InputError(f"{FILE}: {name} must be at most {largest:g}, got {values[name]:g}")
     if float(values["warmup"]) >= float(values["epochs"]):
         raise InputError(
             f"{FILE}: warmup must be shorter than the {values['epochs']} epochs, "

@@ -21,7 +21,7 @@ from src.params import FILE as PARAMS_FILE
 from src.params import INTEGER, NUMBER, Value
 
 VERSIONS_FILE = "requirements/versions.yaml"
-EXPERIMENT_WORKSPACES = ("/.dvc/tmp/exps/",)  # where DVC runs --temp and queued experiments
+TEMPORARY_WORKSPACES = ".dvc/tmp/exps"  # where DVC runs --temp and queued experiments
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,16 @@ def main_repository(cwd: Path | None = None) -> Path:
     """The repository that the user cloned, also when `cwd` (default: the working directory) is a
     temporary workspace of DVC inside it. `.cache` and the MLflow store live there."""
     here = (cwd or Path.cwd()).resolve()
-    root = Path(os.environ.get("DVC_ROOT", "")).resolve()
-    # A DVC_ROOT that the user exported for another project would win over DVC's own: ignore it.
-    if os.environ.get("DVC_ROOT") and (here == root or root in here.parents):
-        return root
-    for marker in EXPERIMENT_WORKSPACES:
-        before, found, _ = here.as_posix().partition(marker)
-        if found:
-            return Path(before)
-    return here
+    workspace = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
+    given = os.environ.get("DVC_ROOT")
+    if given:
+        root = Path(given).resolve()
+        # DVC's own points to this workspace or to the repository that the workspace belongs to;
+        # one that the user exported for another project, or for one around this, does not.
+        if root == workspace or (root / TEMPORARY_WORKSPACES).resolve() in workspace.parents:
+            return root
+    before, found, _ = workspace.as_posix().rpartition(f"/{TEMPORARY_WORKSPACES}/")
+    return Path(before) if found else workspace
 
 
 def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:
@@ -60,8 +61,13 @@ def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = "."
         reason = " ".join(str(error).split())
         raise InputError(f"dvc.yaml: no readable stage {name} ({reason})") from None
 
+    def value(match: re.Match[str]) -> str:
+        if (key := match[1].strip()) not in params:
+            raise InputError(f"dvc.yaml: stage {name} uses ${{{key}}}, which is no key of params")
+        return str(params[key])
+
     def fill(text: str) -> str:
-        return re.sub(r"\$\{([^}]+)\}", lambda match: str(params[match[1].strip()]), text)
+        return re.sub(r"\$\{([^}]+)\}", value, text)
 
     versions: list[str] = []
     keys: list[str] = []
@@ -86,9 +92,18 @@ def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = "."
 
 
 def read_versions(folder: Path | str = ".") -> dict[str, str]:
-    """The package versions that the lock file pins, by name."""
-    text = (Path(folder) / VERSIONS_FILE).read_text(encoding="utf-8")
-    return dict(yaml.load(text, Loader=yaml.BaseLoader))
+    """The package versions that the lock file pins, by name; InputError if they cannot be read."""
+    try:
+        text = (Path(folder) / VERSIONS_FILE).read_text(encoding="utf-8")
+        versions = yaml.load(text, Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        versions = " ".join(str(error).split())
+    if isinstance(versions, dict) and all(isinstance(item, str) for item in versions.values()):
+        return versions
+    raise InputError(
+        f"{VERSIONS_FILE} holds no package versions ({versions or 'it is empty'}): bring it back "
+        f"with `git checkout {VERSIONS_FILE}`, or make it anew with `make lock`"
+    )
 
 
 def md5_of(path: Path | str) -> str:

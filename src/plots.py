@@ -1,8 +1,10 @@
 """Curves and the confusion matrix as PNG bytes, the same bytes for the same numbers."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +13,26 @@ if TYPE_CHECKING:
 
 DPI = 100
 NAMES_SHOWN = 30  # classes above which the confusion matrix has no names and numbers
+NAME_LENGTH = 24  # characters of a class name, so that names leave room for the matrix (choice)
 
 
+@contextmanager
+def _same_for_everyone() -> Iterator[None]:
+    """Draw with matplotlib's own settings, whatever a matplotlibrc says, and with text as it is: a
+    class name with dollar signs is no formula."""
+    import matplotlib
+
+    settings: dict[Any, Any] = {
+        **{key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"},
+        "text.parse_math": False,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A box for each missing character says enough.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+@_same_for_everyone()
 def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) -> bytes:
     """One panel per entry of `panels`, each with its lines by name, over 1, 2, 3 ..."""
     from matplotlib.figure import Figure
@@ -32,8 +52,21 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) ->
     return _png(figure)
 
 
+def shown_name(name: str) -> str:
+    """A class name for a label in a picture: one visible line of at most NAME_LENGTH characters.
+    What is left out is in the middle, since names that begin alike often differ at the end."""
+    if not name.isprintable() or not name.strip():
+        name = repr(name)
+    if len(name) <= NAME_LENGTH:
+        return name
+    end = NAME_LENGTH // 2
+    return name[: NAME_LENGTH - end - 1] + "…" + name[-end:]
+
+
+@_same_for_everyone()
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
-    """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row."""
+    """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row.
+    `classes` as `shown_name` gives them."""
     from matplotlib.figure import Figure
 
     count = len(classes)

@@ -9,18 +9,19 @@ import errno
 import functools
 import hashlib
 import os
-import signal
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import src
 from src import params as params_module
-from src import pipeline
+from src import pipeline, process
 from src.errors import GateError, InputError
+
+ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
 
 
 class DeclaredParams(Mapping[str, Any]):
@@ -76,9 +77,9 @@ class Stage:
     def changed_inputs(self) -> list[str]:
         """The inputs that are not any more what they were at the start."""
         try:
-            now = self._state()
+            now = self._state(at_end=True)
         except InputError as error:
-            now = {params_module.FILE: str(error)}
+            return [f"an input ({error})"]
         before = self._at_start
         return [key for key in {**before, **now} if before.get(key) != now.get(key)]
 
@@ -94,8 +95,9 @@ class Stage:
                 "edit and run `dvc repro`; to edit during a run use `dvc exp run --temp`"
             )
 
-    def _state(self) -> dict[str, Any]:
-        """The inputs in a form to compare: content of code and params, size and mtime of data."""
+    def _state(self, at_end: bool = False) -> dict[str, Any]:
+        """The inputs in a form to compare: content of code and params, size and mtime of data.
+        InputError for one that is missing, but not `at_end`: there its absence is the change."""
         values = params_module.load()
         entry = pipeline.stage_entry(self.name, values)
         declared = pipeline.declared_values(entry, values, pipeline.read_versions())
@@ -103,7 +105,8 @@ class Stage:
         for key, value in declared.items():
             state[key if ":" in key else f"{params_module.FILE}: {key}"] = value
         for dep in entry.deps:
-            state.update(_file_state(Path(dep)))
+            if not at_end or Path(dep).exists():
+                state.update(_file_state(Path(dep)))
         return state
 
     def _different_versions(self) -> dict[str, str]:
@@ -114,8 +117,7 @@ class Stage:
                 installed = metadata.version(package)
             except metadata.PackageNotFoundError:
                 raise InputError(
-                    f"{package} is not installed in {sys.executable}: "
-                    "`source .venv/bin/activate` first, or run `make setup`"
+                    f"{package} is not installed in {sys.executable}: {ACTIVATE}"
                 ) from None
             if installed != self.versions.get(package):
                 different[package] = installed
@@ -141,7 +143,7 @@ def run(name: str, main: Callable[[Stage], None]) -> None:
 
 def guarded(work: Callable[[], None]) -> int:
     """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    process.handle_signals()
     try:
         work()
     except InputError as error:
@@ -150,8 +152,12 @@ def guarded(work: Callable[[], None]) -> int:
         return _say(str(error), 1)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
-    except _Terminated:
+    except process.Terminated:
         return _say("terminated", 143)
+    except ModuleNotFoundError as error:
+        if (error.name or "src").split(".")[0] == "src":
+            raise
+        return _say(f"{error.name} is not installed in {sys.executable}: {ACTIVATE}", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -166,23 +172,37 @@ def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
     code, here = Path(src.__file__).resolve().parent, Path.cwd().resolve() / "src"
     if code != here:
         raise InputError(f"this would run the code of {code}, not of {here}: unset PYTHONPATH")
-    stage = Stage(name)
-    if stage.different_versions:
-        shown = ", ".join(f"{name} {version}" for name, version in stage.different_versions.items())
-        print(f"{name}: installed versions differ from {pipeline.VERSIONS_FILE}: {shown}; "
-              "`make setup` installs the locked ones", file=sys.stderr)  # fmt: skip
-    main(stage)
-    stage.confirm_inputs()
+    process.end_with_parents()
+    # Two processes that write the same outputs: the last one would win, whatever dvc.lock says.
+    with process.hold(Path(".cache/locks") / f"stage-{name}.lock", f"runs {name} here"):
+        stage = Stage(name)
+        _check_arguments(stage.entry, sys.argv[1:])
+        if stage.different_versions:
+            found = stage.different_versions.items()
+            shown = ", ".join(f"{package} {version}" for package, version in found)
+            print(f"{name}: installed versions differ from {pipeline.VERSIONS_FILE}: {shown}; "
+                  "`make setup` installs the locked ones", file=sys.stderr)  # fmt: skip
+        main(stage)
+        stage.confirm_inputs()
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived; raised so that `with` blocks close what is open."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _check_arguments(entry: pipeline.StageEntry, given: list[str]) -> None:
+    """The arguments of a stage's command say which paths DVC took as its inputs when it started,
+    before the stages ahead ran; they decide nothing. None need to be given by hand."""
+    expected = shlex.split(entry.cmd)[3:]
+    if not given or given == expected:
+        return
+    if len(given) != len(expected) or given[0].startswith("-"):
+        raise InputError(
+            f"{entry.name} takes no arguments: its settings stand in {params_module.FILE}, "
+            f"`dvc repro {entry.name}` runs it"
+        )
+    raise GateError(
+        f"{entry.name}: {params_module.FILE} changed while an earlier stage ran (now "
+        f"{' '.join(expected)}, at the start {' '.join(given)}); run `dvc repro` again"
+    )
 
 
 def _say(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    print(" ".join(line.split()), file=sys.stderr)  # a file's name may hold line breaks
     return code

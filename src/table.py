@@ -10,27 +10,21 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from src import pipeline, stage
+from src import pipeline, repository, stage
 from src.errors import InputError
 from src.params import UNDECLARED
+from src.repository import METRICS, experiments, head
 
 WIDTH = 120
 GAP = 2  # blanks between columns
 OTHER = 30  # width kept for the params that get no column of their own
-METRICS = "results/evaluate/metrics.json"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A finished experiment of DVC: commit `rev`, made on the commit `baseline`."""
-
-    name: str
-    rev: str
-    baseline: str
+CHANGED = "changed"
 
 
 @dataclass(frozen=True)
@@ -38,57 +32,20 @@ class Row:
     """A line of the table; `params` holds every key, sections dotted."""
 
     name: str
-    state: str  # "" when it succeeded, else queued, running, failed or unreadable
+    # "" when it succeeded, else queued, running, failed or unreadable; for the workspace changed:
+    # its files are not those that its metrics were made from.
+    state: str
     val: float | None  # accuracies in 0..1; None while there is none
     test: float | None
     created: datetime | None
     params: dict[str, str]
 
 
-def git(*arguments: str) -> str | None:
-    """What `git` prints, None if it fails. InputError if there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed, or not on PATH") from None
-    return done.stdout if done.returncode == 0 else None
-
-
-def head() -> str:
-    """The commit that is checked out; empty if there is none."""
-    return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
-
-
-def experiments() -> list[Experiment]:
-    """The finished experiments in this repository, on whatever commit they were made."""
-    found = []
-    for line in (
-        git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
-    ).splitlines():
-        rev, _, ref = line.partition(" ")
-        # refs/exps/<2 digits>/<38 digits>/<name>; the other refs below refs/exps are DVC's own.
-        parts = ref.split("/")
-        if len(parts) == 5 and len(parts[2] + parts[3]) == len(rev):
-            found.append(Experiment(parts[4], rev, parts[2] + parts[3]))
-    return found
-
-
-def queue_state(name: str) -> str | None:
-    """What became of a queued experiment that has no result; None if no such name was queued."""
-    for stash, state in (
-        ("failed", f"failed: `dvc queue logs {name}` says why"),
-        ("stash", "is queued or running: `dvc queue status` shows it"),
-    ):
-        # Entries read "commit: dvc-exp:<rev>:<baseline>:<name>", with ":<branch>" at times.
-        log = git("log", "--walk-reflogs", "--format=%gs", f"refs/exps/celery/{stash}", "--") or ""
-        if any(name in entry.split(":")[4:5] for entry in log.splitlines()):
-            return state
-    return None
-
-
 def collect(every: bool) -> list[Row]:
     """The rows as `dvc exp show` knows them: the workspace and the commits first. `every` adds
     the experiments on earlier commits."""
+    if find_spec("dvc") is None:
+        raise ModuleNotFoundError("No module named 'dvc'", name="dvc")  # as an import of it would
     baselines = sorted({item.baseline for item in experiments()} - {head()}) if every else []
     revs = [f"--rev={rev}" for rev in [head(), *baselines]] if baselines else []
     command = [sys.executable, "-P", "-m", "dvc", "exp", "show", "--json", *revs]
@@ -102,7 +59,17 @@ def collect(every: bool) -> list[Row]:
         for child in item["experiments"] or []:
             state = (child["executor"] or {}).get("state", "success")
             rows.append(_row(child["revs"][0], "" if state == "success" else state))
-    return rows
+    return [_without_old_metrics(row) if row.name == "workspace" else row for row in rows]
+
+
+def _without_old_metrics(row: Row) -> Row:
+    """The row of the workspace; without its metrics if they were made from other inputs."""
+    if row.val is None and row.test is None:
+        return row
+    lock = Path("dvc.lock")
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    changed = repository.changed_inputs(text)
+    return replace(row, state=CHANGED, val=None, test=None) if changed else row
 
 
 def _row(item: dict[str, Any], state: str) -> Row:
@@ -140,33 +107,35 @@ def differing(rows: list[Row]) -> list[str]:
     return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key]))
 
 
-def columns(rows: list[Row]) -> dict[str, list[str]]:
-    """Header to cells, at most WIDTH wide together; params that find no room share a column."""
-    cells = {"experiment": [_short(row.name, 34) for row in rows]}
+def columns(rows: list[Row], width: int = WIDTH) -> dict[str, list[str]]:
+    """Header to cells, at most `width` wide together; params that find no room share a column."""
+    narrow = width < WIDTH
+    cells = {"experiment": [_short(row.name, 24 if narrow else 34) for row in rows]}
     if any(row.state for row in rows):
         cells["state"] = [row.state for row in rows]
     cells["val\naccuracy"] = [_accuracy(row.val) for row in rows]
     cells["test\naccuracy"] = [_accuracy(row.test) for row in rows]
-    cells["created"] = [_moment(row.created) for row in rows]
+    if not narrow:
+        cells["created"] = [_moment(row.created) for row in rows]
     keys = differing(rows)
     params = {
         key.replace(".", ".\n"): [_short(row.params.get(key, "-"), 20) for row in rows]
         for key in keys
     }
-    if sum(map(_width, [*cells.items(), *params.items()])) - GAP <= WIDTH:
+    if sum(map(_width, [*cells.items(), *params.items()])) - GAP <= width:
         return cells | params
-    room = WIDTH - OTHER - sum(map(_width, cells.items()))
+    room = width - sum(map(_width, cells.items()))
     reference = rows[min(1, len(rows) - 1)].params  # the commit that the experiments started from
     rest = []
     for key, (header, values) in zip(keys, params.items(), strict=True):
-        if (width := _width((header, values))) <= room:
-            room -= width
+        if (needed := _width((header, values))) <= room - OTHER:
+            room -= needed
             cells[header] = values
         else:
             rest.append(key)
     cells["other params"] = [
         " ".join(
-            f"{key}={_short(row.params[key], 20)}"
+            _pair(key, row.params[key], max(room, OTHER // 2))
             for key in rest
             if key in row.params and row.params[key] != reference.get(key)
         )
@@ -175,13 +144,22 @@ def columns(rows: list[Row]) -> dict[str, list[str]]:
     return cells
 
 
+def _pair(key: str, value: str, length: int) -> str:
+    """`key=value` that fits into a line of the last column; the key tells more than the value."""
+    text = f"{key}={_short(value, 20)}"
+    return text if len(text) <= length else _short(f"{key}={_short(value, 8)}", length)
+
+
 def _width(column: tuple[str, list[str]]) -> int:
     return GAP + max(len(text) for text in [*column[0].split("\n"), *column[1]])
 
 
 def _short(text: str, length: int) -> str:
-    """The end of a long text: that is where paths and names differ."""
-    return text if len(text) <= length else "…" + text[-length + 1 :]
+    """A long text without its middle: names and paths differ at their ends."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 3
+    return text[:head] + "…" + text[len(text) - (length - 1 - head) :]
 
 
 def _accuracy(value: float | None) -> str:
@@ -215,7 +193,7 @@ def show(rows: list[Row], hidden: int) -> None:
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    shown = columns(rows)
+    shown = columns(rows, console.width)
     for header in shown:
         grid.add_column(
             header, justify="right" if "accuracy" in header else "left", overflow="fold"
@@ -224,6 +202,8 @@ def show(rows: list[Row], hidden: int) -> None:
         grid.add_row(*(Text(cell) for cell in cells))
     console.print(grid)
     print()
+    if any(row.state == CHANGED for row in rows):
+        print("workspace: changed since its metrics were made; run `dvc repro`")
     if failed := [row.name for row in rows if row.state == "failed"]:
         print(f"dvc queue logs {failed[0]}   says why it failed")
     if hidden:
@@ -239,6 +219,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="also those on earlier commits")
     parser.add_argument("--csv", action="store_true", help="print CSV, with nothing shortened")
     arguments = parser.parse_args()
+    repository.require_project()
     rows = collect(arguments.all)
     if arguments.csv:
         print(to_csv(rows), end="")

@@ -1,13 +1,13 @@
 """Stage `train`: a net on `data/${train_on}`, the best weights by validation, its history.
 
-In order: set up, go on from a checkpoint if there is one, train, write the outputs, make sure that
-no input changed meanwhile. The loop itself is src/training/loop.py.
+In order: set up, go on from a checkpoint if there is one, train, make sure that no input changed
+meanwhile, write the outputs. The loop itself is src/training/loop.py.
 """
 
 from pathlib import Path
 from typing import Any
 
-from src import stage
+from src import process, stage
 
 RESULTS = Path("results/train")
 
@@ -59,10 +59,13 @@ def main(run: stage.Stage) -> None:
             training.load_state_dict(state)
             print(f"train: goes on after epoch {training.epoch}, step {training.step}")
         done = training.epoch * training.steps + training.step
-        with Progress(
-            epochs, training.steps, batch_size, done, params["machine.progress"]
-        ) as progress:
-            training.run(checkpoint, progress, lambda row: log.log_metrics(*_points(row)))
+        shown = params["machine.progress"]
+        with (
+            process.deferred() as stopping,
+            Progress(epochs, training.steps, min(batch_size, len(train)), done, shown) as progress,
+        ):
+            training.run(checkpoint, progress, lambda row: log.log_metrics(*_points(row)), stopping)
+        confirm_inputs(run, checkpoint, training)
         write_outputs(training, describe_model(run, train.meta, training))
         for picture in ("curves.png", "batch.png"):
             log.log_artifact(RESULTS / picture, "train")
@@ -70,10 +73,16 @@ def main(run: stage.Stage) -> None:
         log.log_artifact(Path("models/model.safetensors"), "model")
         log.log_artifact(RESULTS / "history.csv", "train")
         log.set_tags({"model.md5": md5_of("models/model.safetensors")})
-        if run.changed_inputs():
-            checkpoint.save(training.state_dict())  # put back, the next run has only to finish
-        run.confirm_inputs()
+        confirm_inputs(run, checkpoint, training)
         checkpoint.remove()
+
+
+def confirm_inputs(run: stage.Stage, checkpoint: Any, training: Any) -> None:
+    """GateError if an input changed meanwhile. The checkpoint then holds the finished training: if
+    the edit is put back, the next run has only to write it."""
+    if run.changed_inputs():
+        checkpoint.save(training.state_dict())
+    run.confirm_inputs()
 
 
 def _points(row: dict[str, float]) -> tuple[dict[str, float], int]:

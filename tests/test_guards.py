@@ -20,9 +20,17 @@ MODULES = {name: "src." + name.replace("-", "_") for name in STAGES}
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_the_import_closure(name: str) -> None:
     entry = pipeline.stage_entry(name, params.load(ROOT), ROOT)
-    assert entry.cmd == f"python -m {MODULES[name]}"
+    assert entry.cmd.split()[:3] == ["python", "-m", MODULES[name]]
     declared = {dep for dep in entry.deps if dep.startswith("src/")}
     assert declared == closure(MODULES[name])
+
+
+def test_inputs_that_params_choose_stand_in_the_command() -> None:
+    """DVC takes them when it starts: only through cmd can a stage see which ones."""
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        chosen = [dep for dep in stage["deps"] if "${" in dep]
+        expected = [f"python -m {MODULES[name]}", *(f"'{dep}'" for dep in chosen)]
+        assert stage["cmd"] == " ".join(expected)
 
 
 def test_packages_hold_a_docstring_alone() -> None:

@@ -9,8 +9,19 @@ import pytest
 from sklearn import metrics as reference
 from sklearn.datasets import load_digits
 
+from src import metrics as metrics_module
+from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
-from src.metrics import Baselines, _pixels, interval, per_class_rows, softmax, split_metrics
+from src.files import write_json
+from src.metrics import (
+    Baselines,
+    _pixels,
+    baseline_choice,
+    interval,
+    per_class_rows,
+    softmax,
+    split_metrics,
+)
 from tests.conftest import run_stage, set_params
 
 
@@ -122,6 +133,49 @@ def test_baselines_on_digits(project: Path) -> None:
     assert logistic > 0.94
     assert majority == (test.labels == baselines.majority).mean()
     assert len(train) + len(val) + len(test) == len(load_digits().target)
+
+
+def write_unbalanced(folder: Path, counts: list[int]) -> PackedSplit:
+    """Class after class of grey pictures in ascending order of sha256, so that the first pictures
+    by hash are all of class 0."""
+    with SplitWriter(folder, "train", (2, 2, 1)) as writer:
+        for label, count in enumerate(counts):
+            for _ in range(count):
+                picture = np.full((2, 2, 1), 50 * label + len(writer.rows) % 7, dtype=np.uint8)
+                writer.add(picture, label, "x", f"{len(writer.rows):064x}")
+    meta = {"classes": [str(label) for label in range(len(counts))], "size": 2, "channels": 1,
+            "mean": [0.5], "std": [0.5], "shards": {"train": writer.shards}}  # fmt: skip
+    write_json(folder / "meta.json", meta)
+    return PackedSplit(folder, "train")
+
+
+def test_the_baseline_sees_every_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = write_unbalanced(tmp_path, [300, 3, 97])
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 40)
+    chosen = baseline_choice(train)
+    # Shares of 30, 0.3 and 9.7 pictures; the first ones by hash of each class.
+    assert chosen.tolist() == [*range(30), 300, *range(303, 312)]
+    logistic, majority = Baselines(train).accuracy(train)
+    assert logistic > 0.98
+    assert majority == 0.75
+
+
+def test_the_baseline_takes_pictures_by_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = write_unbalanced(tmp_path, [60, 40])
+    train.sha256.reverse()
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 10)
+    assert baseline_choice(train).tolist() == [*range(54, 60), *range(96, 100)]
+
+
+@pytest.mark.parametrize("limit", [63, 64])
+def test_the_baseline_takes_all_of_a_small_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    train = write_unbalanced(tmp_path, [50, 13])
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", limit)
+    assert baseline_choice(train).tolist() == list(range(63))
 
 
 def test_pixels_are_averaged_over_blocks(finished: tuple[Path, object]) -> None:

@@ -61,6 +61,14 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     assert torch.equal(model.state_dict()[name], donor.state_dict()[name])
 
 
+def test_the_head_of_a_file_with_as_many_classes_is_kept(tmp_path: Path) -> None:
+    donor = create_model("test_resnet", 4, 3, 32, seed=5)
+    file = str(tmp_path / "donor.safetensors")
+    save_file(donor.state_dict(), file)
+    model = create_model("test_resnet", 4, 3, 32, weights=file)
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in donor.state_dict().items())
+
+
 @pytest.mark.parametrize("content", [None, b"not safetensors"])
 def test_weights_that_cannot_be_read_say_so(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "w.safetensors"

@@ -106,6 +106,13 @@ def test_a_wrong_value_ends_in_one_line(project: Path, override: str, line: str)
         ("lr: 0.001", "lr: [", "params.yaml cannot be read"),
         ("val_share: 0.2", "val_share: 0.9", "must leave pictures to train on, got 1.1"),
         ("warmup: 0 ", "warmup: 12 ", "warmup must be shorter than the 12 epochs"),
+        ("lr: 0.001", "lr: 1e300", "lr must be at most 1000, got 1e+300"),
+        ("weight_decay: 0.05", "weight_decay: 1e9", "weight_decay must be at most 1000, got 1e+09"),
+        (
+            "path: data/builtin/README.md",
+            "path: my'data",
+            "a file or folder without ', got 'my'data'",
+        ),
         ("\nsubset:", "\nsubset: 3\nother:", "subset must hold keys and values"),
     ],
 )

@@ -302,6 +302,54 @@ def test_an_edit_during_training_is_not_certified(clone: Path, edited: str, seed
     restore(clone)
 
 
+def test_an_edit_ahead_of_the_stage_that_it_is_for_is_not_certified(clone: Path) -> None:
+    """DVC took `data/${train_on}` as train's input when it started; then params.yaml changed."""
+    set_params(clone, seed=8)
+    before = lock(clone).partition("  train:")[2]
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=clone, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("Running stage 'overfit-check'"):
+            set_params(clone, train_on="subset")
+    assert process.wait(60) != 0
+    assert "train: params.yaml changed while an earlier stage ran" in printed
+    assert "Traceback" not in printed
+    assert lock(clone).partition("  train:")[2] == before
+    run(clone, "dvc", "repro")
+    about = json.loads((clone / "models/model.json").read_text())
+    assert about["fingerprint"] == fingerprint_from_lock(lock(clone), "train")
+    restore(clone)
+
+
+def test_a_killed_dvc_takes_its_stage_with_it(clone: Path) -> None:
+    """Then the training goes on from where it was, into the bits of an undisturbed run."""
+    set_params(clone, epochs=40, seed=9, progress="auto")
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=clone, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:  # ends when the stage, too, has closed its end
+        printed += line
+        if line.startswith("epoch ") and process.poll() is None:
+            process.kill()
+            process.wait(10)
+    assert "so the stage ends too" in printed
+    assert "train: stopped in epoch" in printed
+    assert "epoch 40/40" not in printed
+    assert "train: goes on after epoch" in run(clone, "dvc", "repro")
+    resumed = lock(clone)
+    run(clone, "dvc", "repro", "--force", "--single-item", "train")
+    assert lock(clone) == resumed
+    restore(clone)
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [

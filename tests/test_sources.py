@@ -1,6 +1,7 @@
 """Sources, splits and the packed format."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,84 @@ def test_a_picture_in_two_given_splits_is_refused(project: Path, tmp_path: Path)
     shutil.copy(pictures / "train/dog/003.png", pictures / "test/dog/leak.png")
     with pytest.raises(InputError, match=r"is the same picture as one of split"):
         prepare_folder(project, pictures)
+
+
+@pytest.mark.parametrize(
+    ("folders", "named", "others"),
+    [(("train", "test", "misc"), "misc", "train"), (("Train", "misc", "extra"), "extra", "misc"),
+     (("train", "__MACOSX"), "__MACOSX", "train"), (("cat", "test"), "test", "cat"),
+     (("cat", "dog", "Val", "test"), "Val", "test")],
+)  # fmt: skip
+def test_split_folders_beside_others_are_refused(
+    project: Path, tmp_path: Path, folders: tuple[str, ...], named: str, others: str
+) -> None:
+    pictures = tmp_path / "pictures"
+    for name in folders:
+        write_pictures(pictures / name, {"cat": 30, "dog": 30})
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, pictures)
+    line = str(caught.value)
+    assert named in line
+    assert others in line
+    assert "\n" not in line
+    assert ("move" in line) == ("train" in [name.lower() for name in folders])
+    assert "rename" in line
+    assert not (project / "data/prepared").exists()
+
+
+def test_hidden_folders_beside_split_folders_are_ignored(project: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures / "train", {"cat": 30, "dog": 30})
+    write_pictures(pictures / ".thumbnails", {"cat": 3})
+    splits = prepare_folder(project, pictures)
+    assert splits["train"].meta["classes"] == ["cat", "dog"]
+    assert sum(map(len, splits.values())) == 60
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"cat/caf\xe9.png",
+        b"caf\xe9/000.png",
+        b"caf\xe9/x.txt",
+        b"dog/\xff/000.png",
+        b"cat/a\rb.png",
+    ],
+)
+def test_names_that_no_table_can_hold_are_named(project: Path, tmp_path: Path, name: bytes) -> None:
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, {"cat": 20, "dog": 20})
+    odd = Path(os.fsdecode(os.fsencode(pictures) + b"/" + name))
+    try:
+        odd.parent.mkdir(exist_ok=True)
+        shutil.copy(pictures / "cat/000.png", odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, pictures)
+    line = str(caught.value)
+    line.encode("utf-8")
+    assert any(byte in name and repr(byte)[2:-1] in line for byte in (b"\xe9", b"\xff", b"\r"))
+    assert "rename it" in line
+
+
+def test_odd_names_come_back_as_they_are(project: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    classes = ["$a$", 'comma, "quoted"', "line\nbreak", "猫"]
+    write_pictures(pictures, dict.fromkeys(classes, 30))
+    odd = ["a,b.png", "a\nb.png", 'a"b.png', " a.png", "é.png", "x" * 200 + ".png"]
+    for number, name in enumerate(odd):
+        (pictures / "$a$" / f"{number:03d}.png").rename(pictures / "$a$" / name)
+    splits = prepare_folder(project, pictures)
+    there = {
+        path.relative_to(pictures).as_posix() for path in pictures.rglob("*") if path.is_file()
+    }
+    assert set(by_path(splits)) == there
+    assert all(
+        data.meta["classes"][label] == path.split("/")[0]
+        for data in splits.values()
+        for label, path in zip(data.labels, data.paths, strict=True)
+    )
 
 
 def test_files_that_are_no_pictures_are_counted(

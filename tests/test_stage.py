@@ -2,9 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +70,11 @@ def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
             lambda t: t.replace("torch: ", "torch: 9 # "),
             "requirements/versions.yaml:torch",
         ),
+        (
+            copied / "requirements/versions.yaml",
+            lambda t: t + "\t: [",
+            "requirements/versions.yaml",
+        ),
     ]
     with working_in(copied):
         stage.confirm_inputs()
@@ -90,6 +92,38 @@ def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         stage.confirm_inputs()
+
+
+def test_an_input_that_was_deleted_is_the_one_that_is_named(
+    copied: Path, stage_of: StageOf
+) -> None:
+    stage = stage_of(copied, "train")
+    (copied / "src/randomness.py").unlink()
+    with working_in(copied), pytest.raises(GateError) as caught:
+        stage.confirm_inputs()
+    assert str(caught.value).startswith("train: src/randomness.py changed while")
+
+
+@pytest.mark.parametrize("content", [None, "", "torch: [", "- torch", "torch: {a: 1}"])
+def test_versions_that_cannot_be_read_say_so(copied: Path, content: str | None) -> None:
+    path = copied / "requirements/versions.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with working_in(copied), pytest.raises(InputError) as caught:
+        Stage("train")
+    assert str(caught.value).startswith("requirements/versions.yaml holds no package versions (")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_in_dvc_yaml_says_so(copied: Path) -> None:
+    path = copied / "dvc.yaml"
+    path.write_text(path.read_text().replace("${weights}", "${wieghts}"))
+    with (
+        working_in(copied),
+        pytest.raises(InputError, match=r"uses \$\{wieghts\}, which is no key"),
+    ):
+        Stage("train")
 
 
 def test_missing_input_names_the_file(project: Path) -> None:
@@ -124,22 +158,6 @@ def test_every_ending_is_a_line_and_a_code(
     assert capsys.readouterr().err == line
 
 
-def test_sigterm_ends_with_143() -> None:
-    code = (
-        "import sys, time\nfrom src.stage import guarded\n"
-        "def work():\n    print('ready', flush=True)\n    time.sleep(60)\n"
-        "sys.exit(guarded(work))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (143, "terminated\n")
-
-
 def test_programming_errors_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: print(1 // 0))
@@ -157,6 +175,30 @@ def test_main_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "another project"))
     assert pipeline.main_repository(workspace) == root
     assert pipeline.main_repository(root) == root
+
+
+def test_a_dvc_root_of_a_project_around_this_one_is_not_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "outer/inner"
+    workspace = inner / ".dvc/tmp/exps/standalone/tmp1"
+    for folder in (outer / ".dvc", inner / ".dvc", workspace / ".dvc"):
+        folder.mkdir(parents=True)
+    for given in (outer, inner):
+        monkeypatch.setenv("DVC_ROOT", str(given))
+        assert pipeline.main_repository(inner) == inner
+        assert pipeline.main_repository(workspace) == inner
+
+
+def test_a_temporary_folder_of_dvc_that_is_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, elsewhere = tmp_path / "repo", tmp_path / "scratch"
+    (elsewhere / "exps/tmp1/.dvc").mkdir(parents=True)
+    (root / ".dvc").mkdir(parents=True)
+    (root / ".dvc/tmp").symlink_to(elsewhere)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert pipeline.main_repository(root / ".dvc/tmp/exps/tmp1") == root
 
 
 def test_interpolated_dependencies_follow_the_params(project: Path) -> None:

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from src import table
+from src.pipeline import VERSIONS_FILE, md5_of
 from src.stage import guarded
 from src.table import Row
 from tests.closure import ROOT
@@ -91,6 +93,65 @@ def test_many_params_stay_within_the_width(capsys: pytest.CaptureFixture[str]) -
         assert f"-indeed-{number} " in text
 
 
+def test_long_values_lose_their_middle_and_the_table_fits() -> None:
+    long = "data/pictures/of/the/first/campaign/north/part/"
+    rows = [row("workspace", weights=long + "a"), row("main", weights=long + "b")]
+    [first, second] = table.columns(rows)["weights"]
+    assert len(first) == 20
+    assert (first[:5], first[-6:], second[-6:]) == ("data/", "part/a", "part/b")
+    assert "…" in first
+    for number in range(12):
+        params = {f"section__a_rather_long_key_{key}": long + str(key * number) for key in range(9)}
+        rows.append(row(f"an-experiment-with-a-long-name-{number}", "failed", **params))
+    for width in (80, 100, 119, table.WIDTH):
+        shown = table.columns(rows, width)
+        words = " ".join(shown["other params"]).split()  # that column may take several lines
+        widths = map(table._width, (shown | {"other params": words}).items())
+        assert sum(widths) - table.GAP <= width
+
+
+def test_old_metrics_are_not_shown_beside_edited_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    set_params(tmp_path, lr="0.001", seed=0)
+    (tmp_path / "requirements").mkdir()
+    Path(VERSIONS_FILE).write_text("numpy: '2'\n")
+    Path("step.py").write_text(STEP)
+    Path("dvc.yaml").write_text(DVC_YAML)
+    lock = {
+        "cmd": "python step.py",
+        "deps": [{"path": "step.py", "md5": md5_of("step.py")}],
+        "params": {"params.yaml": {"lr": 1e-3, "seed": 0}},
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": lock}}))
+    shown = row("workspace")
+    assert table._without_old_metrics(shown) == shown
+    set_params(tmp_path, lr="0.5")
+    changed = table._without_old_metrics(shown)
+    assert (changed.state, changed.val, changed.test) == ("changed", None, None)
+    lines = printed([changed, row("main")], capsys)
+    assert lines[2].split()[:4] == ["workspace", "changed", "-", "-"]
+    assert "workspace: changed since its metrics were made; run `dvc repro`" in lines
+    set_params(tmp_path, lr="0.001")
+    Path("step.py").write_text("edited = True\n")
+    assert table._without_old_metrics(shown).state == "changed"
+
+
+def test_in_a_subfolder_it_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "src").mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "src")
+    monkeypatch.setattr(sys, "argv", ["table"])
+    assert guarded(table.main) == 2
+    line = f"run this in the folder of the project: `cd {tmp_path}` first\n"
+    assert capsys.readouterr() == ("", line)
+
+
 def test_csv_has_all_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     long = "data/a/path/that/is/much/too/long/for/a/column"
     rows = [row("workspace", weights="none", lr=1), row("odd, name", "queued", weights=long, lr=1)]
@@ -127,6 +188,8 @@ def test_experiments_of_every_kind(
     Path("step.py").write_text(STEP)
     Path("dvc.yaml").write_text(DVC_YAML)
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    Path("requirements").mkdir()
+    shutil.copy(ROOT / VERSIONS_FILE, "requirements")
     set_params(tmp_path, lr="0.001", seed=0, optimizer="adamw", size=32)
 
     def dvc(*arguments: str) -> None:

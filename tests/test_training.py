@@ -185,6 +185,46 @@ def test_a_checkpoint_of_another_machine_is_not_used(
     assert checkpoint_in(tmp_path).load() is None
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "keys"])
+def test_a_damaged_checkpoint_is_said_and_not_used(
+    splits: tuple[PackedSplit, PackedSplit],
+    tmp_path: Path,
+    damage: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = checkpoint_in(tmp_path)
+    checkpoint.save(make_training(splits).state_dict())
+    content = checkpoint.path.read_bytes()
+    if damage == "keys":
+        torch.save({"kind": checkpoint.kind}, checkpoint.path)
+    else:
+        spoilt = {"cut": content[: len(content) // 2], "empty": b"", "text": b"no checkpoint"}
+        checkpoint.path.write_bytes(spoilt[damage])
+    assert checkpoint.load() is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("train: starts over, the checkpoint cannot be read")
+
+
+@pytest.mark.parametrize("after", [1, 6, 7, 18])
+def test_a_run_that_is_asked_to_stop_goes_on_from_that_step(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, after: int
+) -> None:
+    whole = make_training(splits)
+    run(whole, checkpoint_in(tmp_path / "whole"))
+    first = make_training(splits)
+    first.run(
+        checkpoint_in(tmp_path), Interrupting(None), lambda row: None,
+        stopping=lambda: first.epoch * 6 + first.step >= after,
+    )  # fmt: skip
+    saved = checkpoint_in(tmp_path).load()
+    assert saved is not None
+    assert saved["epoch"] * 6 + saved["step"] == after
+    second = make_training(splits)
+    second.load_state_dict(saved)
+    run(second, checkpoint_in(tmp_path / "second"))
+    assert same_state(whole.state_dict(), second.state_dict())
+
+
 @pytest.mark.parametrize("best_by", ["val/accuracy", "val/loss"])
 def test_the_kept_weights_are_those_of_the_best_epoch(
     splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, best_by: str

@@ -44,15 +44,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000/"),
         ("https://me:secret@example.org/team/", "https://example.org/team/"),
         ("https://me:p@ss@example.org:8443", "https://example.org:8443/"),
+        ("https://me:sec/ret@example.org/team", "https://example.org/team/"),
+        ("https://example.org/team?token=secret", "https://example.org/team/"),
         ("https://example.org/a@b", "https://example.org/a@b/"),
     ],
 )
 def test_address_of_a_server_is_without_credentials(
-    monkeypatch: pytest.MonkeyPatch, uri: str, address: str | None
+    monkeypatch: pytest.MonkeyPatch, root: Path, uri: str, address: str | None
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert ui.server_address() == address
-    assert ui.base_address() == (address or "http://127.0.0.1:5000/")
+    assert ui.base_address(root) == (address or "http://127.0.0.1:5000/")
 
 
 def test_a_server_elsewhere_is_only_named(
@@ -85,6 +87,58 @@ def test_next_free_port() -> None:
     for port in (0, -1, 70000):
         with pytest.raises(InputError, match=f"--port must be in 1..65535, got {port}"):
             ui.free_port(port)
+
+
+def test_address_of_a_server_that_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = root / ".cache/ui.json"
+    note.parent.mkdir()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with socket.socket() as server:
+        server.bind((ui.HOST, 0))
+        server.listen()
+        port = server.getsockname()[1]
+        running = {"pid": os.getpid(), "port": port, "store": "sqlite:///mlflow.db"}
+        note.write_text(json.dumps(running))
+        assert ui.base_address(root) == f"http://127.0.0.1:{port}/"
+        for other in ({"pid": dead.pid}, {"store": "sqlite:///other.db"}, {"port": "x"}):
+            note.write_text(json.dumps(running | other))
+            assert ui.running_address(root) is None
+        note.write_text(json.dumps(running))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://example.org")
+        assert ui.base_address(root) == "https://example.org/"
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert ui.running_address(root) is None  # nobody listens any more
+    for spoilt in ("", "[]", "{}"):
+        note.write_text(spoilt)
+        assert ui.running_address(root) is None
+
+
+@pytest.mark.parametrize("kind", ["garbage", "folder"])
+def test_a_file_that_is_no_store_is_one_line(
+    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = root / "mlflow.db"
+    file.mkdir() if kind == "folder" else file.write_text("garbage " * 100)
+    monkeypatch.setattr(sys, "argv", ["ui"])
+    assert guarded(ui.main) == 2
+    start, line = capfd.readouterr().err.splitlines()
+    assert start == "starting MLflow's server ..."
+    assert line.startswith(f"the store of the runs cannot be opened: {file} ")
+
+
+def test_in_a_subfolder_nothing_is_made(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "dvc.yaml").touch()
+    (root / "params.yaml").touch()
+    (root / "src").mkdir()
+    monkeypatch.chdir(root / "src")
+    monkeypatch.setattr(sys, "argv", ["ui"])
+    assert guarded(ui.main) == 2
+    line = f"run this in the folder of the project: `cd {root}` first\n"
+    assert capsys.readouterr().err == line
+    assert sorted(path.name for path in root.rglob("*")) == ["dvc.yaml", "params.yaml", "src"]
 
 
 class Running:
@@ -160,10 +214,12 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
     assert get(base + path) == b"a picture"
     listing = json.loads(get(f"{base}ajax-api/2.0/mlflow/runs/get?run_id={run.info.run_id}"))
     assert listing["run"]["info"]["run_name"] == "train lr=0.003"
+    assert ui.base_address(root) == base
     processes = running.server()
     assert 1 <= len(processes) <= 3
     code, error = running.end(signal.SIGINT)
     assert (code, error) == (0, "starting MLflow's server ...\n")
+    assert not (root / ".cache/ui.json").exists()
     assert not [pid for pid in processes if alive(pid)]
 
     running = start(port)

@@ -62,7 +62,8 @@ def fingerprint(stage: str = "train") -> str:
 def record(root: Path, name: str, run_id: str, stage: str = "train") -> None:
     """What the tracker notes for the run of a stage of the workspace's dvc.lock."""
     path = journal.record_path(root, fingerprint(stage))
-    journal.Record(path, run_id, "1", name, stage, "finished").save()
+    where = store.name(root)
+    journal.Record(path, run_id, "1", name, stage, "finished", store=where).save()
 
 
 def rev(name: str) -> str:
@@ -123,10 +124,36 @@ def test_workspace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in text
     row = "val        360    0.9800  0.8500 - 0.9990    0.9000    0.0400               0.9660"
     assert row in text
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org/team")
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org/team?token=secret"
+    )
+    record(root, "train first", "run-of-workspace")
+    record(root, "overfit-check first", "run-of-check", "overfit-check")
     text = where.render(answer(root), None)
     assert "https://mlflow.example.org/team/#/experiments/1/runs/run-of-workspace?" in text
     assert not any(part in text for part in ("secret", "make ui"))
+
+
+def test_a_run_in_a_store_that_was_in_use_before(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///a%20b.db")
+    text = where.render(answer(root), None)
+    assert "MLflow runs in sqlite:///" in text
+    assert "train first in sqlite:///mlflow.db\n" in text
+    assert "open it with MLFLOW_TRACKING_URI=sqlite:///mlflow.db\n" in text
+    assert "http:" not in text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
+    record(root, "train there", "run-there")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    found = answer(root).runs["train"]
+    assert found["run_id"] == "run-of-workspace"  # that of the present store is kept
+    kept = list((root / ".cache/runs").glob("*-*.json"))
+    for path in kept:
+        path.unlink()
+    found = answer(root).runs["train"]
+    assert (found["run_id"], found["store"]) == ("run-there", "https://mlflow.example.org")
+    assert found["address"].startswith("https://mlflow.example.org/#/experiments/1/runs/run-there?")
 
 
 def test_experiment_without_a_checkout(root: Path) -> None:
@@ -200,6 +227,16 @@ def test_what_changed_since_the_last_run(root: Path) -> None:
     assert answer(root).changed == ["params.yaml: lr must be a number > 0, got 'abc'"]
 
 
+def test_in_a_subfolder_it_names_the_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root / "src")
+    monkeypatch.setattr(sys, "argv", ["where"])
+    assert guarded(where.main) == 2
+    line = f"run this in the folder of the project: `cd {root}` first\n"
+    assert capsys.readouterr() == ("", line)
+
+
 def test_a_lock_without_a_trained_network(root: Path) -> None:
     whole = Path("dvc.lock").read_text()
     stages = yaml.safe_load(whole)["stages"]
@@ -230,6 +267,22 @@ def test_command_line_answers_without_mlflow(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["runs"]["train"]["run_id"] == "run-of-workspace"
+
+
+def test_a_store_that_cannot_be_opened_costs_a_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(root / ".cache")
+    for name, uri in {
+        "a b%20#c?d.db": "sqlite:///a b%2520%23c%3Fd.db?timeout=5",
+        "e.db": f"sqlite:///{root}/e.db?timeout=5",
+    }.items():
+        (root / name).write_text("garbage " * 100)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        text = where.render(answer(root), None)
+        line = f"MLflow does not answer ({root / name} cannot be opened: file is not a database)"
+        assert text.count(line) == 2
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow

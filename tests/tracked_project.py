@@ -142,10 +142,10 @@ def train(value: float = 0.5) -> None:
         run.set_tags({"model.md5": Stage("evaluate").deps_md5[MODEL]})
 
 
-def train_until(error: type[BaseException]) -> None:
-    """A training that `error` ends after its first epoch."""
+def train_until(error: type[BaseException], step: int = 1) -> None:
+    """A training that `error` ends after an epoch: the first one, unless it goes on at `step`."""
     with tracking.start(Stage("train")) as run:
-        run.log_metrics({"loss": 0.5, "nan": float("nan")}, step=1)
+        run.log_metrics({"loss": 0.5**step, "nan": float("nan")}, step=step)
         raise error
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +10,52 @@ import numpy as np
 
 from src.errors import InputError
 
+COLUMNS = ("index", "label", "path", "sha256")
+STAGE_OF = {"prepared": "prepare"}  # the stage that makes a folder; elsewhere they share a name
+
 
 def read_meta(folder: Path | str) -> dict[str, Any]:
-    """The meta.json of a packed data set; InputError when there is none."""
+    """The meta.json of a packed data set; InputError when there is none, or it lacks something."""
     path = Path(folder) / "meta.json"
+    if not path.is_file():
+        if path.parent.is_dir() and any(path.parent.iterdir()):
+            raise _incomplete(folder, "meta.json is missing")
+        raise InputError(f"{folder} holds no packed data set: run `dvc repro {_stage(folder)}`")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{folder} holds no packed data set: run `dvc repro prepare`") from None
+        raise _incomplete(folder, "meta.json cannot be read") from None
+    if not isinstance(meta, dict):
+        raise _incomplete(folder, "meta.json is no object")
+    for key, fits in _META.items():
+        if key not in meta or not fits(meta[key]):
+            raise _incomplete(folder, f"meta.json has no usable {key}")
+    return meta
 
 
 class PackedSplit:
     """One split of a packed data set.
 
     `labels` (int64, N), `paths` and `sha256` of the sources (N), `meta` as in meta.json. Pictures
-    are mapped, not read: `pictures(indices)` copies just those out.
+    are mapped, not read: `pictures(indices)` copies just those out. InputError when the files are
+    not whole or do not belong together.
     """
 
     def __init__(self, folder: Path | str, split: str):
         self.folder, self.split = Path(folder), split
         self.meta = read_meta(folder)
-        with open(self.folder / f"{split}.csv", encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        self.labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+        rows = self._read_table()
+        self.labels = self._read_labels(rows)
         self.paths = [row["path"] for row in rows]
         self.sha256 = [row["sha256"] for row in rows]
-        files = self.meta["shards"][split]
-        self._shards = [np.load(self.folder / name, mmap_mode="r") for name in files]
+        files = self.meta["shards"].get(split)
+        if not _is_list_of(files, str):
+            raise _incomplete(folder, f"meta.json has no shards of {split}")
+        self._shards = [self._map_shard(name) for name in files]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         if self._starts[-1] != len(rows):
-            raise InputError(
-                f"{folder}: {split}.csv and its shards disagree: run `dvc repro -f prepare`"
-            )
+            what = f"{split}.csv has {len(rows)} rows, its shards hold {self._starts[-1]} pictures"
+            raise _incomplete(folder, what)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,3 +72,71 @@ class PackedSplit:
             here = owner == number
             out[here] = self._shards[number][indices[here] - self._starts[number]]
         return out
+
+    def _read_table(self) -> list[dict[str, str]]:
+        name = f"{self.split}.csv"
+        try:
+            with open(self.folder / name, encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                columns, rows = reader.fieldnames or [], list(reader)
+        except FileNotFoundError:
+            raise _incomplete(self.folder, f"{name} is missing") from None
+        except (OSError, ValueError, csv.Error):
+            raise _incomplete(self.folder, f"{name} cannot be read") from None
+        for column in COLUMNS:
+            if column not in columns:
+                raise _incomplete(self.folder, f"{name} has no column {column}")
+            if any(row[column] is None for row in rows):
+                raise _incomplete(self.folder, f"a row of {name} has no {column}")
+        if not rows:
+            raise _incomplete(self.folder, f"{name} has no rows")
+        return rows
+
+    def _read_labels(self, rows: list[dict[str, str]]) -> np.ndarray:
+        try:
+            labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+        except (ValueError, OverflowError):
+            what = f"{self.split}.csv has a label that is no class index"
+            raise _incomplete(self.folder, what) from None
+        classes = len(self.meta["classes"])
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if len(outside):
+            what = f"{self.split}.csv has label {outside[0]}, meta.json {classes} classes"
+            raise _incomplete(self.folder, what)
+        return labels
+
+    def _map_shard(self, name: str) -> np.ndarray:
+        try:
+            shard = np.load(self.folder / name, mmap_mode="r")
+        except FileNotFoundError:
+            raise _incomplete(self.folder, f"{name} is missing") from None
+        except (OSError, ValueError, EOFError):  # a memory map longer than the file, among others
+            raise _incomplete(self.folder, f"{name} is cut short or no array") from None
+        size, channels = self.meta["size"], self.meta["channels"]
+        if shard.dtype != np.uint8 or shard.shape[1:] != (size, size, channels):
+            what = f"{name} does not hold pictures of {size} x {size} x {channels} bytes"
+            raise _incomplete(self.folder, what)
+        return shard
+
+
+def _is_list_of(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, kind) for v in value)
+
+
+# What the stages read of meta.json, and what makes it usable.
+_META: dict[str, Callable[[Any], bool]] = {
+    "classes": lambda value: _is_list_of(value, str),
+    "size": lambda value: isinstance(value, int),
+    "channels": lambda value: isinstance(value, int),
+    "mean": lambda value: _is_list_of(value, (int, float)),
+    "std": lambda value: _is_list_of(value, (int, float)),
+    "shards": lambda value: isinstance(value, dict),
+}
+
+
+def _stage(folder: Path | str) -> str:
+    return STAGE_OF.get(Path(folder).name, Path(folder).name)
+
+
+def _incomplete(folder: Path | str, what: str) -> InputError:
+    return InputError(f"{folder} is incomplete ({what}): run `dvc repro -f {_stage(folder)}`")

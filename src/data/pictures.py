@@ -56,4 +56,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     assert spec is not None
     assert spec.origin is not None
     path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size)
+    # Pillow's other layout engine is there only where the system has libfribidi, and sets the
+    # letters elsewhere: with it, equal pictures would be other bytes on other machines.
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

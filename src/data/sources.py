@@ -4,6 +4,7 @@ A source is a function of the `prepare` params that returns a Source; SOURCES is
 """
 
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,7 +100,8 @@ def _folder(params: Mapping[str, Any]) -> Source:
             f"folder, got '{root}'"
         )
     tops = _folders(root)
-    if tops and all(top.name.lower() in SPLIT_FOLDERS for top in tops):
+    _refuse_a_mixture(root, tops)
+    if tops and tops[0].name.lower() in SPLIT_FOLDERS:
         parents = [(SPLIT_FOLDERS[top.name.lower()], top) for top in tops]
         if "train" not in [split for split, _ in parents]:
             raise InputError(f"{root} has split folders but no folder train")
@@ -108,7 +110,10 @@ def _folder(params: Mapping[str, Any]) -> Source:
             raise InputError(f"{root} has two folders for one split: keep one of them")
     else:
         parents, given = [(None, root)], []  # type: ignore[list-item]
-    classes = sorted({folder.name for _, parent in parents for folder in _folders(parent)})
+    folders = [folder for _, parent in parents for folder in _folders(parent)]
+    for folder in folders:
+        _require_writable_name(folder)
+    classes = sorted({folder.name for folder in folders})
     if len(classes) < 2:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
@@ -137,6 +142,37 @@ def _folders(parent: Path) -> list[Path]:
     )
 
 
+def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
+    """InputError when some folders are named like splits and others are not: taken as classes,
+    the splits would be learnt; taken as splits, pictures would be lost."""
+    splits = [top.name for top in tops if top.name.lower() in SPLIT_FOLDERS]
+    others = [top.name for top in tops if top.name.lower() not in SPLIT_FOLDERS]
+    if not splits or not others:
+        return
+    shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
+    if "train" in [name.lower() for name in splits]:
+        raise InputError(
+            f"{root} has {shown} beside the split folders {', '.join(splits)}: move {shown} out of "
+            f"it, or rename {', '.join(splits)} if these are classes too"
+        )
+    raise InputError(
+        f"{root} has {', '.join(splits)} beside {shown}, and a folder of that name can be a split "
+        f"or a class: rename {', '.join(splits)} if that is a class, or put the class folders for "
+        "training into a folder train"
+    )
+
+
+def _require_writable_name(path: Path) -> None:
+    """InputError for a name that the tables of the packed data set cannot hold."""
+    name = os.fsencode(path)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"the name {name!r} is not UTF-8: rename it") from None
+    if b"\r" in name:  # Python 3.11 writes it into a CSV without the quotes it needs
+        raise InputError(f"the name {name!r} has a carriage return in it: rename it")
+
+
 def _pictures(folder: Path, ignored: list[str]) -> list[Path]:
     """The picture files below a class folder, sorted by path; other files go to `ignored`."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -145,6 +181,8 @@ def _pictures(folder: Path, ignored: list[str]) -> list[Path]:
         for path in files
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
     ]
+    for path in pictures:
+        _require_writable_name(path)
     ignored += [path.name for path in set(files) - set(pictures)]
     return pictures
 

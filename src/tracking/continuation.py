@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from src.stage import Stage
 from src.tracking import provenance, store
-from src.tracking.journal import Record, journal_path, load_record, record_path, warn
+from src.tracking.journal import (
+    Record,
+    add_points,
+    journal_path,
+    load_record,
+    record_elsewhere,
+    record_path,
+    warn,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,11 +37,14 @@ def begin(
         if store.stored_run(client, old.run_id):
             client.update_run(old.run_id, status="RUNNING")
             store.write(client, old.run_id, tags, params)
+            _copy_from_elsewhere(stage.root, stage.fingerprint, old.run_id, unless="finished")
             old.state = "running"
             return old, "RUNNING"
         _say_gone(old)
         journal = old.run_id
     run = store.create_run(client, experiment_id, provenance.run_name(stage), tags, params)
+    if old is None:
+        _copy_from_elsewhere(stage.root, stage.fingerprint, run.info.run_id, unless="finished")
     _take_over(stage.root, journal, run)
     return _record(stage.root, stage.fingerprint, run, stage.name, "running"), "RUNNING"
 
@@ -57,6 +68,8 @@ def find(
         if run is None:
             name, params, tags = provenance.restored_train(fingerprint)
             run = store.create_run(client, experiment_id, name, {**tags, **identity}, params)
+            if old is None:
+                _copy_from_elsewhere(stage.root, fingerprint, run.info.run_id)
             _take_over(stage.root, old.run_id if old else fingerprint, run)
         record = _record(stage.root, fingerprint, run, "train", "finished")
     tags = _experiment_names(run)
@@ -71,7 +84,7 @@ def find(
 
 def _child(stage: Stage, parent: "Run", client: "MlflowClient") -> tuple[Record, str]:
     """The run of `stage` below the run of a model that was evaluated with other settings."""
-    record = load_record(stage.root, stage.fingerprint)
+    record = load_record(stage.root, stage.fingerprint, store.name(stage.root))
     run = store.stored_run(client, record.run_id) if record else None
     if record is None or run is None:
         tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
@@ -84,14 +97,24 @@ def _child(stage: Stage, parent: "Run", client: "MlflowClient") -> tuple[Record,
 def _record(root: Path, fingerprint: str, run: "Run", stage: str, state: str) -> Record:
     info = run.info
     path = record_path(root, fingerprint)
-    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state)
+    where = store.name(root)
+    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
 
 
 def _take_over(root: Path, name: str, run: "Run") -> None:
     """Give a new run the points that its stage noted before, as long as they had no run."""
-    journal = journal_path(root, name)
-    if journal.exists():
-        os.replace(journal, journal_path(root, run.info.run_id))
+    add_points(root, name, run.info.run_id)
+    journal_path(root, name).unlink(missing_ok=True)
+
+
+def _copy_from_elsewhere(root: Path, fingerprint: str, run_id: str, unless: str = "") -> None:
+    """Give a run the points of the last one, if that one is in another store (the address of the
+    store was changed) and its state is not `unless`. The other run, its record and its journal
+    stay as they are, for the day when the address is changed back."""
+    other = record_elsewhere(root, fingerprint, store.name(root))
+    if other and other.state != unless:
+        add_points(root, other.run_id, run_id)
+        warn(f"the run {other.run_id} is in {other.store}; {run_id} here gets its points, too")
 
 
 def _say_gone(record: Record) -> None:

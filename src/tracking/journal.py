@@ -4,6 +4,7 @@ All of it lies in <main repository>/.cache, so that it outlives temporary worksp
 to send later what a tracking server did not take.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.files import write_json, write_text
+from src import process
+from src.files import write_json
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,19 @@ class Journal:
         self._file.close()
 
 
+def add_points(root: Path, source: str, target: str) -> None:
+    """Add the points of one journal to another one that is not being written; each once."""
+    if not (path := journal_path(root, source)).exists():
+        return
+    old = journal_path(root, target)
+    if old.exists():
+        _cut_torn_line(old)
+    known = set(old.read_bytes().splitlines()) if old.exists() else set()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    with open(old, "ab") as file:
+        file.writelines(line for line in lines if line.rstrip(b"\n") not in known)
+
+
 def _cut_torn_line(path: Path) -> None:
     """Cut what a crash left behind the last whole line."""
     content = path.read_bytes()
@@ -108,7 +123,7 @@ class Record:
     """What this machine knows of the MLflow run of a fingerprint.
 
     `state` is running (also after a kill), failed, killed or finished; `position` is the number of
-    bytes of the journal that the tracker has taken.
+    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is.
     """
 
     path: Path
@@ -118,8 +133,13 @@ class Record:
     stage: str
     state: str
     position: int = 0
+    store: str = ""
 
     def save(self) -> None:
+        """Write it to `path`. A record of another store that is there is kept beside it."""
+        other = _read_record(self.path, self.path)
+        if other and other.store and other.store != self.store:
+            os.replace(self.path, _aside(self.path, other.store))
         fields = {key: value for key, value in vars(self).items() if key != "path"}
         write_json(self.path, fields)
 
@@ -128,11 +148,32 @@ def record_path(root: Path, fingerprint: str) -> Path:
     return root / ".cache" / "runs" / f"{fingerprint}.json"
 
 
-def load_record(root: Path, fingerprint: str) -> Record | None:
-    """The record of a fingerprint; None if there is none that can be read."""
+def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
+    """The record of a fingerprint's run in `store`; None if there is none that can be read."""
     path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    if record and record.store in ("", store):  # written before records named their store
+        record.store = store
+        return record
+    return _read_record(_aside(path, store), path)
+
+
+def record_elsewhere(root: Path, fingerprint: str, store: str) -> Record | None:
+    """The last record of a fingerprint, if its run is in another store than `store`."""
+    path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    return record if record and record.store not in ("", store) else None
+
+
+def _aside(path: Path, store: str) -> Path:
+    """Where the record of a store is kept while that of another one is in use."""
+    return path.with_name(f"{path.stem}-{hashlib.sha256(store.encode()).hexdigest()[:8]}.json")
+
+
+def _read_record(file: Path, path: Path) -> Record | None:
+    """The record in `file`, to be saved to `path`."""
     try:
-        return Record(path, **json.loads(path.read_text(encoding="utf-8")))
+        return Record(path, **json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -141,23 +182,9 @@ def load_record(root: Path, fingerprint: str) -> Record | None:
 def hold(root: Path, fingerprint: str) -> Iterator[None]:
     """Keep the journal, the record and the checkpoint of a fingerprint to this process; wait, and
     say for whom, while another one holds them."""
-    from filelock import FileLock, Timeout
-
     path = root / ".cache" / "locks" / f"{fingerprint}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        pid = holder.read_text() if holder.exists() else "?"
-        warn(f"process {pid} works on the same inputs; waiting until it ends", "")
-        lock.acquire(poll_interval=0.5)
-    try:
-        write_text(holder, str(os.getpid()))
+    with process.hold(path, "works on the same inputs"):
         yield
-    finally:
-        lock.release()
 
 
 def warn(message: str, prefix: str = "tracking: ") -> None:

@@ -4,7 +4,6 @@
 MLflow raises ends in one line on stderr, and the journal keeps the points.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from src.errors import InputError
 from src.stage import Stage
 from src.tracking import continuation, store
+from src.tracking.address import reason
 from src.tracking.journal import (
     Journal,
     Point,
@@ -66,7 +66,7 @@ def start(stage: Stage) -> Iterator[Run]:
         if not stage.params["machine.tracking"]:
             yield Run()
             return
-        old = load_record(stage.root, stage.fingerprint)
+        old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
         goes_on = old if old and old.state != "finished" else None
         run = TrackedRun(stage.root, stage.fingerprint, goes_on, own=True)
         run.connect(partial(continuation.begin, stage, old))
@@ -86,7 +86,7 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Run]:
         if not stage.params["machine.tracking"]:
             yield Run()
             return
-        old = load_record(stage.root, fingerprint)
+        old = load_record(stage.root, fingerprint, store.name(stage.root))
         run = TrackedRun(stage.root, fingerprint, old, own=False)
         run.connect(partial(continuation.find, stage, old, fingerprint, model_md5))
         with run.logging():
@@ -122,7 +122,7 @@ class TrackedRun(Run):
         except InputError:
             raise
         except Exception as error:
-            self._trouble = _reason(error)
+            self._trouble = reason(error)
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -153,7 +153,7 @@ class TrackedRun(Run):
         try:
             self._journal.append(metrics, step)
         except Exception as error:  # a full disk, say: the training may still end well
-            warn(f"cannot note {', '.join(metrics)} at step {step}: {_reason(error)}")
+            warn(f"cannot note {', '.join(metrics)} at step {step}: {reason(error)}")
 
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
         self._call(lambda client, run_id: client.log_artifact(run_id, str(path), folder or None))
@@ -183,7 +183,7 @@ class TrackedRun(Run):
             return True
         except Exception as error:
             if not self._trouble:
-                self._trouble = _reason(error)
+                self._trouble = reason(error)
                 self._tell(self._trouble)
             if time.monotonic() - started > INTERVAL:
                 self._pause_until = time.monotonic() + PAUSE
@@ -213,17 +213,17 @@ class TrackedRun(Run):
             try:
                 self.record.save()
             except OSError as error:
-                warn(_reason(error))
+                warn(reason(error))
         if waiting and waiting != self._told:
             self._tell("the store did not take everything")
 
     def _waiting(self) -> int:
         return len(self._journal.read(self.record.position if self.record else 0)[0])
 
-    def _tell(self, reason: str) -> None:
+    def _tell(self, trouble: str) -> None:
         self._told = self._waiting()
         journal = self._journal.path.relative_to(self.root).as_posix()
-        warn(f"{reason}; {self._told} points wait in {journal}")
+        warn(f"{trouble}; {self._told} points wait in {journal}")
 
 
 def _send_points(
@@ -237,9 +237,3 @@ def _send_points(
     # A kill between the two sends the batch again: MLflow stores the same point of time once.
     record.position = position
     record.save()
-
-
-def _reason(error: Exception) -> str:
-    """The error in one line, without the password that an address may hold."""
-    line = re.sub(r"://[^/\s]*@", "://", " ".join(str(error).split())) or type(error).__name__
-    return line if len(line) <= 200 else line[:199] + "…"

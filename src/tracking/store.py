@@ -5,16 +5,22 @@ repository. Only `MlflowClient` is used: the fluent API has one active run per p
 import json
 import logging
 import os
+import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from src.errors import InputError
+from src.tracking.address import public
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+LOCK_SECONDS = 5.0  # how long to wait for one who keeps a SQLite file locked (choice)
 # What MLflow reads from the environment when it is imported; what the user has set goes first.
 CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default of 7 blocks each call for four minutes
@@ -24,6 +30,10 @@ CLIENT_SETTINGS = {
 }
 
 
+class StoreError(Exception):
+    """The store cannot be opened: one line says why. The work goes on without it."""
+
+
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI if it is set, else the SQLite file <root>/mlflow.db.
 
@@ -31,39 +41,86 @@ def tracking_uri(root: Path) -> str:
     queued experiment runs in: the file would be lost with it.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
-    relative = uri.removeprefix("sqlite:///")
-    if relative != uri and not relative.startswith("/"):
-        return local_uri(root, relative)
-    return uri
+    scheme, path = _sqlite(uri)
+    return f"{scheme}{_encoded(root)}/{path}" if scheme and not path.startswith("/") else uri
 
 
-def local_uri(root: Path, file: str = "mlflow.db") -> str:
-    """The URI of a SQLite file in `root`."""
-    path = str(root.resolve() / file)
+def local_uri(root: Path) -> str:
+    """The URI of the SQLite file that is the store when nothing else is said."""
+    return f"sqlite:///{_encoded(root)}/mlflow.db"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that MLflow opens for the address of a store; None if the store is no such file."""
+    scheme, path = _sqlite(uri)
+    return Path(unquote(path.partition("?")[0])) if scheme else None
+
+
+def name(root: Path) -> str:
+    """The store as records and people know it: its address without credentials, and relative to
+    the project if it lies there, so that a project that was moved still knows its runs."""
+    uri = tracking_uri(root)
+    file = sqlite_file(uri)
+    if file is None:
+        return public(uri)
+    home = root.resolve()
+    return f"sqlite:///{file.relative_to(home) if file.is_relative_to(home) else file}"
+
+
+def _sqlite(uri: str) -> tuple[str, str]:
+    """`sqlite:///` and the path of an address, encoded, with its query; empty if it is another."""
+    found = re.match(r"(sqlite(?:\+\w+)?:///)(.+)", uri, re.S)
+    return (found[1], found[2]) if found else ("", "")
+
+
+def _encoded(root: Path) -> str:
+    path = str(root.resolve())
     for special in "%?#":  # MLflow decodes the path of this URI; others may stand as they are
         path = path.replace(special, f"%{ord(special):02X}")
-    return f"sqlite:///{path}"
+    return path
 
 
 def open_store(root: Path) -> tuple["MlflowClient", str]:
     """A client of the store and the id of the project's experiment; both are made if need be.
 
-    Raises InputError if the experiment was deleted, and what MLflow raises if the store cannot be
-    reached. Takes about 2 s of CPU for the import, and 4 s more for a new SQLite file.
+    Raises InputError if the experiment was deleted, StoreError if its SQLite file cannot be opened,
+    and what MLflow raises if the store cannot be reached. Takes about 2 s of CPU for the import,
+    and 4 s more for a new SQLite file.
     """
     from filelock import FileLock
 
+    lock = root / ".cache" / "locks" / "store.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    if file := sqlite_file(tracking_uri(root)):
+        with FileLock(lock):  # its tables may be in the making
+            _try_file(file)
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each failed connection
-    lock = root / ".cache" / "locks" / "store.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
     # Of four processes that opened a fresh SQLite store at once, three died in its migrations.
     with FileLock(lock):
         client = MlflowClient(tracking_uri=tracking_uri(root))
         return client, _experiment_id(client, root)
+
+
+def _try_file(file: Path) -> None:
+    """StoreError if a SQLite file cannot be opened: MLflow would try for minutes, and print each
+    attempt. Makes the file if there is none, as MLflow would."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise StoreError(f"{file} is a folder, not a SQLite file")
+        # Not read-only: what a killed process left half written could not be rolled back.
+        with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{file} cannot be made: its folder is a file") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be made: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise StoreError(f"{file} cannot be opened: {error}") from None
 
 
 def _experiment_id(client: "MlflowClient", root: Path) -> str:
@@ -71,15 +128,15 @@ def _experiment_id(client: "MlflowClient", root: Path) -> str:
         given = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
         if given not in ("", "0"):  # 0 is MLflow's "Default": nobody chose it
             return given
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or root.resolve().name
-    experiment = client.get_experiment_by_name(name)
+    title = os.environ.get("MLFLOW_EXPERIMENT_NAME") or root.resolve().name
+    experiment = client.get_experiment_by_name(title)
     if experiment is None:
         is_local = tracking_uri(root) == local_uri(root)
         artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
-        return client.create_experiment(name, artifact_location=artifacts)
+        return client.create_experiment(title, artifact_location=artifacts)
     if experiment.lifecycle_stage == "deleted":
         raise InputError(
-            f"the MLflow experiment {name} was deleted: bring it back with `mlflow experiments "
+            f"the MLflow experiment {title} was deleted: bring it back with `mlflow experiments "
             f"restore -x {experiment.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
         )
     return experiment.experiment_id

@@ -6,8 +6,8 @@ one worker it is two processes and 0.5 GB (measured).
 """
 
 import argparse
+import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,8 +16,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from src import pipeline, stage
+from src import pipeline, repository, stage
 from src.errors import GateError, InputError
+from src.files import write_json
+from src.tracking import store
+from src.tracking.address import hide, public, reason
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -33,14 +36,31 @@ def server_address() -> str | None:
     """The address of the MLflow server that MLFLOW_TRACKING_URI names, without credentials and
     ending in a slash; None if the runs are kept in a database."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not re.match(r"https?://", uri):
-        return None
-    return re.sub(r"^(https?://)[^/]*@", r"\1", uri).rstrip("/") + "/"
+    return public(uri) + "/" if uri.startswith(("http://", "https://")) else None
 
 
-def base_address() -> str:
+def base_address(root: Path) -> str:
     """Where the pages of the runs are, ending in a slash: the server's, or that of `make ui`."""
-    return server_address() or f"http://{HOST}:{PORT}/"
+    return server_address() or running_address(root) or f"http://{HOST}:{PORT}/"
+
+
+def running_address(root: Path) -> str | None:
+    """The address of a `make ui` that runs now and serves the store of the project."""
+    try:
+        note = json.loads(_note(root).read_text(encoding="utf-8"))
+        os.kill(int(note["pid"]), 0)
+        if note["store"] != store.name(root):
+            return None
+        # The process may have been killed, and its number be that of another one by now.
+        socket.create_connection((HOST, int(note["port"])), timeout=1).close()
+        return f"http://{HOST}:{note['port']}/"
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _note(root: Path) -> Path:
+    """Where a server notes its address while it runs, for `src.where`."""
+    return root / ".cache" / "ui.json"
 
 
 def free_port(first: int) -> int:
@@ -62,11 +82,14 @@ def free_port(first: int) -> int:
 def serve(root: Path, first_port: int) -> None:
     """Serve the store of the project until a signal ends it. The server's own words go to
     .cache/ui.log. GateError if it does not start."""
-    from src.tracking import store
-
     print("starting MLflow's server ...", file=sys.stderr, flush=True)
     uri = store.tracking_uri(root)
-    _, experiment_id = store.open_store(root)
+    try:
+        _, experiment_id = store.open_store(root)
+    except InputError:
+        raise
+    except Exception as error:  # whatever MLflow raises
+        raise InputError(f"the store of the runs cannot be opened: {reason(error)}") from None
     port = free_port(first_port)
     address = f"http://{HOST}:{port}/"
     log = root / ".cache" / "ui.log"
@@ -93,6 +116,7 @@ def serve(root: Path, first_port: int) -> None:
         )
     try:
         _wait_until_up(server, address, log)
+        write_json(_note(root), {"pid": os.getpid(), "port": port, "store": store.name(root)})
         print(
             f"{address}#/experiments/{experiment_id}/runs{TRAINING_VIEW}\nCtrl-C ends the server.",
             flush=True,
@@ -100,7 +124,17 @@ def serve(root: Path, first_port: int) -> None:
         server.wait()
         raise GateError(f"the MLflow server ended (exit code {server.returncode}): see {log}")
     finally:
+        _forget(root)
         _stop(server)
+
+
+def _forget(root: Path) -> None:
+    """Remove the note of this process, but not that of a server which was started later."""
+    try:
+        if json.loads(_note(root).read_text(encoding="utf-8"))["pid"] == os.getpid():
+            _note(root).unlink()
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # there is none; nothing here may keep the server from being ended
 
 
 def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
@@ -110,7 +144,8 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -
     while time.monotonic() < end:
         if server.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise GateError(f"the MLflow server did not start ({(lines or [''])[-1]}): see {log}")
+            last = hide((lines or [""])[-1])
+            raise GateError(f"the MLflow server did not start ({last}): see {log}")
         try:
             opener.open(address + "health", timeout=5).close()
             return
@@ -146,6 +181,7 @@ def main() -> None:
     if address:
         print(f"The runs are on the MLflow server of MLFLOW_TRACKING_URI:\n{address}")
         return
+    repository.require_project()
     try:
         serve(pipeline.main_repository(), arguments.port)
     except KeyboardInterrupt:

@@ -38,15 +38,21 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, or None: there is none, or another kind of machine made it
-        (its bits would not be the same)."""
+        """The state to go on from, or None: there is none, it was damaged, or another kind of
+        machine made it (its bits would not be the same)."""
         if not self.path.exists():
             return None
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        if saved["kind"] != self.kind:
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            kind, state = saved["kind"], saved["state"]
+        except Exception as error:  # a damaged file raises many types: zip, pickle, keys, I/O
+            reason = " ".join(str(error).split())[:80]
+            print(f"train: starts over, the checkpoint cannot be read ({reason})")
+            return None
+        if kind != self.kind:
             print("train: starts over, the checkpoint is of another kind of machine")
             return None
-        return saved["state"]
+        return state
 
     def remove(self) -> None:
         shutil.rmtree(self.path.parent, ignore_errors=True)

@@ -59,9 +59,16 @@ class Training:
         self.best = Best()
 
     def run(
-        self, checkpoint: Checkpoint, progress: Progress, on_epoch: Callable[[Row], None]
+        self,
+        checkpoint: Checkpoint,
+        progress: Progress,
+        on_epoch: Callable[[Row], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Train from the present state to the end; `on_epoch` gets each epoch's row of history."""
+        """Train from the present state to the end; `on_epoch` gets each epoch's row of history.
+
+        As soon as `stopping()` is true the state is saved and the training ends where it is.
+        """
         while self.epoch < self.epochs:
             for batch in self._batches():
                 number = self.epoch * self.steps + self.step
@@ -73,11 +80,20 @@ class Training:
                 if self.step % LOG_EVERY == 0:
                     progress.show(self.step, *self._loss_and_accuracy())
                 progress.advance()
-                if checkpoint.is_due():
+                stop = stopping()
+                if stop or checkpoint.is_due():
                     checkpoint.save(self.state_dict())
+                if stop:
+                    print(
+                        f"train: stopped in epoch {self.epoch + 1} after step {self.step} of "
+                        f"{self.steps}; `dvc repro` goes on from there"
+                    )
+                    return
             row = self._finish_epoch()
             progress.epoch_done(row)
             on_epoch(row)
+        if stopping():  # asked during the last validation
+            checkpoint.save(self.state_dict())
 
     def _batches(self) -> Any:
         return training_batches(

@@ -43,9 +43,14 @@ def create_model(
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = size  # transformers with learnt positions must know it
-    names_in_file = _names_in(weights) if weights != NO_WEIGHTS else None
-    if names_in_file is not None:
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}}
+    shapes = _shapes_in(weights) if weights != NO_WEIGHTS else None
+    if shapes is not None:
+        overlay: dict[str, Any] = {"file": weights}
+        # timm keeps the head of a file whose number of classes is the wanted one.
+        head = config.classifier if config is not None else None
+        if isinstance(head, str) and f"{head}.weight" in shapes:
+            overlay["num_classes"] = shapes[f"{head}.weight"][0]
+        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     seed_initial_weights(seed)
     try:
         model = timm.create_model(name, **options)
@@ -55,17 +60,17 @@ def create_model(
             f"params.yaml: model {name} cannot be built for prepare.size {size} and weights "
             f"{weights}: {reason}"
         ) from None
-    if names_in_file is not None:
-        _check_names(model, name, weights, names_in_file)
+    if shapes is not None:
+        _check_names(model, name, weights, set(shapes))
     _check_forward(model, name, channels, size)
     return model
 
 
-def _names_in(weights: str) -> set[str]:
-    """The names of the tensors in a safetensors file."""
+def _shapes_in(weights: str) -> dict[str, list[int]]:
+    """The shapes of the tensors in a safetensors file, by name."""
     try:
         with safe_open(weights, framework="pt") as file:
-            return set(file.keys())
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"params.yaml: weights must be a safetensors file or {NO_WEIGHTS}, got '{weights}' "

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from src.tracking.journal import Journal, Record, hold, load_record, record_path
+from src.tracking.journal import (
+    Journal,
+    Record,
+    add_points,
+    hold,
+    load_record,
+    record_elsewhere,
+    record_path,
+)
 from tests.closure import ROOT
 
 HOLD = """
@@ -106,9 +114,9 @@ def test_reading_goes_on_where_it_ended(path: Path) -> None:
 
 def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> None:
     path = record_path(tmp_path, "f" * 64)
-    record = Record(path, "id", "1", "train first", "train", "killed", 120)
+    record = Record(path, "id", "1", "train first", "train", "killed", 120, "a")
     record.save()
-    assert load_record(tmp_path, "f" * 64) == record
+    assert load_record(tmp_path, "f" * 64, "a") == record
     assert json.loads(path.read_text()) == {
         "run_id": "id",
         "experiment_id": "1",
@@ -116,10 +124,11 @@ def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> 
         "stage": "train",
         "state": "killed",
         "position": 120,
+        "store": "a",
     }
     for spoilt in ("", "[]", "{}", '{"unknown": 1}'):
         path.write_text(spoilt)
-        assert load_record(tmp_path, "f" * 64) is None
+        assert load_record(tmp_path, "f" * 64, "a") is None
 
 
 @pytest.mark.parametrize("ending", ["ends", "is killed"])
@@ -147,3 +156,44 @@ def test_a_second_holder_waits_and_names_the_first(
     first.stdout.close()
     with hold(tmp_path, "f" * 64):
         assert capsys.readouterr().err == ""
+
+
+def test_a_record_of_another_store_is_kept_beside_it(tmp_path: Path) -> None:
+    path = record_path(tmp_path, "f" * 64)
+    first = Record(path, "first", "1", "train first", "train", "killed", 120, "a")
+    second = Record(path, "second", "7", "train first", "train", "running", 0, "b")
+    first.save()
+    assert load_record(tmp_path, "f" * 64, "b") is None
+    assert record_elsewhere(tmp_path, "f" * 64, "b") == first
+    second.save()
+    assert load_record(tmp_path, "f" * 64, "b") == second
+    assert load_record(tmp_path, "f" * 64, "a") == first
+    first.state = "finished"
+    first.save()  # the address was changed back
+    assert load_record(tmp_path, "f" * 64, "a") == first
+    assert load_record(tmp_path, "f" * 64, "b") == second
+    assert record_elsewhere(tmp_path, "f" * 64, "a") is None
+
+
+def test_a_record_without_a_store_is_of_the_present_one(tmp_path: Path) -> None:
+    path = record_path(tmp_path, "f" * 64)
+    fields = {"run_id": "id", "experiment_id": "1", "name": "train first", "stage": "train"}
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(fields | {"state": "finished", "position": 9}))
+    record = load_record(tmp_path, "f" * 64, "a")
+    assert record == Record(path, "id", "1", "train first", "train", "finished", 9, "a")
+    assert record_elsewhere(tmp_path, "f" * 64, "a") is None
+    record.save()
+    assert load_record(tmp_path, "f" * 64, "b") is None
+
+
+def test_points_of_another_journal_are_added_once(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache/journal"
+    folder.mkdir(parents=True)
+    (folder / "old.jsonl").write_bytes(b"1\n2\n3\ntorn")
+    (folder / "new.jsonl").write_bytes(b"2\ntorn")
+    add_points(tmp_path, "none", "new")
+    for _ in range(2):
+        add_points(tmp_path, "old", "new")
+        assert (folder / "new.jsonl").read_bytes() == b"2\n1\n3\n"
+    assert (folder / "old.jsonl").read_bytes() == b"1\n2\n3\ntorn"

@@ -37,7 +37,7 @@ def test_evaluate_writes_into_the_run_of_train(
     assert stored.data.tags["dvc.exp_names"] == "lusty-bird,merry-cat"
     assert history(project, stored, "test/accuracy") == [(0, 0.75)]
     assert (stored.info.status, stored.info.end_time) == ("FINISHED", ended)
-    record = load_record(project, fingerprint)
+    record = load_record(project, fingerprint, store.name(project))
     assert record
     assert (record.state, record.stage) == ("finished", "train")
 

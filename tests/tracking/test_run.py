@@ -10,6 +10,7 @@ import pytest
 
 from src.stage import Stage
 from src.tracking import run as tracking
+from src.tracking import store
 from src.tracking.journal import load_record
 from tests.tracked_project import (
     DIGEST,
@@ -62,6 +63,7 @@ def test_a_run_holds_what_the_stage_told(
         "stage": "train",
         "state": "finished",
         "position": journal.stat().st_size,
+        "store": "sqlite:///mlflow.db",
     }
     assert capsys.readouterr() == ("", "")
 
@@ -93,7 +95,7 @@ def test_a_run_that_ends_early_goes_on_in_the_same_run(
         train_until(error)
     [stored] = runs(project)
     assert stored.info.status == status
-    record = load_record(project, Stage("train").fingerprint)
+    record = load_record(project, Stage("train").fingerprint, store.name(project))
     assert record
     assert record.state == status.lower()
     assert history(project, stored, "loss") == [(1, 0.5)]
@@ -114,7 +116,7 @@ def test_a_batch_that_is_sent_again_is_stored_once(project: Path) -> None:
     stage = Stage("train")
     with pytest.raises(KeyboardInterrupt):
         train_until(KeyboardInterrupt)
-    record = load_record(project, stage.fingerprint)
+    record = load_record(project, stage.fingerprint, store.name(project))
     assert record
     # As if killed after the store took the batch and before the record said so.
     record.state, record.position = "running", 0

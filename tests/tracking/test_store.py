@@ -39,9 +39,35 @@ def test_the_address_of_the_store(project: Path, monkeypatch: pytest.MonkeyPatch
         "http://127.0.0.1:5000": "http://127.0.0.1:5000",
         "sqlite:////other/runs.db": "sqlite:////other/runs.db",
         "sqlite:///runs.db": f"sqlite:///{project}/runs.db",  # not that of a temporary workspace
+        "sqlite:///a%20b.db?timeout=5": f"sqlite:///{project}/a%20b.db?timeout=5",
     }.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
         assert store.tracking_uri(project / ".") == used
+
+
+def test_the_file_of_a_store() -> None:
+    root = Path("/somewhere/a b%20#c?ü")
+    assert store.sqlite_file(store.local_uri(root)) == root / "mlflow.db"
+    for uri, file in {
+        "sqlite:////x/a%20b.db?timeout=5": Path("/x/a b.db"),
+        "sqlite+pysqlite:////x/c%3Fd#e.db": Path("/x/c?d#e.db"),
+        "http://127.0.0.1:5000": None,
+        "postgresql://me:secret@example.org/runs": None,
+        "": None,
+    }.items():
+        assert store.sqlite_file(uri) == file
+
+
+def test_the_name_of_a_store(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.name(project) == "sqlite:///mlflow.db"
+    for uri, name in {
+        "sqlite:///runs.db": "sqlite:///runs.db",
+        f"sqlite:///{project}/mlflow.db": "sqlite:///mlflow.db",
+        "sqlite:////x/runs.db?timeout=5": "sqlite:////x/runs.db",
+        "https://me:secret@example.org/team/?token=secret": "https://example.org/team",
+    }.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert store.name(project) == name
 
 
 def test_a_folder_with_an_odd_name(

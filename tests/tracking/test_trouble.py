@@ -1,5 +1,8 @@
 """Stores that are not there, break, or lose runs: the work goes on and no point is lost."""
 
+import shutil
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,91 @@ def test_without_a_store_the_work_goes_on_and_points_wait(
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(0, 0), (1, 1), (2, 2)]
     assert not (project / journal).exists()
+
+
+def test_another_store_gets_a_run_of_its_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(project / "mlflow.db", project / "other.db")
+    with pytest.raises(KeyboardInterrupt):
+        train_until(KeyboardInterrupt)
+    [first] = runs(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    with pytest.raises(KeyboardInterrupt):
+        train_until(KeyboardInterrupt, step=2)
+    [second] = runs(project)
+    assert second.info.run_id != first.info.run_id
+    assert history(project, second, "loss") == [(1, 0.5), (2, 0.25)]
+    here = "sqlite:///mlflow.db"
+    line = f"the run {first.info.run_id} is in {here}; {second.info.run_id} here gets its points"
+    assert capsys.readouterr().err == f"tracking: {line}, too\n"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # and back: nothing was lost
+    with tracking.start(Stage("train")) as run:
+        run.log_metrics({"loss": 0.125}, step=3)
+    [again] = runs(project)
+    assert again.info.run_id == first.info.run_id
+    assert history(project, again, "loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert [run.info.run_id for run in runs(project)] == [second.info.run_id]
+
+
+def test_evaluate_finds_no_run_of_another_store(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(project / "mlflow.db", project / "other.db")
+    train()
+    [first] = runs(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    for _ in range(2):
+        evaluate(Stage("train").fingerprint)
+    [second] = runs(project)
+    assert second.data.tags["restored"] == "true"
+    assert history(project, second, "train/loss") == [(1, 0.5)]
+    assert history(project, second, "test/accuracy") == [(0, 0.75)]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    evaluate(Stage("train").fingerprint)
+    [again] = runs(project)
+    assert again.info.run_id == first.info.run_id
+    assert history(project, again, "test/accuracy") == [(0, 0.75)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("garbage", "cannot be opened: file is not a database"),
+        ("folder", "is a folder, not a SQLite file"),
+        ("locked", "cannot be opened: database is locked"),
+        ("below a file", "cannot be made: its folder is a file"),
+    ],
+)
+def test_a_file_that_is_no_store_costs_a_line(
+    kind: str,
+    reason: str,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.2)
+    file = project / "mlflow.db"
+    holder = sqlite3.connect(file)
+    if kind == "locked":
+        holder.execute("BEGIN EXCLUSIVE")
+    elif kind == "below a file":
+        file = project / "params.yaml/mlflow.db"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    else:
+        file.unlink()
+        file.mkdir() if kind == "folder" else file.write_text("garbage " * 100)
+    stage = Stage("train")
+    begin = time.monotonic()
+    with tracking.start(stage) as run:
+        run.log_metrics({"loss": 0.5}, 1)
+    assert time.monotonic() - begin < 5
+    holder.close()
+    first, last = capfd.readouterr().err.splitlines()
+    journal = f".cache/journal/{stage.fingerprint}.jsonl"
+    assert first == f"tracking: {file} {reason}; 0 points wait in {journal}"
+    assert last == f"tracking: the store did not take everything; 1 points wait in {journal}"
 
 
 def test_a_finished_run_gets_no_points_of_one_without_a_store(

@@ -1,0 +1,128 @@
+"""The process of a stage or tool: what ends it, and what keeps a stage's files to itself.
+
+Signals become exceptions, so that `with` blocks close what is open; a training loop takes them
+between two steps. A stage whose `dvc` has died ends too: nobody would record its result.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
+INSIST_SECONDS = 60.0  # until a stage that does not end without its parents is asked again (choice)
+SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived."""
+
+
+_EXCEPTIONS: dict[int, type[BaseException]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: Terminated,
+}
+_waits = False  # whether a signal waits for the end of a `deferred` block
+_arrived: int | None = None
+
+
+def handle_signals() -> None:
+    """Raise KeyboardInterrupt or Terminated on the signals that ask a process to end."""
+    for number in _EXCEPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _arrived
+    if _waits and _arrived is None:
+        _arrived = number
+    else:
+        raise _EXCEPTIONS[number]
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Inside the block a first signal only makes the yielded function return True; it is raised
+    when the block ends, also in place of an error that it caused. A second one is raised at once.
+
+    An exception in the middle of a step would leave half of it done, and one inside a destructor
+    of the loader is lost.
+    """
+    global _waits, _arrived
+    _waits, _arrived = True, None
+    try:
+        yield lambda: _arrived is not None
+    except Exception:
+        if _arrived is None:
+            raise
+    finally:
+        _waits = False
+    if _arrived is not None:
+        raise _EXCEPTIONS[_arrived]
+
+
+def end_with_parents() -> None:
+    """When DVC runs this process: end it by SIGTERM as soon as DVC, or the shell between, is gone.
+
+    A thread looks at the chain of parents, which works on Linux and macOS alike.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    at_start = _parents()
+
+    def watch() -> None:
+        pause = threading.Event()
+        while _parents() == at_start:
+            pause.wait(PARENT_SECONDS)
+        print("the process that ran this stage has ended, so the stage ends too", file=sys.stderr)
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pause.wait(INSIST_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _parents() -> list[int]:
+    """The process ids of the parents up to the first that is no shell."""
+    import psutil
+
+    found: list[int] = []
+    try:
+        process = psutil.Process().parent()
+        while process is not None:
+            found.append(process.pid)
+            if process.name() not in SHELLS:
+                break
+            process = process.parent()
+    except psutil.Error:  # it ended while we looked: the chain has changed
+        found.append(0)
+    return found
+
+
+@contextmanager
+def hold(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`; while another process has it, wait and say so: "process <id>
+    <what>"."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_suffix(".pid")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        number = holder.read_text() if holder.exists() else "?"
+        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=0.5)
+    try:
+        # Not renamed into place: it is a hint for people, and holds a few bytes.
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,105 @@
+"""What the folder, its dvc.lock and git tell of the workspace and of DVC's experiments."""
+
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from src import params, pipeline
+from src.errors import InputError
+
+METRICS = "results/evaluate/metrics.json"
+STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # those the metrics rest on
+PROJECT_FILES = ("params.yaml", "dvc.yaml")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A finished experiment of DVC: commit `rev`, made on the commit `baseline`."""
+
+    name: str
+    rev: str
+    baseline: str
+
+
+def require_project() -> None:
+    """InputError in a subfolder of a project: the paths of the project would not be found there,
+    and what is made would be made in the wrong place."""
+    here = Path.cwd()
+    if any((here / name).exists() for name in PROJECT_FILES):
+        return
+    for folder in here.parents:
+        if all((folder / name).is_file() for name in PROJECT_FILES):
+            raise InputError(
+                f"run this in the folder of the project: `cd {shlex.quote(str(folder))}` first"
+            )
+
+
+def changed_inputs(lock: str) -> list[str]:
+    """The params and code files of the workspace that differ from those in dvc.lock, whose text is
+    `lock`; one line of trouble if they cannot be read."""
+    try:
+        values, versions = params.load(), pipeline.read_versions()
+        stages = (yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")) or {})["stages"]
+        changed: dict[str, None] = {}  # a set that keeps its order
+        for name in STAGES:
+            if name not in stages:  # a project may be cut down to fewer
+                continue
+            entry, locked = pipeline.stage_entry(name, values), pipeline.locked_stage(lock, name)
+            if locked is None:
+                changed[f"{name} has not run"] = None
+                continue
+            for key, value in pipeline.declared_values(entry, values, versions).items():
+                if pipeline.canonical(value) != pipeline.canonical(locked["params"].get(key)):
+                    changed[f"{key}={value}"] = None
+            for dep in entry.deps:  # data takes long to hash: `dvc status` tells of it
+                if dep.endswith(".py") and pipeline.md5_of(dep) != locked["deps"].get(dep):
+                    changed[dep] = None
+        return list(changed)
+    except (InputError, OSError) as error:
+        return [str(error)]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        return [f"dvc.yaml or dvc.lock cannot be read ({' '.join(str(error).split())})"]
+
+
+def git(*arguments: str) -> str | None:
+    """What `git` prints, None if it fails. InputError if there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed, or not on PATH") from None
+    return done.stdout if done.returncode == 0 else None
+
+
+def head() -> str:
+    """The commit that is checked out; empty if there is none."""
+    return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+
+
+def experiments() -> list[Experiment]:
+    """The finished experiments in this repository, on whatever commit they were made."""
+    found = []
+    for line in (
+        git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
+    ).splitlines():
+        rev, _, ref = line.partition(" ")
+        # refs/exps/<2 digits>/<38 digits>/<name>; the other refs below refs/exps are DVC's own.
+        parts = ref.split("/")
+        if len(parts) == 5 and len(parts[2] + parts[3]) == len(rev):
+            found.append(Experiment(parts[4], rev, parts[2] + parts[3]))
+    return found
+
+
+def queue_state(name: str) -> str | None:
+    """What became of a queued experiment that has no result; None if no such name was queued."""
+    for stash, state in (
+        ("failed", f"failed: `dvc queue logs {name}` says why"),
+        ("stash", "is queued or running: `dvc queue status` shows it"),
+    ):
+        # Entries read "commit: dvc-exp:<rev>:<baseline>:<name>", with ":<branch>" at times.
+        log = git("log", "--walk-reflogs", "--format=%gs", f"refs/exps/celery/{stash}", "--") or ""
+        if any(name in entry.split(":")[4:5] for entry in log.splitlines()):
+            return state
+    return None

@@ -1,0 +1,81 @@
+"""What of the tracker's addresses may be shown: never a user, a password, a token or a query."""
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus, unquote
+
+LENGTH = 200  # characters of a reason on stderr
+SHORTEST = 4  # a shorter secret is hidden within its address only: it may be part of any word
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+_NAME = r"(\[[0-9a-fA-F:.]+\]|[\w.~-]*)(:\d*)?"
+_HOSTS = re.compile(rf"{_NAME}(,{_NAME})*")  # PostgreSQL takes several
+_CERTAIN_HOST = re.compile(r"(localhost|\[[0-9a-fA-F:.]+\]|[\w-]+(\.[\w-]+)+)(:\d*)?")
+
+
+def split(uri: str) -> tuple[str, str, str, str]:
+    """Scheme, user with password, host with path, and query of an address; empty if it has none.
+
+    Passwords with a `/`, `?` or `#` that should have been encoded are still told from the path.
+    """
+    scheme, found, rest = uri.partition("://")
+    if not found:
+        return "", "", uri, ""
+    if rest.startswith("/"):  # a file; a `#` is part of its name
+        path, _, query = rest.partition("?")
+        return scheme, "", path, query
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = re.split(r"[?#]", rest[len(authority) :], maxsplit=1)[0]
+    user, at, host = authority.rpartition("@")
+    if not _HOSTS.fullmatch(host) or ("@" in path and not _CERTAIN_HOST.fullmatch(host)):
+        user, at, _ = rest.rpartition("@")
+    rest = rest[len(user) + len(at) :]
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    return scheme, user, place, rest[len(place) + 1 :]
+
+
+def public(uri: str) -> str:
+    """The address without user, password and query, and without a slash at the end."""
+    scheme, _, place, _ = split(uri)
+    return f"{scheme}://{place}".rstrip("/") if scheme else place.rpartition("@")[2]
+
+
+def hide(text: str) -> str:
+    """`text` without the secrets of the environment and without the users in its addresses."""
+    for secret, shown in sorted(_secrets(), key=lambda pair: -len(pair[0])):
+        plain = unquote(secret)
+        # MLflow shows them as they were given, requests as it encodes them.
+        forms = {secret, plain, quote_plus(secret), quote_plus(plain)}
+        forms |= {
+            quote(form, safe=safe) for form in (secret, plain) for safe in ("/", "", "/:@?=&")
+        }
+        for form in sorted(forms, key=len, reverse=True):
+            text = re.sub(re.escape(form), shown.replace("\\", r"\\"), text, flags=re.I)
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def _secrets() -> Iterator[tuple[str, str]]:
+    """Each text of the environment that must not be shown, with what stands in its place."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    _, user, _, query = split(uri)
+    if user or query:
+        yield uri, public(uri)
+        yield uri.rstrip("/"), public(uri)
+    values = [os.environ.get(name, "") for name in SECRETS]
+    if user:
+        yield f"{user}@", ""
+        values.append(user.partition(":")[2] or user)
+    if query:
+        yield f"?{query}", ""
+        values += [pair.partition("=")[2] or pair for pair in re.split(r"[&;#]", query)]
+    for value in values:
+        if len(value) >= SHORTEST:
+            yield value, "***"
+
+
+def reason(error: BaseException) -> str:
+    """The error in one line that may be shown."""
+    text = re.sub(r"\[SQL: .*", "", hide(str(error)), flags=re.S)  # statements and their values
+    line = " ".join(text.split()) or type(error).__name__
+    return line if len(line) <= LENGTH else line[: LENGTH - 1] + "…"

@@ -1,0 +1,153 @@
+"""How a stage's process ends, and that it has its files to itself: in real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import set_params
+from tests.test_stage import StageOf
+
+READY = "print('ready', flush=True)\n"
+# A loop that ends when it is asked to, and one that goes on.
+LOOP = """
+import sys, time
+from src import process
+from src.stage import guarded
+def work():
+    with process.deferred() as stopping:
+        {ready}
+        while not ({until}):
+            time.sleep(0.01)
+        print("left", flush=True)
+        {error}
+    print("not reached")
+sys.exit(guarded(work))
+"""
+
+
+def start(code: str, **options: object) -> "subprocess.Popen[str]":
+    """A process that has printed `ready`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **options,
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGTERM, 143, "terminated\n"),
+        (signal.SIGHUP, 143, "terminated\n"),
+        (signal.SIGINT, 130, "interrupted\n"),
+    ],
+)
+def test_a_signal_is_a_line_and_a_code(number: int, code: int, line: str) -> None:
+    work = f"def work():\n    {READY}    time.sleep(60)\n"
+    process = start(
+        f"import sys, time\nfrom src.stage import guarded\n{work}sys.exit(guarded(work))"
+    )
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (code, line)
+
+
+@pytest.mark.parametrize("error", ["", "raise RuntimeError('a worker was killed')"])
+def test_a_loop_takes_a_signal_where_it_wants(error: str) -> None:
+    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=error))
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=30)
+    assert (process.returncode, printed, errors) == (130, "left\n", "interrupted\n")
+
+
+def test_an_error_without_a_signal_stays_an_error() -> None:
+    process = start(LOOP.format(ready=READY.strip(), until="True", error="raise RuntimeError('x')"))
+    _, errors = process.communicate(timeout=30)
+    assert "RuntimeError: x" in errors
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    process = start(LOOP.format(ready=READY.strip(), until="False", error=""))
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate(timeout=30)
+    assert (process.returncode, printed, errors) == (143, "", "terminated\n")
+
+
+@pytest.mark.parametrize("killed", ["dvc", "shell"])
+def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) -> None:
+    """dvc -> shell -> stage, and one of the two above the stage is killed."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import os, sys, time\nfrom src import process\nfrom src.stage import guarded\n"
+        "def work():\n    process.end_with_parents()\n"
+        "    print(os.getppid(), flush=True)\n    time.sleep(60)\n"
+        "sys.exit(guarded(work))"
+    )
+    # `; true` keeps the shell from becoming the stage itself.
+    command = f"{sys.executable} {stage}; true"
+    code = f"import subprocess\nsubprocess.run(['/bin/sh', '-c', {command!r}])"
+    environment = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())}
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert dvc.stdout is not None
+    shell = int(dvc.stdout.readline())
+    os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
+    _, errors = dvc.communicate(timeout=30)  # returns when the stage has closed its end
+    assert errors.endswith("so the stage ends too\nterminated\n")
+
+
+def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> None:
+    """The second waits for the first, which holds the stage's lock, and says so."""
+    code = (
+        "from pathlib import Path\nimport time\nfrom src import process\n"
+        "with process.hold(Path('.cache/locks/stage-prepare.lock'), 'runs'):\n"
+        f"    {READY}    time.sleep(2)\n    print(Path('data/prepared').exists())"
+    )
+    first = start(code, cwd=project)
+    second = python(project, "src.prepare")
+    assert second.returncode == 0, second.stderr
+    assert f"process {first.pid} runs prepare here; waiting until it ends" in second.stderr
+    assert first.communicate(timeout=30)[0] == "False\n"
+    assert (project / "data/prepared/meta.json").exists()
+
+
+def test_an_input_that_dvc_chose_before_an_edit_is_refused(copied: Path, stage_of: StageOf) -> None:
+    """DVC fills in `${train_on}` at its start; params.yaml may say something else by now."""
+    entry = stage_of(copied, "train").entry
+    assert entry.cmd == "python -m src.train 'data/prepared' 'data/weights/none'"
+    set_params(copied, train_on="subset")
+    ended = python(copied, "src.train", "data/prepared", "data/weights/none")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("train: params.yaml changed while an earlier stage ran")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argument", ["--help", "lr=3"])
+def test_arguments_given_by_hand_are_refused(copied: Path, argument: str) -> None:
+    ended = python(copied, "src.train", argument)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("train takes no arguments: its settings stand in params.yaml")
+
+
+def test_a_missing_package_says_what_to_do(copied: Path) -> None:
+    (copied / "src/metrics.py").write_text("import no_such_package\n")
+    ended = python(copied, "src.evaluate")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"no_such_package is not installed in {sys.executable}: ")
