@@ -1,6 +1,10 @@
 """Stage `evaluate`: the trained model on val and test, with intervals and baselines.
 
 Choices are made on val; test is for the end. The model is rebuilt from its two files alone.
+
+With `evaluate.refresh_batchnorm: test` a split is evaluated with the BatchNorm statistics of its
+own pictures, all at once and without their labels. A prediction then depends on the other pictures
+of the split: the numbers hold where pictures come in such sets, not for one picture at a time.
 """
 
 from pathlib import Path
@@ -15,35 +19,29 @@ WORST_SHOWN = 40
 
 
 def main(run: stage.Stage) -> None:
-    import numpy as np
-    import torch
-
     from src.data.packed import PackedSplit
     from src.files import write_json
-    from src.metrics import Baselines, softmax, split_metrics
+    from src.metrics import Baselines, split_metrics
+    from src.randomness import derive
     from src.tracking import run as tracking
-    from src.training.device import prepare_device
-    from src.training.model import load_model, logits_of
+    from src.training.device import prepare_device, told_in_one_line
+    from src.training.model import load_model
 
-    device = prepare_device(run.params["machine.device"], run.params["threads"])
+    params = run.params
+    device = prepare_device(params["machine.device"], params["threads"], params["deterministic"])
     model, description = load_model(MODELS)
     model.to(device)
     data = {split: PackedSplit(DATA, split) for split in SPLITS}
     check_same_data(description, data["val"].meta)
-    baselines = Baselines(PackedSplit(DATA, "train"))
+    train = PackedSplit(DATA, "train")
+    baselines = Baselines(train)
     metrics, probabilities = {}, {}
     for split, pictures in data.items():
-        parts = logits_of(
-            model, pictures, device, description["mean"], description["std"],
-            run.params["machine.workers"],
-        )  # fmt: skip
-        logits = torch.cat([logits for logits, _ in parts]).cpu().numpy()
-        if not np.isfinite(logits).all():
-            raise InputError("models/model.safetensors gives outputs that are not numbers")
-        probabilities[split] = softmax(logits)
+        with told_in_one_line("evaluate"):
+            probabilities[split] = predict(model, description, pictures, train, params, device)
         baseline, majority = baselines.accuracy(pictures)
         metrics[split] = {
-            **split_metrics(pictures.labels, probabilities[split]),
+            **split_metrics(pictures.labels, probabilities[split], derive(0, "bootstrap")),
             "baseline_accuracy": baseline,
             "majority_accuracy": majority,
         }
@@ -51,15 +49,16 @@ def main(run: stage.Stage) -> None:
     write_json(RESULTS / "metrics.json", metrics)
     write_tables(data, probabilities)
     write_pictures(data["test"], probabilities["test"])
+    write_reliability(data, probabilities, metrics)
 
     run.confirm_inputs()  # before train's run gets numbers that belong to other inputs
     model_md5 = run.deps_md5["models/model.safetensors"]
     with tracking.reopen(run, description["fingerprint"], model_md5) as log:
         for split, values in metrics.items():
             for key, value in values.items():
-                # val/accuracy has a curve over the epochs; the kept weights come after its end.
-                # All else is a single number, which MLflow draws as a bar if it has no step.
-                is_curve = (split, key) == ("val", "accuracy")
+                # These have a curve over the epochs; the kept weights come after its end. All
+                # else is a single number, which MLflow draws as a bar if it has no step.
+                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1")
                 step = description["epochs"] + 1 if is_curve else 0
                 log.log_metrics({f"{split}/{key}": float(value)}, step)
             log.log_input(f"{DATA}:{split}", run.deps_md5[DATA], f"evaluate {split}")
@@ -67,6 +66,42 @@ def main(run: stage.Stage) -> None:
             if not path.name.startswith("."):
                 log.log_artifact(path, "evaluate")
         log.describe(summary(metrics, description))
+
+
+def predict(
+    model: Any, description: dict[str, Any], data: Any, train: Any, params: Any, device: Any
+) -> Any:
+    """Probabilities (float64 N x K) for the PackedSplit `data`, with the net and `description` of
+    `load_model` and what `evaluate` of params asks for; `train` is the training split.
+
+    Softmax of the logits, or, where `activation` in model.json is sigmoid, sigmoids divided by
+    their sum. InputError for an unknown activation, or outputs that are not numbers.
+    """
+    import copy
+
+    import numpy as np
+    import torch
+
+    from src.metrics import ACTIVATIONS
+    from src.training.inference import logits_of, refresh_batchnorm
+
+    name = description.get("activation", "softmax")
+    if name not in ACTIVATIONS:
+        raise InputError(
+            f"models/model.json: activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}: "
+            "run `dvc repro train`"
+        )
+    mean, std = description["mean"], description["std"]
+    workers = params["machine.workers"]
+    refresh = params["evaluate.refresh_batchnorm"]
+    if refresh != "none":
+        model = copy.deepcopy(model)  # the next split starts from the trained statistics again
+        refresh_batchnorm(model, train if refresh == "train" else data, device, mean, std, workers)
+    parts = logits_of(model, data, device, mean, std, workers, params["evaluate.flip"])
+    logits = torch.cat([logits for logits, _ in parts]).cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise InputError("models/model.safetensors gives outputs that are not numbers")
+    return ACTIVATIONS[name](logits)
 
 
 def headline(split: str, values: dict[str, Any]) -> str:
@@ -138,22 +173,47 @@ def write_pictures(test: Any, probabilities: Any) -> None:
     write_bytes(RESULTS / "worst_mistakes.png", grid)
 
 
+def write_reliability(
+    data: dict[str, Any], probabilities: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """The reliability diagrams of both splits."""
+    from src.files import write_bytes
+    from src.metrics import reliability
+    from src.plots import reliability_diagram
+
+    panels = {
+        f"{split}: {len(pictures)} pictures, ECE "
+        f"{metrics[split]['calibration_error']:.4f}": reliability(
+            pictures.labels, probabilities[split]
+        )
+        for split, pictures in data.items()
+    }
+    write_bytes(RESULTS / "reliability.png", reliability_diagram(panels))
+
+
 def summary(metrics: dict[str, Any], description: dict[str, Any]) -> str:
     """The markdown description of the MLflow run."""
     head = [
         f"`{description['architecture']}`, best of {description['epochs']} epochs: "
         f"{description['best_epoch']}",
         "",
-        "| split | n | accuracy | 95 % interval | macro F1 | log loss | logistic | majority |",
+        "95 % intervals in brackets; calibration: expected calibration error.",
+        "",
+        "| split | n | accuracy | macro F1 | log loss | calibration | logistic | majority |",
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = [
-        f"| {split} | {m['n']} | {m['accuracy']:.4f} | {m['accuracy_low']:.4f} to "
-        f"{m['accuracy_high']:.4f} | {m['macro_f1']:.4f} | {m['log_loss']:.4f} | "
+        f"| {split} | {m['n']} | {_with_interval(m, 'accuracy')} | {_with_interval(m, 'macro_f1')} "
+        f"| {_with_interval(m, 'log_loss')} | {m['calibration_error']:.4f} | "
         f"{m['baseline_accuracy']:.4f} | {m['majority_accuracy']:.4f} |"
         for split, m in metrics.items()
     ]
     return "\n".join(head + rows)
+
+
+def _with_interval(values: dict[str, Any], key: str) -> str:
+    low, high = values[f"{key}_low"], values[f"{key}_high"]
+    return f"{values[key]:.4f} ({low:.4f} to {high:.4f})"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from src import params, stage
+from src import params, schema, stage
 from src.errors import InputError
 
 # Texts that the override syntax of `dvc -S` takes as they are; others need quotes.
@@ -29,8 +29,8 @@ def overrides(arguments: list[str]) -> list[str]:
     given: dict[str, str] = {}
     for name, value in _pairs(arguments):
         key = key_of(name)
-        if key not in params.SCHEMA:
-            hint = params.did_you_mean(key, params.SCHEMA)
+        if key not in schema.SCHEMA:
+            hint = params.did_you_mean(key, schema.SCHEMA)
             raise InputError(f"MLproject: unknown parameter {name}{hint}")
         if not value:
             continue

@@ -5,11 +5,20 @@ seconds. Writes the report, the verdict, the curves, and the batch as it enters 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src import stage
 from src.errors import GateError
 
+if TYPE_CHECKING:
+    from src.checks.report import Check
+
 DATA, RESULTS = "data/subset", Path("results/overfit_check")
+# What works against learning by heart is off, as are augmentation and mixing.
+PLAIN = {
+    "drop_rate": 0.0, "drop_path": 0.0, "ema": "none", "epochs": 1,
+    "schedule": "constant", "warmup": 0, "decay_epochs": 1, "decay_rate": 0.5,
+}  # fmt: skip
 
 
 def main(run: stage.Stage) -> None:
@@ -22,27 +31,31 @@ def main(run: stage.Stage) -> None:
     from src.files import write_bytes, write_json
     from src.plots import curves
     from src.tracking import run as tracking
-    from src.training.device import prepare_device
+    from src.training.device import prepare_device, told_in_one_line
+    from src.training.pretrained import disagreements
     from src.training.setup import Setup, build_setup
 
     params = run.params
-    device = prepare_device(params["machine.device"], params["threads"])
+    device = prepare_device(
+        params["machine.device"], params["threads"], params["deterministic"], params["tf32"]
+    )
     data = PackedSplit(DATA, "train")
     may_stop = params["overfit_check.on_fail"] == "stop"
-    batch_size, lr, seed = params["batch_size"], params["lr"], params["seed"]
+    batch_size = params["batch_size"] * params["accumulate"]
+    lr, seed = params["lr"], params["seed"]
     steps = steps_per_epoch(len(data), batch_size)
 
     def make_setup(factor: float) -> Setup:
-        return build_setup(
-            params, data.meta, device, steps=steps, epochs=1,
-            schedule="constant", warmup=0, lr=lr * factor,
-        )  # fmt: skip
+        return build_setup(params, data, device, steps, **PLAIN, lr=lr * factor)
 
     with tracking.start(run) as log:
         log.log_input(DATA, run.deps_md5[DATA], "train")
-        checks, climbs = climb_ladder(make_setup, data, batch_size, lr, seed)
+        with told_in_one_line("overfit-check"):
+            checks, climbs = climb_ladder(make_setup, data, batch_size, lr, seed)
+        differences = disagreements(params["weights"], params["model"], data.meta)
+        checks.append(judge_preprocessing(differences))
         report = Report(checks, strict=params["overfit_check.strict"])
-        augmentation = Augmentation(params["augment_crop"], params["augment_flip"])
+        augmentation = Augmentation.from_params(params)
         panels = {
             id: {"loss": climb.loss, "accuracy": climb.accuracy} for id, climb in climbs.items()
         }
@@ -68,6 +81,18 @@ def main(run: stage.Stage) -> None:
             )
         write_json(RESULTS / "verdict.json", {"proceed": True})
         run.confirm_inputs()
+
+
+def judge_preprocessing(differences: list[str]) -> "Check":
+    """Whether the pictures are prepared as those that the weights were trained on."""
+    from src.checks.report import Check
+
+    if not differences:
+        text = "pictures are prepared as the weights expect, or there are none"
+        return Check("preprocessing", "pass", 0.0, 0.0, text)
+    text = f"the weights were trained with {', '.join(differences)}"
+    causes = ["preprocessing_differs_from_pretrained"]
+    return Check("preprocessing", "warn", float(len(differences)), 0.0, text, causes)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ value the code uses is the value that DVC hashes. There are no defaults: every k
 """
 
 import difflib
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from src.errors import InputError
+from src.schema import NONE, NUMBER, SCHEMA, Value
 
 FILE = "params.yaml"
 # Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
@@ -22,98 +21,10 @@ LARGEST = {"lr": 1000.0, "weight_decay": 1000.0}
 # Section `machine` cannot change a result: any stage may read it, none declares it.
 UNDECLARED = "machine."
 
-INTEGER = re.compile(r"[-+]?[0-9]+")
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 # Plain texts that YAML 1.2, and so DVC, reads as something other than a string.
 NOT_A_STRING = re.compile(
     r"|~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?\.(inf|nan)", re.I
 )
-
-Value = str | int | float | bool
-
-
-@dataclass(frozen=True)
-class Key:
-    """What a key accepts: `expects` ends the sentence "<key> must be ...", `parse` returns the
-    value for a text or None when the text is not acceptable."""
-
-    expects: str
-    parse: Callable[[str], Value | None]
-
-
-def _integer(low: int, high: int | None = None) -> Key:
-    def parse(text: str) -> int | None:
-        if not INTEGER.fullmatch(text) or len(text) > 18:
-            return None
-        value = int(text)
-        return value if value >= low and (high is None or value <= high) else None
-
-    return Key(f"an integer >= {low}" if high is None else f"an integer in {low}..{high}", parse)
-
-
-def _number(expects: str, accept: Callable[[float], bool]) -> Key:
-    def parse(text: str) -> float | None:
-        if not NUMBER.fullmatch(text):
-            return None
-        value = float(text)
-        return value if math.isfinite(value) and accept(value) else None
-
-    return Key(f"a number {expects}", parse)
-
-
-def _choice(*choices: str) -> Key:
-    return Key("one of " + ", ".join(choices), lambda text: text if text in choices else None)
-
-
-def _text(expects: str, pattern: str = r".+") -> Key:
-    return Key(expects, lambda text: text if re.fullmatch(pattern, text) else None)
-
-
-# Such a path stands in single quotes on a command line of dvc.yaml.
-_PATH = r"[^'\x00-\x1f]+"
-_BOOL = Key("true or false", lambda text: {"true": True, "false": False}.get(text))
-_POSITIVE = _number("> 0", lambda x: x > 0)
-_NOT_NEGATIVE = _number(">= 0", lambda x: x >= 0)
-_SHARE = _number("between 0 and 1", lambda x: 0 < x < 1)
-
-SCHEMA: dict[str, Key] = {
-    "seed": _integer(0),
-    "train_on": _choice("prepared", "subset"),
-    "model": _text("the name of a timm model"),
-    "weights": _text("the path of a safetensors file without ', or data/weights/none", _PATH),
-    "epochs": _integer(1),
-    "batch_size": _integer(2),
-    "optimizer": _choice("adamw", "sgd"),
-    "lr": _POSITIVE,
-    "momentum": _number("in [0, 1)", lambda x: 0 <= x < 1),
-    "weight_decay": _NOT_NEGATIVE,
-    "schedule": _choice("constant", "cosine"),
-    "warmup": _NOT_NEGATIVE,
-    "augment_crop": _integer(0),
-    "augment_flip": _BOOL,
-    "best_by": _choice("val/accuracy", "val/loss"),
-    "threads": _integer(1, 1024),
-    "prepare.source": _choice("digits", "synthetic", "folder"),
-    "prepare.path": _text("the path of a file or folder without '", _PATH),
-    "prepare.size": _integer(8, 4096),
-    "prepare.channels": Key("1 or 3", lambda text: {"1": 1, "3": 3}.get(text)),
-    "prepare.fit": _choice("crop", "pad", "squash"),
-    "prepare.val_share": _SHARE,
-    "prepare.test_share": _SHARE,
-    "prepare.split_seed": _integer(0),
-    "prepare.synthetic_classes": _integer(2, 48),
-    "prepare.synthetic_pictures": _integer(1),
-    "subset.seed": _integer(0),
-    "subset.train_per_class": _integer(1),
-    "subset.val_per_class": _integer(1),
-    "overfit_check.on_fail": _choice("stop", "report"),
-    "overfit_check.strict": _BOOL,
-    "machine.device": _text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
-    "machine.workers": _integer(0, 256),
-    "machine.checkpoint_minutes": _POSITIVE,
-    "machine.progress": _choice("auto", "off"),
-    "machine.tracking": _BOOL,
-}
 
 
 def load(folder: Path | str = ".") -> dict[str, Value]:
@@ -152,9 +63,12 @@ def parse(name: str, text: str) -> Value:
     """The value of key `name` written as `text`; InputError when the key does not accept it."""
     value = SCHEMA[name].parse(text)
     if value is None:
-        shown = f"'{text}'" if text else "nothing"
-        raise InputError(f"{FILE}: {name} must be {SCHEMA[name].expects}, got {shown}")
+        raise _wrong(name, f"'{text}'" if text else "nothing")
     return value
+
+
+def _wrong(name: str, got: str) -> InputError:
+    return InputError(f"{FILE}: {name} must be {SCHEMA[name].expects}, got {got}")
 
 
 def _flatten(node: yaml.Node | None, prefix: str, found: dict[str, yaml.Node]) -> None:
@@ -173,33 +87,57 @@ def _flatten(node: yaml.Node | None, prefix: str, found: dict[str, yaml.Node]) -
 
 
 def _parse(name: str, node: yaml.Node) -> Value:
+    if isinstance(node, yaml.SequenceNode) and SCHEMA[name].many:
+        return _parse_many(name, node)
     if not isinstance(node, yaml.ScalarNode):
-        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys"
-        raise InputError(f"{FILE}: {name} must be {SCHEMA[name].expects}, got {kind}")
+        raise _wrong(name, "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys")
     value = parse(name, node.value)
-    plain = node.style is None
+    plain = node.style is None and not SCHEMA[name].choices
     if plain and isinstance(value, str) and _is_not_a_string(value):
-        raise InputError(f"{FILE}: {name} must be {SCHEMA[name].expects}, got {value}; quote it")
+        raise _wrong(name, f"{value}; quote it")
     return value
+
+
+def _parse_many(name: str, node: yaml.SequenceNode) -> list[float]:
+    """A list of numbers > 0."""
+    numbers = []
+    for item in node.value:
+        text = item.value if isinstance(item, yaml.ScalarNode) else "a list"
+        if not NUMBER.fullmatch(text) or not 0 < float(text) < float("inf"):
+            raise _wrong(name, f"'{text}' in the list")
+        numbers.append(float(text))
+    return numbers
 
 
 def _is_not_a_string(text: str) -> bool:
     return bool(NOT_A_STRING.fullmatch(text) or NUMBER.fullmatch(text))
 
 
-def _check_limits(values: dict[str, Value]) -> None:
-    """Rules beyond the single key's type and range, whose lines name the limit."""
+def _check_limits(values: Mapping[str, Value]) -> None:
+    """Rules beyond the single key's type and range."""
+
+    def number(name: str) -> float:
+        value = values[name]
+        assert isinstance(value, int | float)
+        return value
+
     for name, largest in LARGEST.items():
-        if float(values[name]) > largest:
-            raise InputError(f"{FILE}: {name} must be at most {largest:g}, got {values[name]:g}")
-    if float(values["warmup"]) >= float(values["epochs"]):
+        if number(name) > largest:
+            raise InputError(f"{FILE}: {name} must be at most {largest:g}, got {number(name):g}")
+    if number("warmup") >= number("epochs"):
         raise InputError(
             f"{FILE}: warmup must be shorter than the {values['epochs']} epochs, "
             f"got {values['warmup']:g}"
         )
-    shares = float(values["prepare.val_share"]) + float(values["prepare.test_share"])
+    shares = number("prepare.val_share") + number("prepare.test_share")
     if shares >= 1:
         raise InputError(
             f"{FILE}: prepare.val_share + prepare.test_share must leave pictures to train on, "
             f"got {shares:g}"
+        )
+    if values["loss"] == "focal" and number("label_smoothing"):
+        raise InputError(f"{FILE}: label_smoothing must be 0 with loss focal, which has none")
+    if values["sampling"] == "balanced" and values["class_weights"] != NONE:
+        raise InputError(
+            f"{FILE}: class_weights must be none with sampling balanced: each does the same"
         )

@@ -18,7 +18,7 @@ import yaml
 
 from src.errors import InputError
 from src.params import FILE as PARAMS_FILE
-from src.params import INTEGER, NUMBER, Value
+from src.schema import INTEGER, NUMBER, Value
 
 VERSIONS_FILE = "requirements/versions.yaml"
 TEMPORARY_WORKSPACES = ".dvc/tmp/exps"  # where DVC runs --temp and queued experiments

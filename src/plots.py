@@ -1,4 +1,5 @@
-"""Curves and the confusion matrix as PNG bytes, the same bytes for the same numbers."""
+"""The pictures of results (curves, confusion matrix, reliability) as PNG bytes, the same bytes for
+the same numbers."""
 
 import io
 import warnings
@@ -85,6 +86,34 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
                     colour = "white" if shares[row, column] > 0.5 else "black"
                     text = str(int(matrix[row, column]))
                     axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
+    return _png(figure)
+
+
+@_same_for_everyone()
+def reliability_diagram(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> bytes:
+    """For each title the bins of `src.metrics.reliability`: above, accuracy against the mean top
+    probability, which agree on the diagonal; below, the pictures of each bin."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(panels), 5.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[3, 1])
+    for (top, bottom), (title, bins) in zip(axes.T, panels.items(), strict=True):
+        counts, confidence, accuracy = bins
+        width = 1 / len(counts)
+        middles = (np.arange(len(counts)) + 0.5) * width
+        some = counts > 0
+        top.plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
+        top.bar(middles[some], accuracy[some], width * 0.9, label="accuracy")
+        top.plot(confidence[some], accuracy[some], "o", color="black", markersize=4,
+                 label="mean probability")  # fmt: skip
+        top.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.05))
+        top.legend(loc="upper left")
+        bars = bottom.bar(middles, counts, width * 0.9, color="grey")
+        bottom.bar_label(bars, [str(count) if count else "" for count in counts], size=6)
+        bottom.set(xlabel="top probability", ylabel="pictures")
+        bottom.margins(y=0.2)  # room for the numbers
     return _png(figure)
 
 

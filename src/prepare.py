@@ -12,6 +12,7 @@ from src.errors import InputError
 OUT = Path("data/prepared")
 SAMPLES_PER_CLASS = 10
 CLASSES_SHOWN = 20
+SEEDS_TRIED = 200
 
 
 def main(run: stage.Stage) -> None:
@@ -25,18 +26,20 @@ def main(run: stage.Stage) -> None:
 
 def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     """Write the packed data set of `source` into `folder`; InputError when a class has no picture
-    in a split."""
+    in a split, or a picture is in two given ones."""
     from contextlib import ExitStack
 
-    from src.data.fit import INTERPOLATION, fit_picture
+    from src.data.fit import fit_picture
     from src.data.pack import PixelStatistics, SplitWriter
     from src.data.split import SPLITS, split_of
     from src.files import write_json
 
     size, channels, fit = (params[f"prepare.{key}"] for key in ("size", "channels", "fit"))
+    interpolation, crop_ratio = params["prepare.interpolation"], params["prepare.crop_ratio"]
     seed, shares = params["prepare.split_seed"], _shares(source, params)
     contents: Counter[str] = Counter()
     split_of_content: dict[str, str] = {}
+    left_out = 0
     statistics = PixelStatistics(channels)
     with ExitStack() as stack:
         writers = {
@@ -46,14 +49,17 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
         for item in source.items:
             content, picture = item.read()
             sha256 = hashlib.sha256(content).hexdigest()
-            pixels = fit_picture(picture, size, channels, fit, item.name)
             split = item.split or split_of(sha256, seed, *shares)
             if split_of_content.setdefault(sha256, split) != split:
+                if source.published:
+                    left_out += 1
+                    continue
                 raise InputError(
                     f"prepare: {item.name} of split {split} is the same picture as one of split "
                     f"{split_of_content[sha256]}: a net must not be tested on what it learnt; "
                     "remove one of them"
                 )
+            pixels = fit_picture(picture, size, channels, fit, item.name, interpolation, crop_ratio)
             writers[split].add(pixels, item.label, item.name, sha256)
             contents[sha256] += 1
             if split == "train":
@@ -68,7 +74,8 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
         "size": size,
         "channels": channels,
         "fit": fit,
-        "interpolation": INTERPOLATION,
+        "crop_ratio": crop_ratio,
+        "interpolation": interpolation,
         "mean": mean,
         "std": std,
         "counts": {split: len(writer.rows) for split, writer in writers.items()},
@@ -79,14 +86,17 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     report = {
         "per_class": per_class,
         "identical_pictures": sum(count - 1 for count in contents.values()),
+        **({"left_out_as_in_a_given_split": left_out} if source.published else {}),
         **source.notes,
     }
     write_json(folder / "report.json", report)
     (folder / "samples.png").write_bytes(_samples(folder, source.classes))
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {size} px, {channels} channel(s)")
-    if left_out := source.notes.get("files_left_out"):
-        print(f"prepare: {left_out} files were left out, by their ending they are no pictures")
+    if left_out:
+        print(f"prepare: {left_out} pictures were left out: a published split has the same ones")
+    if files := source.notes.get("files_left_out"):
+        print(f"prepare: {files} files were left out, by their ending they are no pictures")
 
 
 def _shares(source: Any, params: Mapping[str, Any]) -> tuple[float, float]:
@@ -119,13 +129,14 @@ def _remedy(source: Any, writers: Any, params: Mapping[str, Any]) -> str:
     """What to change so that each class has a picture in each split."""
     from src.data.split import SPLITS, split_of
 
-    rows = [(label, sha256) for writer in writers.values() for _, label, _, sha256 in writer.rows]
+    fixed = source.given - {"train"}
+    rows = [(row[1], row[3]) for split in set(SPLITS) - fixed for row in writers[split].rows]
+    there = {(row[1], split) for split in fixed for row in writers[split].rows}
     shares = _shares(source, params)
-    if not source.given:
-        for seed in range(200):
-            seen = {(label, split_of(sha256, seed, *shares)) for label, sha256 in rows}
-            if len(seen) == len(source.classes) * len(SPLITS):
-                return f"set prepare.split_seed={seed}, which gives every split every class"
+    for seed in range(SEEDS_TRIED if len(fixed) < 2 else 0):
+        seen = there | {(label, split_of(sha256, seed, *shares)) for label, sha256 in rows}
+        if len(seen) == len(source.classes) * len(SPLITS):
+            return f"set prepare.split_seed={seed}, which gives every split every class"
     left_out = source.notes.get("files_left_out", 0)
     also = f" ({left_out} files were left out, by their ending no pictures)" if left_out else ""
     return "add pictures of it, or remove the class" + also

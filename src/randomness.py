@@ -33,6 +33,17 @@ def sample_order(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
+def balanced_order(seed: int, epoch: int, labels: torch.Tensor) -> torch.Tensor:
+    """As many indices as there are `labels` (int64, N), drawn with replacement such that each class
+    that occurs is as probable as any other: int64 of shape (N,)."""
+    draws = generator(seed, "order", epoch)
+    classes, counts = labels.unique(return_counts=True)
+    starts = counts.cumsum(0) - counts
+    drawn = torch.randint(len(classes), (len(labels),), generator=draws)
+    within = torch.rand(len(labels), generator=draws, dtype=torch.float64) * counts[drawn]
+    return labels.argsort(stable=True)[starts[drawn] + within.long()]
+
+
 def generator(seed: int, purpose: str, step: int) -> torch.Generator:
     """A CPU generator for one purpose at one step."""
     return torch.Generator().manual_seed(derive(seed, purpose, step))

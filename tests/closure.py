@@ -1,6 +1,10 @@
-"""Which files of src/ a stage's module can run: its import closure, found by reading the code."""
+"""Which files of src/ a stage's module can run: its import closure, found by reading the code.
+
+`python -m tests.closure` writes it into dvc.yaml.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -9,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # - src/tracking/, src/terminal.py, src/stage.py and what only it needs (src/process.py,
 #   src/errors.py): the pipeline gives the same with stand-ins for them that do next to nothing
 #   (tests/test_pipeline_slow.py);
-# - src/params.py: tests/test_params.py holds the parsed values equal to those that DVC hashes;
+# - src/params.py and src/schema.py: tests/test_params.py holds the parsed values equal to those
+#   that DVC hashes;
 # - the __init__.py files: tests/test_guards.py sees to it that they hold a docstring alone.
 EXCLUDED = (
     "src/tracking/",
@@ -18,6 +23,7 @@ EXCLUDED = (
     "src/process.py",
     "src/errors.py",
     "src/params.py",
+    "src/schema.py",
 )
 
 
@@ -64,3 +70,20 @@ def _imports(tree: ast.AST) -> set[str]:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
         todo.extend(ast.iter_child_nodes(node))
     return {name for name in names if name == "src" or name.startswith("src.")}
+
+
+def rewrite(text: str) -> str:
+    """dvc.yaml with the code among the deps of each stage brought up to date; the rest as it is."""
+
+    def stage(match: re.Match[str]) -> str:
+        entry, module = match[0], match[1]
+        code = "".join(f"      - {path}\n" for path in sorted(closure(module)))
+        first = entry.index("      - src/")
+        return entry[:first] + code + re.sub(r" {6}- src/.*\n", "", entry[first:])
+
+    return re.sub(r"(?m)^    cmd: python -m (\S+)(?:.*\n)+?(?=    params:)", stage, text)
+
+
+if __name__ == "__main__":
+    file = ROOT / "dvc.yaml"
+    file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.data.packed import PackedSplit
 from src.stage import Stage
 from tests.closure import ROOT
 
@@ -99,3 +100,12 @@ def stage_of() -> Callable[[Path, str], Stage]:
             return stage
 
     return make
+
+
+@pytest.fixture(scope="session")
+def few(finished: tuple[Path, dict[str, Stage]]) -> tuple[PackedSplit, PackedSplit]:
+    """A training split of three steps of 16, and a validation split."""
+    folder = finished[0] / "data/prepared"
+    train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
+    train.labels, train.paths, train.sha256 = train.labels[:48], train.paths[:48], train.sha256[:48]
+    return train, val

@@ -1,13 +1,13 @@
-"""Order, augmentation and what enters the net: functions of (seed, epoch, step) alone."""
+"""Order of the samples and what enters the net: functions of (seed, epoch, step) alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from src import randomness
-from src.data.augment import Augmentation
 from src.data.batches import ordered_batches, steps_per_epoch, to_input, training_batches
 from src.data.packed import PackedSplit
 
@@ -19,7 +19,7 @@ def data(finished: tuple[Path, object]) -> PackedSplit:
     return PackedSplit(finished[0] / "data/prepared", "train")
 
 
-def batches_of(data: PackedSplit, **options: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches_of(data: PackedSplit, **options: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     options = {"seed": 0, "epoch": 0, "batch_size": 16, **options}
     return list(training_batches(data, device=CPU, **options))
 
@@ -98,57 +98,6 @@ def test_prepared_pictures_enter_with_mean_zero_and_std_one(data: PackedSplit) -
     entering = to_input(everything, data.meta["mean"], data.meta["std"])
     assert entering.mean(dim=(0, 2, 3)).abs().max() < 1e-3
     assert (entering.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3
-
-
-def windows(picture: np.ndarray, crop: int, flip: bool) -> set[bytes]:
-    """All that padding by `crop` (edges repeated), cropping and flipping can make of a picture."""
-    height, width, _ = picture.shape
-    padded = np.pad(picture, ((crop, crop), (crop, crop), (0, 0)), mode="edge")
-    found = set()
-    for y in range(2 * crop + 1):
-        for x in range(2 * crop + 1):
-            window = padded[y : y + height, x : x + width]
-            found.add(window.tobytes())
-            if flip:
-                found.add(window[:, ::-1].tobytes())
-    return found
-
-
-@pytest.mark.parametrize(("crop", "flip"), [(0, True), (2, False), (3, True)])
-def test_augmentation_is_pad_crop_and_flip_per_sample(
-    data: PackedSplit, crop: int, flip: bool
-) -> None:
-    pictures = torch.from_numpy(data.pictures(range(40)))
-    changed = Augmentation(crop, flip)(pictures, seed=0, step=0)
-    assert changed.shape == pictures.shape
-    assert changed.dtype == pictures.dtype
-    for before, after in zip(pictures.numpy(), changed.numpy(), strict=True):
-        assert after.tobytes() in windows(before, crop, flip)
-
-
-def test_augmentation_differs_between_samples_of_a_batch() -> None:
-    ramp = np.arange(20 * 20, dtype=np.int64).reshape(1, 20, 20, 1)
-    same = torch.from_numpy(np.repeat(ramp, 200, axis=0))
-    changed = Augmentation(2, True)(same, seed=0, step=0)
-    kinds = {row.numpy().tobytes() for row in changed}
-    assert len(kinds) > 40  # of 25 shifts times two
-    flipped = [bool(row[10, 5, 0] > row[10, 6, 0]) for row in changed]
-    assert 60 < sum(flipped) < 140
-
-
-def test_augmentation_follows_seed_and_step_alone(data: PackedSplit) -> None:
-    pictures = torch.from_numpy(data.pictures(range(16)))
-    augmentation = Augmentation(2, True)
-    first = augmentation(pictures, 0, 5)
-    torch.manual_seed(9)
-    assert torch.equal(first, augmentation(pictures, 0, 5))
-    assert not torch.equal(first, augmentation(pictures, 0, 6))
-    assert not torch.equal(first, augmentation(pictures, 1, 5))
-
-
-def test_no_augmentation_changes_nothing(data: PackedSplit) -> None:
-    pictures = torch.from_numpy(data.pictures(range(16)))
-    assert torch.equal(Augmentation()(pictures, 0, 0), pictures)
 
 
 def test_purposes_are_independent() -> None:

@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from src import params
 from src.checks.ladder import climb_ladder
 from src.checks.report import Check, Report
 from src.data.packed import PackedSplit
 from src.errors import GateError
+from src.overfit_check import PLAIN
+from src.training.loss import Loss
 from src.training.setup import Setup, build_setup
+from tests.closure import ROOT
 from tests.conftest import run_stage, set_params
 
-PARAMS: dict[str, Any] = {
-    "model": "test_resnet", "weights": "data/weights/none", "seed": 0,
-    "optimizer": "adamw", "momentum": 0.9, "weight_decay": 0.05,
-}  # fmt: skip
+PARAMS: dict[str, Any] = {**params.load(ROOT), "model": "test_resnet", "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,8 @@ def climb(
     data: PackedSplit, lr: float = 1e-3, change: Callable[[Setup], None] | None = None, **more: Any
 ) -> dict[str, Check]:
     def make_setup(factor: float) -> Setup:
-        setup = build_setup(
-            {**PARAMS, **more}, data.meta, torch.device("cpu"), steps=3, epochs=1,
-            schedule="constant", warmup=0, lr=lr * factor,
-        )  # fmt: skip
+        given = {**PARAMS, **more, **PLAIN, "lr": lr * factor}
+        setup = build_setup(given, data, torch.device("cpu"), steps=3)
         if change:
             change(setup)
         return setup
@@ -68,7 +67,7 @@ def test_a_rate_that_is_too_high_fails(data: PackedSplit) -> None:
     assert found["overfit_batch"].likely_causes[0] == "lr_too_high"
 
 
-class SoftmaxFirst(nn.CrossEntropyLoss):
+class SoftmaxFirst(Loss):
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return super().forward(logits.softmax(dim=1), labels)
 

@@ -22,7 +22,9 @@ def test_deps_are_the_import_closure(name: str) -> None:
     entry = pipeline.stage_entry(name, params.load(ROOT), ROOT)
     assert entry.cmd.split()[:3] == ["python", "-m", MODULES[name]]
     declared = {dep for dep in entry.deps if dep.startswith("src/")}
-    assert declared == closure(MODULES[name])
+    assert declared == closure(MODULES[name]), (
+        "`python -m tests.closure` brings dvc.yaml up to date"
+    )
 
 
 def test_inputs_that_params_choose_stand_in_the_command() -> None:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +17,25 @@ from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
 from src.files import write_json
 from src.metrics import (
+    CALIBRATION_BINS,
     Baselines,
     _pixels,
     baseline_choice,
+    bootstrap,
+    calibration_error,
     interval,
+    log_losses,
+    macro_f1,
+    normalised_sigmoid,
     per_class_rows,
+    reliability,
     softmax,
     split_metrics,
 )
+from tests.closure import ROOT
 from tests.conftest import run_stage, set_params
+
+Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,10 @@ def test_split_metrics(predictions: tuple[np.ndarray, np.ndarray]) -> None:
     f1 = [reference.f1_score(labels == k, guess == k, zero_division=0) for k in range(5)]
     assert found["macro_f1"] == pytest.approx(np.mean(f1))
     assert found["log_loss"] == pytest.approx(-np.log(probabilities[range(300), labels]).mean())
-    assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
+    for key in ("accuracy", "macro_f1", "log_loss"):
+        assert found[f"{key}_low"] < found[key] < found[f"{key}_high"]
+    assert split_metrics(labels, probabilities) == found
+    assert split_metrics(labels, probabilities, seed=1)["log_loss_low"] != found["log_loss_low"]
 
 
 def test_a_class_without_samples_counts_in_macro_f1() -> None:
@@ -65,6 +81,132 @@ def test_interval_is_wilson() -> None:
 def test_softmax_survives_large_logits() -> None:
     found = softmax(np.array([[1000.0, 0.0], [0.0, 0.0]], dtype=np.float32))
     assert found.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_sigmoids_are_normalised() -> None:
+    logits = np.array([[0.0, 0.0, 0.0], [2.0, -1.0, 0.5]], dtype=np.float32)
+    sigmoids = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = sigmoids / sigmoids.sum(axis=1, keepdims=True)
+    assert np.allclose(normalised_sigmoid(logits), expected, rtol=1e-12)
+    far = normalised_sigmoid(np.array([[-2000.0, -2001.0], [2000.0, -2000.0]], dtype=np.float32))
+    assert far[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert far[1].tolist() == [1, 0]
+
+
+def test_log_loss_is_that_of_scikit_learn_for_impossible_labels_too() -> None:
+    labels, probabilities = np.array([0, 1, 1]), np.array([[1.0, 0.0], [1.0, 0.0], [0.3, 0.7]])
+    expected = reference.log_loss(labels, probabilities)
+    assert log_losses(labels, probabilities).mean() == pytest.approx(expected)
+
+
+def test_resampled_macro_f1_is_that_of_scikit_learn(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    labels, probabilities = predictions
+    labels, guess = labels[:25], probabilities.argmax(1)[:25]  # few, so that classes drop out
+    draws = np.random.default_rng(3)
+    known = np.union1d(labels, guess)
+    incomplete = 0
+    for size in (25, 25, 5, 3):
+        taken = draws.integers(0, 25, size)
+        incomplete += len(np.union1d(labels[taken], guess[taken])) < len(known)
+        expected = reference.f1_score(
+            labels[taken], guess[taken], labels=known, average="macro", zero_division=np.nan
+        )
+        weights = np.bincount(taken, minlength=25).astype(float)
+        assert macro_f1(labels, guess, 5, weights) == pytest.approx(expected * len(known) / 5)
+    assert incomplete
+
+
+def test_bootstrap_of_the_loss_is_that_of_scipy(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    from scipy import stats
+
+    labels, probabilities = predictions
+    losses = log_losses(labels, probabilities)
+    expected = stats.bootstrap(
+        (losses,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    found = split_metrics(labels, probabilities)
+    width = expected.high - expected.low
+    assert found["log_loss_low"] == pytest.approx(expected.low, abs=0.1 * width)
+    assert found["log_loss_high"] == pytest.approx(expected.high, abs=0.1 * width)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """80 splits of 300 pictures from labels that are drawn from the probabilities."""
+    draws = np.random.default_rng(0)
+
+    def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = softmax(draws.normal(size=(count, 3)) * 2)
+        points = draws.random((count, 1))
+        return (probabilities.cumsum(axis=1) < points).sum(axis=1).clip(max=2), probabilities
+
+    def numbers(labels: np.ndarray, probabilities: np.ndarray) -> Numbers:
+        return labels, probabilities.argmax(axis=1), log_losses(labels, probabilities)
+
+    labels, guess, losses = numbers(*sample(200_000))
+    truth = np.array([macro_f1(labels, guess, 3, np.ones(len(labels))), losses.mean()])
+    held = np.zeros(2)
+    for seed in range(80):
+        values = bootstrap(*numbers(*sample(300)), 3, seed, resamples=300)
+        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        held += (low <= truth) & (truth <= high)
+    # 76 of 80 expected; with 95 % each, fewer than 69 come once in a thousand times.
+    assert held.min() >= 69, held
+    assert held.min() < 80, held
+
+
+def test_a_flawless_net_has_a_flawless_interval_with_few_pictures_per_class() -> None:
+    labels = np.repeat(np.arange(40), 2)
+    found = split_metrics(labels, np.eye(40)[labels])
+    assert (found["macro_f1_low"], found["macro_f1"], found["macro_f1_high"]) == (1, 1, 1)
+
+
+def test_a_class_that_occurs_nowhere_lowers_the_interval_as_it_does_macro_f1() -> None:
+    found = split_metrics(np.array([0, 1] * 20), np.eye(3)[[0, 1] * 20])
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+    assert found["macro_f1_low"] == found["macro_f1_high"] == pytest.approx(2 / 3)
+
+
+def test_bootstrap_is_fast_enough() -> None:
+    draws = np.random.default_rng(0)
+    labels, guess = draws.integers(0, 10, (2, 10_000))
+    started = time.process_time()
+    values = bootstrap(labels, guess, draws.random(10_000), 10, seed=0)
+    assert time.process_time() - started < 1
+    assert values.shape == (1000, 2)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two pictures in the bin up to 9/15, three in the last; an edge belongs to the bin below."""
+    top = np.array([0.55, 9 / 15, 0.95, 0.97, 1.0])
+    probabilities = np.stack([1 - top, top], axis=1)
+    labels = np.array([1, 0, 1, 1, 0])
+    counts, confidence, accuracy = reliability(labels, probabilities)
+    assert len(counts) == CALIBRATION_BINS == 15
+    assert {index: int(counts[index]) for index in np.flatnonzero(counts)} == {8: 2, 14: 3}
+    assert confidence[[8, 14]] == pytest.approx([(0.55 + 0.6) / 2, (0.95 + 0.97 + 1) / 3])
+    assert accuracy[[8, 14]] == pytest.approx([1 / 2, 2 / 3])
+    expected = 2 / 5 * abs(1 / 2 - 0.575) + 3 / 5 * abs(2 / 3 - 2.92 / 3)
+    found = calibration_error(counts, confidence, accuracy)
+    assert found == pytest.approx(expected)
+    assert split_metrics(labels, probabilities)["calibration_error"] == found
+
+
+def test_calibrated_probabilities_have_no_calibration_error() -> None:
+    draws = np.random.default_rng(0)
+    logits = draws.normal(size=(50_000, 4)) * 2
+    probabilities = softmax(logits)
+    labels = (probabilities.cumsum(axis=1) < draws.random((50_000, 1))).sum(axis=1).clip(max=3)
+    assert calibration_error(*reliability(labels, probabilities)) < 0.01
+    assert calibration_error(*reliability(labels, softmax(logits * 2))) > 0.05
+
+
+def test_metrics_need_no_torch() -> None:
+    code = "import sys, src.metrics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_per_class_rows(predictions: tuple[np.ndarray, np.ndarray]) -> None:
@@ -103,8 +245,9 @@ def test_no_key_in_two_metrics_files(finished: tuple[Path, object]) -> None:
     assert not set(train) & set(evaluate)
     assert set(evaluate) == {"val", "test"}
     assert set(evaluate["val"]) == {
-        "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss",
-        "baseline_accuracy", "majority_accuracy",
+        "n", "accuracy", "accuracy_low", "accuracy_high",
+        "macro_f1", "macro_f1_low", "macro_f1_high", "log_loss", "log_loss_low", "log_loss_high",
+        "calibration_error", "baseline_accuracy", "majority_accuracy",
     }  # fmt: skip
 
 

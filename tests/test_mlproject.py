@@ -13,6 +13,7 @@ import yaml
 
 from src import mlproject, params
 from src.errors import InputError
+from src.schema import SCHEMA
 from src.stage import guarded
 from tests.closure import ROOT
 from tests.conftest import STAGES, copy_project, set_params
@@ -44,9 +45,9 @@ def arguments(**given: str) -> list[str]:
 
 
 def acceptable(key: str) -> str:
-    expects = params.SCHEMA[key].expects
+    expects = SCHEMA[key].expects
     for text in (OTHER.get(key, ""), "32", "1", "0.5", "true", expects.split()[-1], "none"):
-        if text and params.SCHEMA[key].parse(text) is not None:
+        if text and SCHEMA[key].parse(text) is not None:
             return text
     raise AssertionError(key)
 
@@ -54,7 +55,7 @@ def acceptable(key: str) -> str:
 def test_parameters_are_the_keys_of_params_yaml() -> None:
     points = entry_points()
     declared = points["main"]["parameters"]
-    assert [mlproject.key_of(name) for name in declared] == list(params.SCHEMA)
+    assert [mlproject.key_of(name) for name in declared] == list(SCHEMA)
     assert all(parameter == {"type": "string", "default": ""} for parameter in declared.values())
     assert set(points) == {"main", *STAGES}
     for name in STAGES:
@@ -69,7 +70,7 @@ def test_nothing_given_changes_nothing() -> None:
     assert mlproject.overrides(arguments()) == []
 
 
-@pytest.mark.parametrize("key", params.SCHEMA)
+@pytest.mark.parametrize("key", SCHEMA)
 def test_every_key_can_be_set_in_both_spellings(key: str) -> None:
     from dvc.utils.hydra import to_hydra_overrides
 
@@ -142,7 +143,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stages = {
         name: {
             "cmd": f"mkdir -p out && cp params.yaml out/{name}",
-            "params": list(params.SCHEMA),
+            "params": list(SCHEMA),
             "deps": [f"out/{before}"] if before else [],
             "outs": [f"out/{name}"],
         }

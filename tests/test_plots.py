@@ -13,17 +13,18 @@ import pytest
 from PIL import Image, ImageFont
 
 from src.data.pictures import _font, picture_grid
-from src.plots import NAME_LENGTH, confusion_matrix, curves, shown_name
+from src.plots import NAME_LENGTH, confusion_matrix, curves, reliability_diagram, shown_name
 from tests.closure import ROOT
 
 DRAW = """
 import hashlib
 import numpy as np
-from src.plots import confusion_matrix, curves
+from src.plots import confusion_matrix, curves, reliability_diagram
 matrix = np.arange(9).reshape(3, 3)
 for picture in (
     confusion_matrix(matrix, ["cat", "dog", "\\u732b"], "test: 36 pictures"),
     curves({"loss": {"train": [3, 2, 1], "val": [3, 2.5, 2]}}, "epoch"),
+    reliability_diagram({"test": (np.arange(3), np.array([0, 0.5, 0.9]), np.array([0, 0.4, 1]))}),
 ):
     print(hashlib.sha256(picture).hexdigest())
 """
@@ -57,7 +58,7 @@ def test_settings_of_the_user_change_no_byte(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(RC)
     plain = draw_elsewhere(MATPLOTLIBRC="")
     mine = draw_elsewhere(MATPLOTLIBRC=str(tmp_path / "matplotlibrc"), MPLBACKEND="svg")
-    assert len(plain.stdout.split()) == 2
+    assert len(plain.stdout.split()) == 3
     assert mine.stdout == plain.stdout
     assert mine.stderr == plain.stderr == ""
 
@@ -133,6 +134,34 @@ def test_shown_names_are_short_and_differ() -> None:
     shown = [shown_name(name) for name in long]
     assert all(len(name) == NAME_LENGTH for name in shown)
     assert len(set(shown)) == 2
+
+
+def test_reliability_diagram_shows_bins_with_pictures_alone() -> None:
+    from matplotlib.figure import Figure
+
+    seen: list[Figure] = []
+    draw = Figure.savefig
+
+    def look(figure: Figure, *args: Any, **options: Any) -> None:
+        draw(figure, *args, **options)
+        seen.append(figure)
+
+    counts, confidence = np.array([0, 7, 0, 12]), np.array([0, 0.4, 0, 0.9])
+    accuracy = np.array([0, 0.5, 0, 0.75])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", look)
+        picture = reliability_diagram({"val": (counts, confidence, accuracy)} | {
+            "test: ECE 0.1": (counts, confidence, accuracy)
+        })  # fmt: skip
+    top, _, bottom, _ = seen[0].axes
+    assert [axes.get_title() for axes in seen[0].axes] == ["val", "test: ECE 0.1", "", ""]
+    bars: Any = top.patches
+    assert [bar.get_height() for bar in bars] == [0.5, 0.75]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([0.375, 0.875])
+    assert [text.get_text() for text in bottom.texts] == ["", "7", "", "12"]
+    points: Any = top.lines[1].get_xydata()
+    assert points.tolist() == [[0.4, 0.5], [0.9, 0.75]]
+    assert pixels(picture).shape == (540, 1000, 3)
 
 
 def test_captions_need_no_library_of_the_system() -> None:

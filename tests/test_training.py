@@ -9,21 +9,27 @@ import pytest
 import torch
 from torch import nn
 
+from src import params
 from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch, to_input, training_batches
+from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Training, validate
+from src.training.loop import Plan, Training, validate
 from src.training.optimizer import create_optimizer, create_scheduler
 from src.training.setup import Setup, build_setup, train_step
+from tests.closure import ROOT
 
 CPU = torch.device("cpu")
+# The committed params, but for a small net and three epochs.
 PARAMS: dict[str, Any] = {
-    "model": "test_resnet", "weights": "data/weights/none", "seed": 0,
-    "optimizer": "adamw", "momentum": 0.9, "weight_decay": 0.05,
+    **params.load(ROOT), "model": "test_resnet", "epochs": 3, "batch_size": 16,
 }  # fmt: skip
+
+
+Splits = tuple[PackedSplit, PackedSplit]
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +39,15 @@ def splits(finished: tuple[Path, object]) -> tuple[PackedSplit, PackedSplit]:
 
 
 def make_setup(data: PackedSplit, **options: Any) -> Setup:
-    values = {"schedule": "constant", "warmup": 0, "lr": 1e-3, "epochs": 3, **options}
-    params = {key: values.pop(key, value) for key, value in PARAMS.items()}
-    return build_setup(params, data.meta, CPU, steps=steps_per_epoch(len(data), 16), **values)
+    return build_setup({**PARAMS, **options}, data, CPU, steps_per_epoch(len(data), 16))
 
 
-def make_training(
-    splits: tuple[PackedSplit, PackedSplit], best_by: str = "val/accuracy", **options: Any
-) -> Training:
-    return Training(
-        make_setup(splits[0], **options), *splits, epochs=3, batch_size=16,
-        augmentation=Augmentation(2, True), best_by=best_by,
-    )  # fmt: skip
+def make_training(splits: tuple[PackedSplit, PackedSplit], **options: Any) -> Training:
+    given = {**PARAMS, "augment_flip": True, **options}
+    mix = Mix.from_params(given, len(splits[0].meta["classes"]))
+    plan = Plan.from_params(given)
+    setup = build_setup(given, splits[0], CPU, steps_per_epoch(len(splits[0]), plan.batch_size))
+    return Training(setup, *splits, plan, Augmentation.from_params(given), mix)
 
 
 class Killed(Exception):
@@ -85,11 +88,11 @@ def same_state(first: Any, second: Any) -> bool:
 def test_the_step_is_the_textbook_step(splits: tuple[PackedSplit, PackedSplit]) -> None:
     """Same weights after three steps as plain PyTorch: zero_grad, train mode, mean loss."""
     ours, plain = make_setup(splits[0]), make_setup(splits[0])
-    optimizer = create_optimizer(plain.model, "adamw", 1e-3, 0.9, 0.05)
+    optimizer = create_optimizer(plain.model, PARAMS, 1e-3)
     plain.model.train()
     for step, batch in enumerate(training_batches(splits[0], 0, 0, 16, CPU)):
         ours.model.eval()  # the step itself must switch to training mode
-        loss, correct, count = train_step(ours, batch, step).tolist()
+        loss, correct, count, _ = train_step(ours, batch, step).tolist()
         entering = to_input(batch[0], plain.mean, plain.std)
         logits = plain.model(entering)
         expected = nn.functional.cross_entropy(logits, batch[1])
@@ -119,13 +122,15 @@ def test_sgd_has_nesterov_momentum(splits: tuple[PackedSplit, PackedSplit]) -> N
     [
         ("constant", 0, [1.0] * 9),
         ("constant", 1, [1 / 3, 5 / 9, 7 / 9] + [1.0] * 6),
+        ("step", 0, [1.0] * 3 + [0.1] * 3 + [0.01] * 3),
         ("cosine", 0, [1.0, 0.9698, 0.8830, 0.75, 0.5868, 0.4132, 0.25, 0.1170, 0.0302, 0.0]),
     ],
 )
 def test_schedules(schedule: str, warmup: float, expected: list[float]) -> None:
     """Learning rate before each step, three epochs of three steps, in parts of lr."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    scheduler = create_scheduler(optimizer, schedule, warmup, epochs=3, steps=3, lr=0.1)
+    given = {**PARAMS, "schedule": schedule, "warmup": warmup, "decay_epochs": 1}
+    scheduler = create_scheduler(optimizer, given, 0.1, steps=3)
     rates = []
     for step in range(len(expected)):
         rates.append(optimizer.param_groups[0]["lr"] / 0.1)
@@ -239,7 +244,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(
     assert training.best.epoch == best["epoch"]
     training.setup.model.load_state_dict(training.best.weights)
     found = validate(training.setup, splits[1])
-    assert found == (best["val_loss"], best["val_accuracy"])
+    assert found == {key: best[f"val_{key}"] for key in ("loss", "accuracy", "macro_f1")}
 
 
 def test_a_loss_that_is_not_a_number_stops_in_one_line(
@@ -268,8 +273,9 @@ def test_the_seed_moves_every_random_part(
         )  # fmt: skip
         setup = make_setup(splits[0])
         setup.model = nn.Sequential(setup.model, nn.Dropout(0.3))
-        setup.optimizer = create_optimizer(setup.model, "adamw", 1e-3, 0.9, 0.05)
-        augmentation = Augmentation(2, True)
+        setup.forward = setup.model
+        setup.optimizer = create_optimizer(setup.model, PARAMS, 1e-3)
+        augmentation = Augmentation(crop=2, flip=True)
         for step, (pictures, labels) in enumerate(training_batches(splits[0], seed, 0, 16, CPU)):
             train_step(setup, (augmentation(pictures, seed, step), labels), step)
         states.append(setup.model.state_dict())
@@ -279,6 +285,7 @@ def test_the_seed_moves_every_random_part(
 def test_history_has_no_column_of_time(finished: tuple[Path, object]) -> None:
     with open(finished[0] / "results/train/history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    names = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    names = ["epoch", "lr", "grad_norm", "train_loss", "train_accuracy"]
+    names += ["val_loss", "val_accuracy", "val_macro_f1"]
     assert list(rows[0]) == names
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from src.checks.reference import even_guess, floor
 from src.checks.report import Check
 from src.data.batches import Batch, steps_per_epoch, training_batches
 from src.data.packed import PackedSplit
@@ -20,7 +21,7 @@ from src.training.setup import Setup, train_step
 # is wrong, and a loss that is not a number says that for certain.
 START_RATIO_LOW, START_RATIO_HIGH = 0.5, 5.0
 BATCH_STEPS = 200  # AdamW at 1e-3 needs 5 to 30, a transformer 60 (measured)
-BATCH_GAP = 0.05  # of log K, above the loss floor
+BATCH_GAP = 0.05  # of the way from the loss floor up to the loss of an even guess
 SUBSET_STEPS = 600
 SUBSET_ACCURACY = 0.95
 RETRY_STEPS = 60
@@ -59,9 +60,12 @@ def climb_ladder(
     setup = make_setup(1.0)
     batch = next(iter(training_batches(data, seed, 0, batch_size, setup.device)))
     classes = len(data.meta["classes"])
-    by_heart = overfit_batch(setup, batch, classes, BATCH_STEPS)
-    checks = [_judge_start(by_heart.loss[0], classes)]
-    checks.append(_judge_batch(by_heart, make_setup, batch, classes, lr))
+    even = even_guess(setup.criterion, batch[1], classes)
+    lowest = floor(setup.criterion, batch[1], classes)
+    ceiling = lowest + BATCH_GAP * (even - lowest)
+    by_heart = overfit_batch(setup, batch, ceiling, BATCH_STEPS)
+    checks = [_judge_start(by_heart.loss[0], even, setup.criterion.name, classes)]
+    checks.append(_judge_batch(by_heart, make_setup, batch, ceiling, lr))
     climbs = {"overfit_batch": by_heart}
     if by_heart.reached:
         climbs["fit_subset"] = fit_subset(make_setup(1.0), data, batch_size, seed)
@@ -75,12 +79,11 @@ def climb_ladder(
     return checks, climbs
 
 
-def overfit_batch(setup: Setup, batch: Batch, classes: int, steps: int) -> Climb:
-    """Train on the same batch until every picture is right and the loss is near its floor, 0."""
+def overfit_batch(setup: Setup, batch: Batch, ceiling: float, steps: int) -> Climb:
+    """Train on the same batch until every picture is right and the loss is below `ceiling`."""
     climb = Climb([], [], reached=False)
-    ceiling = BATCH_GAP * math.log(classes)
     for step in range(steps):
-        loss, correct, count = train_step(setup, batch, step).tolist()
+        loss, correct, count, _ = train_step(setup, batch, step).tolist()
         climb.loss.append(loss / count)
         climb.accuracy.append(correct / count)
         if not math.isfinite(loss):
@@ -96,12 +99,12 @@ def fit_subset(setup: Setup, data: PackedSplit, batch_size: int, seed: int) -> C
     climb = Climb([], [], reached=False)
     steps = steps_per_epoch(len(data), batch_size)
     for epoch in range(max(1, SUBSET_STEPS // steps)):
-        sums = torch.zeros(3, device=setup.device)
+        sums = torch.zeros(4, device=setup.device)
         for step, batch in enumerate(
             training_batches(data, seed, epoch, batch_size, setup.device), start=epoch * steps
         ):
             sums += train_step(setup, batch, step)
-        loss, correct, count = sums.tolist()
+        loss, correct, count, _ = sums.tolist()
         climb.loss.append(loss / count)
         climb.accuracy.append(correct / count)
         if not math.isfinite(loss):
@@ -112,9 +115,10 @@ def fit_subset(setup: Setup, data: PackedSplit, batch_size: int, seed: int) -> C
     return climb
 
 
-def _judge_start(loss: float, classes: int) -> Check:
-    ratio = loss / math.log(classes)
-    text = f"loss at the start {loss:.3f} = {ratio:.2f} x log {classes}"
+def _judge_start(loss: float, even: float, name: str, classes: int) -> Check:
+    ratio = loss / even
+    guess = f"log {classes}" if math.isclose(even, math.log(classes)) else f"{even:.3f}"
+    text = f"loss at the start {loss:.3f} = {ratio:.2f} x {guess}, the {name} of an even guess"
     if not math.isfinite(loss):
         causes = ["input_not_finite", "bad_initialisation"]
         return Check("start_loss", "fail", None, START_RATIO_HIGH, text, causes)
@@ -128,10 +132,9 @@ def _judge_start(loss: float, classes: int) -> Check:
 
 
 def _judge_batch(
-    climb: Climb, make_setup: MakeSetup, batch: Batch, classes: int, lr: float
+    climb: Climb, make_setup: MakeSetup, batch: Batch, ceiling: float, lr: float
 ) -> Check:
     loss = climb.loss[-1]
-    ceiling = BATCH_GAP * math.log(classes)
     value = loss if math.isfinite(loss) else None
     if climb.reached:
         text = f"one batch of {len(batch[1])} learnt by heart in {len(climb.loss)} steps"
@@ -141,7 +144,7 @@ def _judge_batch(
         f"accuracy {climb.accuracy[-1]:.2f}"
     )
     for factor, cause in RETRY_FACTORS.items():
-        if overfit_batch(make_setup(factor), batch, classes, RETRY_STEPS).reached:
+        if overfit_batch(make_setup(factor), batch, ceiling, RETRY_STEPS).reached:
             text += f"; learnt at lr {lr * factor:g} instead of {lr:g}"
             # A rate that is too low wastes time; the numbers it gives can be trusted.
             status = "warn" if cause == "lr_too_low" and climb.finite else "fail"

@@ -1,12 +1,13 @@
 """Batches for the net: index lists -> packed pictures -> device -> normalised float tensors."""
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.packed import PackedSplit
-from src.randomness import sample_order
+from src.randomness import balanced_order, sample_order
 
 EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
 
@@ -38,12 +39,17 @@ def training_batches(
     device: torch.device,
     first_step: int = 0,
     workers: int = 0,
+    sampling: str = "random",
 ) -> Iterator[Batch]:
     """The batches of an epoch from `first_step` on: (pictures uint8 B x H x W x C, labels int64 B)
-    on the device. The order is a function of (seed, epoch)."""
-    order = sample_order(seed, epoch, len(data)).numpy()
+    on the device. The order is a function of (seed, epoch). `sampling`: random visits each sample
+    once; balanced draws with replacement, each class as often."""
+    if sampling == "balanced":
+        order = balanced_order(seed, epoch, torch.from_numpy(data.labels)).numpy()
+    else:
+        order = sample_order(seed, epoch, len(data)).numpy()
     steps = range(first_step, steps_per_epoch(len(data), batch_size))
-    return _read(
+    return read_batches(
         data, [order[s * batch_size : (s + 1) * batch_size] for s in steps], device, workers
     )
 
@@ -51,10 +57,13 @@ def training_batches(
 def ordered_batches(data: PackedSplit, device: torch.device, workers: int = 0) -> Iterator[Batch]:
     """All samples in their order, for evaluation; shapes as in training_batches."""
     indices = torch.arange(len(data)).split(EVAL_BATCH)
-    return _read(data, [part.numpy() for part in indices], device, workers)
+    return read_batches(data, [part.numpy() for part in indices], device, workers)
 
 
-def _read(data: PackedSplit, batches: list, device: torch.device, workers: int) -> Iterator[Batch]:
+def read_batches(
+    data: PackedSplit, batches: list, device: torch.device, workers: int
+) -> Iterator[Batch]:
+    """The batches of the given index arrays, on the device; `workers` processes read them."""
     # A generator of its own keeps the loader from drawing from the global one.
     loader = DataLoader(
         _ByIndices(data),
@@ -71,6 +80,15 @@ def _read(data: PackedSplit, batches: list, device: torch.device, workers: int) 
 def to_input(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """What enters the net, in training, validation, evaluation and prediction alike: uint8
     B x H x W x C becomes float32 B x C x H x W, normalised; `mean`, `std` per channel in 0..1."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=pictures.device)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=pictures.device)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), pictures.device)
     return (pictures.float() * scale - shift).permute(0, 3, 1, 2).contiguous()
+
+
+@functools.lru_cache(maxsize=8)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kept on the device: to copy them there in each step would wait for it."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, shift

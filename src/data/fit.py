@@ -5,14 +5,26 @@ from PIL import Image, ImageOps
 
 from src.errors import InputError
 
-INTERPOLATION = "bilinear"  # Pillow's, which averages over the area when it reduces
+Box = tuple[float, float, float, float]
 
 
-def fit_picture(picture: Image.Image, size: int, channels: int, fit: str, name: str) -> np.ndarray:
+def fit_picture(
+    picture: Image.Image,
+    size: int,
+    channels: int,
+    fit: str,
+    name: str,
+    interpolation: str = "bilinear",
+    crop_ratio: float = 1.0,
+) -> np.ndarray:
     """`picture` as uint8 array, `size` x `size` x `channels`.
 
     Turned upright by its EXIF tag, transparency put on white; `fit`: `crop` keeps the middle
-    square, `pad` adds black, `squash` ignores the aspect ratio. InputError for pictures of more
+    square, `pad` adds black, `squash` ignores the aspect ratio. `interpolation`: Pillow's bilinear,
+    bicubic, lanczos (these average over the area when they reduce) or nearest. `crop_ratio`, in
+    (0, 1]: the share of the side that is kept. It is as if `fit` made a square of `size` /
+    `crop_ratio` and the middle `size` x `size` were cut out of it (timm's crop_pct), so `pad` loses
+    its black first and `squash` cuts both sides by the same share. InputError for pictures of more
     than 8 bits per channel, which Pillow's conversion would clip to white or black.
     """
     picture = ImageOps.exif_transpose(picture)
@@ -23,11 +35,35 @@ def fit_picture(picture: Image.Image, size: int, channels: int, fit: str, name: 
         ground = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(ground, picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
-    target, method = (size, size), Image.Resampling.BILINEAR
+    method = Image.Resampling[interpolation.upper()]
+    width, height = picture.size
     if fit == "crop":
-        picture = ImageOps.fit(picture, target, method)
+        side = min(width, height) * crop_ratio
+        picture = picture.resize((size, size), method, box=_middle(picture, side, side))
     elif fit == "pad":
-        picture = ImageOps.pad(picture, target, method)
+        picture = _pad(picture, size, method, max(width, height) * crop_ratio)
     else:
-        picture = picture.resize(target, method)
+        box = _middle(picture, width * crop_ratio, height * crop_ratio)
+        picture = picture.resize((size, size), method, box=box)
     return np.asarray(picture, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _middle(picture: Image.Image, width: float, height: float) -> Box:
+    """The box of that size, in pixels and their parts, in the middle of the picture. Resampling
+    still sees the pixels around it, as when the whole picture is resized and then cut."""
+    left, top = (picture.width - width) * 0.5, (picture.height - height) * 0.5
+    return left, top, left + width, top + height
+
+
+def _pad(picture: Image.Image, size: int, method: Image.Resampling, side: float) -> Image.Image:
+    """The middle square of `side` source pixels as `size` x `size`, black where it is wider than
+    the picture."""
+    width, height = min(picture.width, side), min(picture.height, side)
+    # A picture that is much longer than wide keeps a line of pixels.
+    target = max(1, round(width / side * size)), max(1, round(height / side * size))
+    resized = picture.resize(target, method, box=_middle(picture, width, height))
+    if target == (size, size):
+        return resized
+    padded = Image.new(picture.mode, (size, size))
+    padded.paste(resized, (round((size - target[0]) * 0.5), round((size - target[1]) * 0.5)))
+    return padded

@@ -39,17 +39,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """`given`: the splits that the source itself fills; no picture comes into them by hash."""
+    """`given`: the splits that the source itself fills; no picture comes into them by hash.
+    `published`: others test on these splits too, so that they stay whole: a picture that a given
+    split also has is left out of the other one. The items come in the order test, val, train."""
 
     classes: list[str]
     items: Iterator[Item]
     given: frozenset[str] = frozenset()
+    published: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 def open_source(params: Mapping[str, Any]) -> Source:
     """The source that `prepare.source` names; InputError when it cannot be read."""
-    return SOURCES[params["prepare.source"]](params)
+    return SOURCES[params["prepare.source"].partition(":")[0]](params)
 
 
 def _digits(params: Mapping[str, Any]) -> Source:
@@ -133,7 +136,13 @@ def _folder(params: Mapping[str, Any]) -> Source:
         for path in _pictures(folder, ignored)
     ]
     notes = {"given_splits": sorted(given), "files_left_out": len(ignored)}
-    return Source(classes, iter(items), frozenset(given), notes)
+    return Source(classes, iter(items), frozenset(given), notes=notes)
+
+
+def _torchvision(params: Mapping[str, Any]) -> Source:
+    from src.data.source_torchvision import torchvision_source
+
+    return torchvision_source(params)
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -207,4 +216,5 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Source]] = {
     "digits": _digits,
     "synthetic": _synthetic,
     "folder": _folder,
+    "torchvision": _torchvision,
 }

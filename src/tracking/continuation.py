@@ -19,6 +19,7 @@ from src.tracking.journal import (
     record_path,
     warn,
 )
+from src.tracking.outbox import add_waiting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,10 +35,11 @@ def begin(
     if old and old.state == "finished":
         tags["repeat_of"] = old.run_id
     elif old:
-        if store.stored_run(client, old.run_id):
+        if run := store.stored_run(client, old.run_id):
             client.update_run(old.run_id, status="RUNNING")
             store.write(client, old.run_id, tags, params)
             _copy_from_elsewhere(stage.root, stage.fingerprint, old.run_id, unless="finished")
+            _take_over(stage.root, journal, run)  # of a start by another address that led nowhere
             old.state = "running"
             return old, "RUNNING"
         _say_gone(old)
@@ -102,18 +104,22 @@ def _record(root: Path, fingerprint: str, run: "Run", stage: str, state: str) ->
 
 
 def _take_over(root: Path, name: str, run: "Run") -> None:
-    """Give a new run the points that its stage noted before, as long as they had no run."""
+    """Give a new run the points, files and tags that its stage noted before, as long as they had
+    no run."""
     add_points(root, name, run.info.run_id)
+    add_waiting(root, name, run.info.run_id, move=True)
     journal_path(root, name).unlink(missing_ok=True)
 
 
 def _copy_from_elsewhere(root: Path, fingerprint: str, run_id: str, unless: str = "") -> None:
-    """Give a run the points of the last one, if that one is in another store (the address of the
-    store was changed) and its state is not `unless`. The other run, its record and its journal
-    stay as they are, for the day when the address is changed back."""
+    """Give a run the points of the last one, and the files and tags that wait for that one, if it
+    is in another store (the address of the store was changed) and its state is not `unless`. The
+    other run, its record, journal and outbox stay as they are, for the day when the address is
+    changed back."""
     other = record_elsewhere(root, fingerprint, store.name(root))
     if other and other.state != unless:
         add_points(root, other.run_id, run_id)
+        add_waiting(root, other.run_id, run_id, move=False)
         warn(f"the run {other.run_id} is in {other.store}; {run_id} here gets its points, too")
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class Journal:
         # kill. Not fsynced: after a power cut the checkpoint is older than the points anyway.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the whole run
         _cut_torn_line(path)
+        self._lock = threading.Lock()
         self._values: dict[tuple[str, int], set[str]] = {}
         for point in self.read(0)[0]:
             self._values.setdefault((point.key, point.step), set()).add(repr(point.value))
@@ -56,17 +58,23 @@ class Journal:
         same key and step is added with a warning. Raises OSError when the disk is full."""
         now = time.time_ns() // 1_000_000
         lines = []
-        for key, value in metrics.items():
-            value = float(value)
-            known = self._values.setdefault((key, step), set())
-            if repr(value) in known:  # as text: nan is equal to nan
-                continue
-            if known:
-                warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
-            known.add(repr(value))
-            lines.append(json.dumps({"key": key, "value": value, "step": step, "time": now}) + "\n")
-        if lines:
-            self._file.write("".join(lines).encode())
+        with self._lock:  # the loop and the thread that samples the machine
+            for key, value in metrics.items():
+                value = float(value)
+                known = self._values.setdefault((key, step), set())
+                if repr(value) in known:  # as text: nan is equal to nan
+                    continue
+                if known:
+                    warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
+                known.add(repr(value))
+                point = {"key": key, "value": value, "step": step, "time": now}
+                lines.append(json.dumps(point) + "\n")
+            if lines:
+                self._file.write("".join(lines).encode())
+
+    def next_step(self, prefix: str) -> int:
+        """The step after the last one of the keys that begin with `prefix`; 0 if there is none."""
+        return max((step + 1 for key, step in self._values if key.startswith(prefix)), default=0)
 
     def read(self, position: int, limit: int | None = None) -> tuple[list[Point], int]:
         """The points from byte `position` on, at most `limit`, and the position behind them."""

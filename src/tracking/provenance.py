@@ -62,20 +62,31 @@ def restored_train(fingerprint: str) -> tuple[str, dict[str, str], dict[str, str
     workspace's dvc.lock knows them: nothing is said of the code and machine that trained it."""
     found = {"stage": "train", "fingerprint": fingerprint, "restored": "true", **_dvc_tags()}
     name, params = "train restored", {}
-    lock = _read("dvc.lock")
-    entry = locked_stage(lock, "train")
-    if entry and fingerprint_from_lock(lock, "train") == fingerprint:
+    if entry := _locked_train(fingerprint):
         changed = changes("train", entry)
         name, params = _name(name, changed), _only_keys(entry["params"])
         found |= {"data.md5": data_md5(entry["deps"]), "changed": " ".join(changed or ())}
     return name, params, _known(found)
 
 
+def train_entry(stage: Stage, fingerprint: str) -> dict[str, Any] | None:
+    """The training with this fingerprint in the form of `locked_stage`: `stage` itself, or the one
+    in the workspace's dvc.lock; None if it is neither."""
+    return _entry(stage) if stage.fingerprint == fingerprint else _locked_train(fingerprint)
+
+
+def _locked_train(fingerprint: str) -> dict[str, Any] | None:
+    lock = _read("dvc.lock")
+    return (
+        locked_stage(lock, "train") if fingerprint_from_lock(lock, "train") == fingerprint else None
+    )
+
+
 def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     """What differs between `entry`, in the form of `locked_stage`, and the stage of this name in
     HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:prepared`, `torch=2.15.1`, and
     `-...` for what is gone; None if HEAD has no such stage."""
-    old = locked_stage(_git("show", "HEAD:./dvc.lock") or "", name)
+    old = locked_stage(git("show", "HEAD:./dvc.lock") or "", name)
     if old is None:
         return None
     params, before = _canonical(entry["params"]), _canonical(old["params"])
@@ -163,9 +174,9 @@ def _dvc_tags() -> dict[str, str]:
 
 
 def _git_tags() -> dict[str, str]:
-    found = {"git.commit": (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()}
+    found = {"git.commit": (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()}
     # While a stage runs, params.yaml and the results always differ from HEAD.
-    changed = _git("--no-optional-locks", "status", "--porcelain", "--", "src", "dvc.yaml")
+    changed = git("--no-optional-locks", "status", "--porcelain", "--", "src", "dvc.yaml")
     if changed is not None:
         found["git.dirty"] = "true" if changed.strip() else "false"
     return found
@@ -205,7 +216,8 @@ def _read(path: str) -> str:
         return ""
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """What `git` prints; None if it fails or there is none."""
     return _output("git", *arguments)
 
 

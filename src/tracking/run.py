@@ -1,48 +1,50 @@
 """The MLflow run of a stage. The tracker never stops the work.
 
-`log_metrics` appends to the journal on disk; a thread sends what is new every two seconds. Whatever
-MLflow raises ends in one line on stderr, and the journal keeps the points.
+`log_metrics` appends to the journal on disk, `log_picture` writes to the outbox beside it; a thread
+sends what is new every two seconds (src/tracking/shipping.py). Whatever MLflow raises ends in one
+line on stderr. What it did not take waits on disk: points, tags, the description and files are sent
+by the next stage that opens the run; the name of a data set (`log_input`) is lost.
 """
 
-import threading
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.errors import InputError
 from src.stage import Stage
-from src.tracking import continuation, store
+from src.tracking import continuation, notes, store, system
 from src.tracking.address import reason
-from src.tracking.journal import (
-    Journal,
-    Point,
-    Record,
-    hold,
-    journal_path,
-    load_record,
-    warn,
-)
+from src.tracking.journal import Journal, Record, hold, journal_path, load_record, warn
+from src.tracking.outbox import Outbox
+from src.tracking.shipping import Shipper
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-INTERVAL = 2.0  # seconds between two shipments
-PAUSE = 30.0  # seconds until the next attempt after a failed one (choice)
-BATCH = 1000  # points per call: MLflow's limit
 NOTE_LENGTH = 8000  # characters: MLflow's limit for a tag
 
 
 class Run:
-    """What a stage may tell the tracker. This one, for `machine.tracking: false`, drops it all."""
+    """What a stage may tell the tracker. This one, for `machine.tracking: false`, drops it all.
+    Nothing raises. Only `log_metrics` and `log_picture` are for a loop: the others wait for the
+    server."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Note values such as {"train/loss": 0.3} at a step. Takes microseconds, never raises."""
+        """Note values such as {"train/loss": 0.3} at a step. Takes microseconds."""
+
+    def log_picture(self, name: str, png: bytes) -> None:
+        """Keep a small PNG as the artifact `name`, such as examples/epoch_005.png. Takes the time
+        of writing it to disk."""
 
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
-        """Copy a file into the run, below `folder`. Not for a loop: it waits for the server."""
+        """Copy a file into the run, below `folder`."""
+
+    def log_model(self, folder: Path) -> None:
+        """Copy the model of `folder` (model.json, model.safetensors) into the run as `model`, such
+        that `mlflow models serve -m runs:/<run id>/model` answers pictures; see serving.py."""
 
     def log_input(self, name: str, digest: str, context: str) -> None:
         """Name a data set that the run read: `digest` its md5 as DVC writes it, `context` what it
@@ -52,7 +54,8 @@ class Run:
         """Set tags; values become text."""
 
     def describe(self, markdown: str) -> None:
-        """The description at the head of the run's page."""
+        """The description at the head of the run's page. That of a training also says what changed
+        and how the result is brought back."""
 
 
 @contextmanager
@@ -68,9 +71,11 @@ def start(stage: Stage) -> Iterator[Run]:
             return
         old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
         goes_on = old if old and old.state != "finished" else None
-        run = TrackedRun(stage.root, stage.fingerprint, goes_on, own=True)
+        run = TrackedRun(stage, stage.fingerprint, goes_on, own=True)
         run.connect(partial(continuation.begin, stage, old))
         with run.logging():
+            if stage.name == "train":
+                run.describe("")  # what changed can be read while it trains
             yield run
 
 
@@ -87,28 +92,25 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Run]:
             yield Run()
             return
         old = load_record(stage.root, fingerprint, store.name(stage.root))
-        run = TrackedRun(stage.root, fingerprint, old, own=False)
+        run = TrackedRun(stage, fingerprint, old, own=False)
         run.connect(partial(continuation.find, stage, old, fingerprint, model_md5))
         with run.logging():
             yield run
 
 
 class TrackedRun(Run):
-    """A run in MLflow; while the store cannot be opened it only keeps points.
+    """A run in MLflow; while the store cannot be opened it only keeps what it is told.
 
     `own`: whether the run ends with this process. `evaluate` writes into the run of `train` and
     does not change how that one ended.
     """
 
-    def __init__(self, root: Path, fingerprint: str, record: Record | None, own: bool):
-        self.root, self.fingerprint, self.record, self.own = root, fingerprint, record, own
+    def __init__(self, stage: Stage, fingerprint: str, record: Record | None, own: bool):
+        self.stage, self.root, self.fingerprint = stage, stage.root, fingerprint
+        self.record, self.own = record, own
         self._client: MlflowClient | None = None
-        self._trouble = ""  # why calls fail; empty while the store answers
-        self._pause_until = 0.0  # by time.monotonic()
-        self._told = 0  # how many waiting points the last line on stderr named
+        self._trouble = ""  # why the store could not be opened
         self._ends = False  # whether the status in MLflow is to be set at the end
-        self._lock = threading.Lock()  # one call at a time
-        self._stop = threading.Event()
 
     def connect(self, open_run: Callable[["MlflowClient", str], tuple[Record, str]]) -> None:
         """Open the store and the run in it: `open_run(client, experiment id)` returns the run's
@@ -126,26 +128,30 @@ class TrackedRun(Run):
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Keep the journal and send from it while the block runs, then note how it ended."""
+        """Keep the journal and the outbox and send from them while the block runs, then note how it
+        ended. A run that this process opened gets samples of the machine, too."""
         # A run that has no id yet is known by its fingerprint, which this process holds.
         name = self.record.run_id if self.record else self.fingerprint
         self._journal = Journal(journal_path(self.root, name))
+        self._outbox = Outbox(self.root, name)
         if self.record:  # a journal that was deleted begins anew
             self.record.position = min(self.record.position, self._journal.path.stat().st_size)
-        if self._trouble:
-            self._tell(self._trouble)
-        shipper = threading.Thread(target=self._ship_until_stopped, daemon=True)
-        shipper.start()
+        self._shipper = Shipper(
+            self.root, self._client, self.record, self._journal, self._outbox, self._trouble
+        )
+        self._shipper.start()
+        step = self._journal.next_step(system.PREFIX)
+        sampler = system.Sampler(self.root, self.log_metrics, step) if self.own else nullcontext()
         state = "killed"  # by KeyboardInterrupt, or by the signal that asks to terminate
         try:
-            yield
+            with sampler:
+                yield
             state = "finished"
         except Exception:
             state = "failed"
             raise
         finally:
-            self._stop.set()
-            shipper.join()
+            self._shipper.stop()
             self._end(state)
             self._journal.close()
 
@@ -155,85 +161,85 @@ class TrackedRun(Run):
         except Exception as error:  # a full disk, say: the training may still end well
             warn(f"cannot note {', '.join(metrics)} at step {step}: {reason(error)}")
 
+    def log_picture(self, name: str, png: bytes) -> None:
+        self._keep(name, png)
+
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
-        self._call(lambda client, run_id: client.log_artifact(run_id, str(path), folder or None))
+        path = Path(path)
+        name = f"{folder}/{path.name}" if folder else path.name
+        if not path.is_file():
+            warn(f"cannot log {path}: there is no such file")
+        elif self._shipper.call(
+            lambda client, run_id: client.log_artifact(run_id, str(path), folder or None)
+        ):
+            self._outbox.discard(name)
+        else:
+            self._keep(name, path)
+
+    def log_model(self, folder: Path) -> None:
+        files = [folder / "model.json", folder / "model.safetensors"]
+        try:
+            from src.tracking import serving
+
+            with tempfile.TemporaryDirectory(dir=self.root / ".cache", prefix="model-") as target:
+                run_id = self.record.run_id if self.record else None
+                serving.save(folder, Path(target), run_id)
+                self._log_folder(Path(target), "model")
+        except Exception as error:
+            warn(f"the model of the run cannot be served: {reason(error)}")
+            for file in files:  # still there to look at
+                self.log_artifact(file, "model")
+
+    def _log_folder(self, path: Path, folder: str) -> None:
+        files = [file for file in path.rglob("*") if file.is_file()]
+        names = {file: f"{folder}/{file.relative_to(path).as_posix()}" for file in files}
+        sent = self._shipper.call(
+            lambda client, run_id: client.log_artifacts(run_id, str(path), folder)
+        )
+        for file, name in names.items():
+            if sent:
+                self._outbox.discard(name)
+            else:
+                self._keep(name, file)
 
     def log_input(self, name: str, digest: str, context: str) -> None:
-        self._call(lambda client, run_id: store.add_input(client, run_id, name, digest, context))
+        self._shipper.call(
+            lambda client, run_id: store.add_input(client, run_id, name, digest, context)
+        )
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        self._call(lambda client, run_id: store.write(client, run_id, tags, {}))
+        # By way of the disk: one that waits since the server was down must not come last.
+        try:
+            self._outbox.add_tags({key: str(value) for key, value in tags.items()})
+            self._shipper.call(self._outbox.send_tags)
+        except Exception as error:
+            warn(f"cannot keep the tags {', '.join(tags)}: {reason(error)}")
 
     def describe(self, markdown: str) -> None:
+        of_train = self.record is None or self.record.stage == "train"
+        if of_train and self.stage.name != "overfit-check":
+            try:
+                markdown = notes.train_note(self.stage, self.fingerprint, markdown)
+            except Exception as error:
+                warn(f"cannot tell what changed: {reason(error)}")
         self.set_tags({"mlflow.note.content": markdown[:NOTE_LENGTH]})
 
-    def _call(self, act: Callable[["MlflowClient", str], object], retry: bool = False) -> bool:
-        """Do something with (client, run id); whether it worked. A server that let a call wait for
-        seconds and then failed gets a pause, unless `retry`: five pictures shall not take minutes.
-        """
-        if self._client is None or self.record is None:
-            return False
-        if not retry and time.monotonic() < self._pause_until:
-            return False
-        started = time.monotonic()
+    def _keep(self, name: str, content: bytes | Path) -> None:
+        """Leave an artifact to the thread that sends."""
         try:
-            with self._lock:
-                act(self._client, self.record.run_id)
-            self._trouble = ""
-            return True
-        except Exception as error:
-            if not self._trouble:
-                self._trouble = reason(error)
-                self._tell(self._trouble)
-            if time.monotonic() - started > INTERVAL:
-                self._pause_until = time.monotonic() + PAUSE
-            return False
-
-    def _ship_until_stopped(self) -> None:
-        while not self._stop.wait(PAUSE if self._trouble else INTERVAL):
-            self._ship()
-
-    def _ship(self) -> None:
-        """Send what the journal has beyond the record's position."""
-        while self.record:
-            points, position = self._journal.read(self.record.position, BATCH)
-            if position == self.record.position:
-                return
-            if not self._call(partial(_send_points, self.record, points, position), retry=True):
-                return
+            self._outbox.add(name, content)
+        except Exception as error:  # a full disk, or a name that leads elsewhere
+            warn(f"cannot keep {name}: {reason(error)}")
 
     def _end(self, state: str) -> None:
-        self._ship()
-        waiting = self._waiting()
+        sent = self._shipper.ship()
         if self._ends:
             status = state.upper()
-            self._call(lambda client, run_id: client.set_terminated(run_id, status), not waiting)
+            self._shipper.call(lambda client, run_id: client.set_terminated(run_id, status), sent)
         if self.own and self.record:
             self.record.state = state
             try:
                 self.record.save()
             except OSError as error:
                 warn(reason(error))
-        if waiting and waiting != self._told:
-            self._tell("the store did not take everything")
-
-    def _waiting(self) -> int:
-        return len(self._journal.read(self.record.position if self.record else 0)[0])
-
-    def _tell(self, trouble: str) -> None:
-        self._told = self._waiting()
-        journal = self._journal.path.relative_to(self.root).as_posix()
-        warn(f"{trouble}; {self._told} points wait in {journal}")
-
-
-def _send_points(
-    record: Record, points: list[Point], position: int, client: "MlflowClient", run_id: str
-) -> None:
-    from mlflow.entities import Metric
-
-    if points:
-        metrics = [Metric(point.key, point.value, point.time, point.step) for point in points]
-        client.log_batch(run_id, metrics=metrics)
-    # A kill between the two sends the batch again: MLflow stores the same point of time once.
-    record.position = position
-    record.save()
+        self._shipper.tell_the_rest()

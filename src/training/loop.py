@@ -1,25 +1,51 @@
 """The training loop: batches, steps, validation, best weights, checkpoint. In this order."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch, training_batches
+from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.model import logits_of
+from src.training.inference import logits_of
 from src.training.setup import Setup, batch_sums, train_step
 
 # Steps between two looks at the loss: each waits for the device. (choice)
 LOG_EVERY = 50
 
 Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, on which order of samples, and which epoch's weights to keep."""
+
+    epochs: int
+    batch_size: int  # pictures per optimizer step
+    best_by: str = "val/accuracy"
+    patience: int | None = None
+    freeze_epochs: int = 0
+    sampling: str = "random"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "Plan":
+        """The plan that the keys of params.yaml describe."""
+        return cls(
+            epochs=params["epochs"],
+            batch_size=params["batch_size"] * params["accumulate"],
+            best_by=params["best_by"],
+            patience=None if params["patience"] == "none" else params["patience"],
+            freeze_epochs=params["freeze_epochs"],
+            sampling=params["sampling"],
+        )
 
 
 @dataclass
@@ -35,7 +61,7 @@ class Training:
     """A training run that can stop after any step and go on with the same bits.
 
     State: `epoch` (finished ones), `step` (finished ones of this epoch), `sums` of this epoch's
-    loss, hits and samples, the `history` (a row per epoch) and the `best` weights.
+    loss, hits, samples and gradient norms, the `history` (a row per epoch), the `best` weights.
     """
 
     def __init__(
@@ -43,18 +69,16 @@ class Training:
         setup: Setup,
         train: PackedSplit,
         val: PackedSplit,
-        epochs: int,
-        batch_size: int,
+        plan: Plan,
         augmentation: Augmentation,
-        best_by: str,
+        mix: Mix,
         workers: int = 0,
     ):
-        self.setup, self.train, self.val = setup, train, val
-        self.epochs, self.batch_size = epochs, batch_size
-        self.augmentation, self.best_by, self.workers = augmentation, best_by, workers
-        self.steps = steps_per_epoch(len(train), batch_size)
+        self.setup, self.train, self.val, self.plan = setup, train, val, plan
+        self.augmentation, self.mix, self.workers = augmentation, mix, workers
+        self.steps = steps_per_epoch(len(train), plan.batch_size)
         self.epoch = self.step = 0
-        self.sums = torch.zeros(3, device=setup.device)
+        self.sums = torch.zeros(4, device=setup.device)
         self.history: list[Row] = []
         self.best = Best()
 
@@ -69,12 +93,13 @@ class Training:
 
         As soon as `stopping()` is true the state is saved and the training ends where it is.
         """
-        while self.epoch < self.epochs:
-            for batch in self._batches():
+        while not self.finished:
+            self.setup.freeze_backbone(self.epoch < self.plan.freeze_epochs)
+            for pictures, labels in self._batches():
                 number = self.epoch * self.steps + self.step
-                pictures, labels = batch
                 pictures = self.augmentation(pictures, self.setup.seed, number)
-                self.sums += train_step(self.setup, (pictures, labels), number)
+                batch = self.mix(pictures, labels, self.setup.seed, number)
+                self.sums += train_step(self.setup, batch, number)
                 self.setup.scheduler.step_update(number + 1)
                 self.step += 1
                 if self.step % LOG_EVERY == 0:
@@ -95,45 +120,57 @@ class Training:
         if stopping():  # asked during the last validation
             checkpoint.save(self.state_dict())
 
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or `patience` ran out."""
+        patience = self.plan.patience
+        waited = self.epoch - self.best.epoch
+        return self.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
+
     def _batches(self) -> Any:
         return training_batches(
             self.train,
             self.setup.seed,
             self.epoch,
-            self.batch_size,
+            self.plan.batch_size,
             self.setup.device,
             first_step=self.step,
             workers=self.workers,
+            sampling=self.plan.sampling,
         )
 
     def _finish_epoch(self) -> Row:
         """Validate, keep the weights if they are the best, and start the next epoch's count."""
         train_loss, train_accuracy = self._loss_and_accuracy()
-        val_loss, val_accuracy = validate(self.setup, self.val, self.workers)
-        self._require_finite(val_loss, "validation")
+        grad_norm = self.sums[3].item() / max(1, self.step)
+        lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
+        val = validate(self.setup, self.val, self.workers)
+        self._require_finite(val["loss"], "validation")
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
         row = {
             "epoch": self.epoch,
-            "lr": self.setup.optimizer.param_groups[0]["lr"],
+            "lr": lr,
+            "grad_norm": grad_norm,
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
+            **{f"val_{name}": value for name, value in val.items()},
         }
         self.history.append(row)
+        chosen = self.plan.best_by.removeprefix("val/")
         # Accuracy on a small validation set has many ties: the lower loss decides them.
-        score = (val_accuracy, -val_loss) if self.best_by == "val/accuracy" else (-val_loss, 0.0)
+        score = (-val["loss"], 0.0) if chosen == "loss" else (val[chosen], -val["loss"])
         if score > self.best.score:
-            weights = self.setup.model.state_dict()
+            weights = self.setup.kept_model.state_dict()
             self.best = Best(
                 self.epoch, score, {key: value.cpu().clone() for key, value in weights.items()}
             )
+        self.setup.scheduler.step(self.epoch, val[chosen])
         return row
 
     def _loss_and_accuracy(self) -> tuple[float, float]:
         """Means over this epoch so far; GateError when the loss is not a number any more."""
-        loss, correct, count = self.sums.tolist()
+        loss, correct, count, _ = self.sums.tolist()
         self._require_finite(loss, "training")
         return loss / count, correct / count
 
@@ -146,11 +183,15 @@ class Training:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training: model, optimizer, schedule, counters, best."""
+        """Everything that changes while training: model, its average, optimizer, schedule, scaler,
+        counters, best."""
+        setup = self.setup
         return {
-            "model": self.setup.model.state_dict(),
-            "optimizer": self.setup.optimizer.state_dict(),
-            "scheduler": self.setup.scheduler.state_dict(),
+            "model": setup.model.state_dict(),
+            "ema": setup.ema.module.state_dict() if setup.ema is not None else {},
+            "optimizer": setup.optimizer.state_dict(),
+            "scheduler": setup.scheduler.state_dict(),
+            "scaler": setup.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums,
@@ -164,22 +205,35 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken."""
-        self.setup.model.load_state_dict(state["model"])
-        self.setup.optimizer.load_state_dict(state["optimizer"])
-        self.setup.scheduler.load_state_dict(state["scheduler"])
+        setup = self.setup
+        setup.model.load_state_dict(state["model"])
+        if setup.ema is not None:
+            setup.ema.module.load_state_dict(state["ema"])
+        setup.optimizer.load_state_dict(state["optimizer"])
+        setup.scheduler.load_state_dict(state["scheduler"])
+        setup.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums = state["sums"].to(self.setup.device)
+        self.sums = state["sums"].to(setup.device)
         self.history = state["history"]
         best = state["best"]
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])
 
 
-def validate(setup: Setup, data: PackedSplit, workers: int = 0) -> tuple[float, float]:
-    """(mean loss, accuracy) of the net in evaluation mode on all of `data`."""
+def validate(setup: Setup, data: PackedSplit, workers: int = 0) -> Row:
+    """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
     sums = torch.zeros(3, device=setup.device)
+    classes = len(data.meta["classes"])
+    # Per class: hits, predictions, pictures. Counts, which can be summed over processes.
+    counts = torch.zeros(3, classes, dtype=torch.int64, device=setup.device)
     for logits, labels in logits_of(
-        setup.model, data, setup.device, setup.mean, setup.std, workers
+        setup.kept_model, data, setup.device, setup.mean, setup.std, workers
     ):
         sums += batch_sums(setup.criterion(logits, labels), logits, labels)
+        predicted = functional.one_hot(logits.argmax(dim=1), classes)
+        actual = functional.one_hot(labels, classes)
+        counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
     loss, correct, count = sums.tolist()
-    return loss / count, correct / count
+    hits, predicted, actual = counts.double()
+    # F1 = 2 x hits / (predictions + pictures); 0 for a class with neither, as in scikit-learn.
+    f1 = 2 * hits / (predicted + actual).clamp_min(1)
+    return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}

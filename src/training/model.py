@@ -1,118 +1,160 @@
-"""The net: built by name from timm, written and rebuilt from two files, run on pictures.
+"""The net: built by the name that params.yaml gives, written and rebuilt from two files.
 
 `models/model.safetensors` (weights) and `models/model.json` (everything else that prediction
 needs) are enough to use the net without this repository's params or data.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
-from src.data.batches import ordered_batches, to_input
-from src.data.packed import PackedSplit
 from src.errors import InputError
-from src.files import write_bytes, write_json
-from src.params import did_you_mean
+from src.files import write_json
 from src.randomness import seed_initial_weights
+from src.training.pretrained import TORCHVISION
+from src.training.timm_models import timm_net
+from src.training.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
 
-NO_WEIGHTS = "data/weights/none"
 FOLDER = Path("models")
+OWN = "own"
+
+
+def own_net(classes: int, channels: int, size: int) -> nn.Module:
+    """Your own net, for `model: own`. Edit it: any torch module that takes float32 pictures
+    B x `channels` x `size` x `size` and returns logits B x `classes`.
+
+    Logits are plain numbers: no softmax, no sigmoid and no other activation at the end, since the
+    loss has its own. A second one slows learning down or stops it, and nothing says so.
+    """
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+    return nn.Sequential(
+        block(channels, 32, stride=1),
+        block(32, 64, stride=2),
+        block(64, 128, stride=2),
+        block(128, 128, stride=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(128, classes),
+    )
 
 
 def create_model(
-    name: str, classes: int, channels: int, size: int, weights: str = NO_WEIGHTS, seed: int = 0
+    name: str,
+    classes: int,
+    channels: int,
+    size: int,
+    weights: str = NO_WEIGHTS,
+    seed: int = 0,
+    drop_rate: float = 0.0,
+    drop_path: float = 0.0,
 ) -> nn.Module:
-    """The timm model `name` for `classes` and pictures of `channels` x `size` x `size`, on the CPU.
+    """The net `name` (of timm, `torchvision:<name>`, or `own`) for `classes` and pictures of
+    `channels` x `size` x `size`, on the CPU; it returns logits B x `classes`.
 
     Initial weights are a function of `seed`; `weights` names a safetensors file of the same
     architecture to start from instead (its head is replaced when the number of classes differs,
-    its first layer adapted to `channels`). InputError names the key that does not fit.
+    its first layer adapted to `channels`). `drop_rate`: dropout before the classifier, `drop_path`:
+    stochastic depth, both for timm's nets. InputError names the key that does not fit.
     """
-    # A prefix such as hf-hub: would open a network connection.
-    if ":" in name or "/" in name or not timm.is_model(name):
-        hint = did_you_mean(name.partition(".")[0], timm.list_models())
-        raise InputError(f"params.yaml: model must be the name of a timm model, got '{name}'{hint}")
-    options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        options["img_size"] = size  # transformers with learnt positions must know it
-    shapes = _shapes_in(weights) if weights != NO_WEIGHTS else None
-    if shapes is not None:
-        overlay: dict[str, Any] = {"file": weights}
-        # timm keeps the head of a file whose number of classes is the wanted one.
-        head = config.classifier if config is not None else None
-        if isinstance(head, str) and f"{head}.weight" in shapes:
-            overlay["num_classes"] = shapes[f"{head}.weight"][0]
-        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     seed_initial_weights(seed)
+    if name == OWN or name.startswith(TORCHVISION):
+        for key, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
+            if value:
+                where = "in own_net instead" if name == OWN else "or a model of timm"
+                raise InputError(
+                    f"params.yaml: {key} must be 0 for model {name}: set it to 0 {where}"
+                )
+        model = _other_net(name, classes, channels, size)
+        model.num_classes = classes  # type: ignore[assignment]
+        if weights != NO_WEIGHTS:
+            load_weights(model, name, weights)
+    else:
+        model = timm_net(name, classes, channels, size, weights, drop_rate, drop_path)
+    _check_forward(model, name, classes, torch.zeros(1, channels, size, size))
+    if name == OWN:  # some nets return something else in training than in evaluation
+        _check_forward(model, name, classes, torch.zeros(2, channels, size, size), training=True)
+    return model.train()
+
+
+def _other_net(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    if name == OWN:
+        return own_net(classes, channels, size)
+    from src.training.torchvision_models import torchvision_net
+
+    return torchvision_net(name.removeprefix(TORCHVISION), classes, channels)
+
+
+@torch.no_grad()
+def _check_forward(
+    model: nn.Module, name: str, classes: int, pictures: torch.Tensor, training: bool = False
+) -> None:
+    """Black pictures through the net, so that a size or a net that does not fit is said in one
+    line. Leaves its statistics as they are."""
+    statistics = {key: value.clone() for key, value in model.named_buffers()} if training else {}
+    model.train(training)
+    size = pictures.shape[-1]
     try:
-        model = timm.create_model(name, **options)
-    except (RuntimeError, ValueError, AssertionError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"params.yaml: model {name} cannot be built for prepare.size {size} and weights "
-            f"{weights}: {reason}"
-        ) from None
-    if shapes is not None:
-        _check_names(model, name, weights, set(shapes))
-    _check_forward(model, name, channels, size)
-    return model
-
-
-def _shapes_in(weights: str) -> dict[str, list[int]]:
-    """The shapes of the tensors in a safetensors file, by name."""
-    try:
-        with safe_open(weights, framework="pt") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"params.yaml: weights must be a safetensors file or {NO_WEIGHTS}, got '{weights}' "
-            f"({' '.join(str(error).split())[:100]})"
-        ) from None
-
-
-def _check_names(model: nn.Module, name: str, weights: str, names_in_file: set[str]) -> None:
-    """timm loads what fits and leaves the rest random: nobody would notice another net's file."""
-    heads = model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    body = [key for key in model.state_dict() if not key.startswith(heads)]
-    missing = [key for key in body if key not in names_in_file]
-    if missing:
-        raise InputError(
-            f"params.yaml: weights {weights} are not those of model {name}: they lack {missing[0]} "
-            f"and {len(missing) - 1} more of {len(body)} tensors"
-        )
-
-
-def _check_forward(model: nn.Module, name: str, channels: int, size: int) -> None:
-    """One picture through the net, so that a size that does not fit is said in one line."""
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, channels, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+        logits = model(pictures)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:150]
         raise InputError(
             f"params.yaml: model {name} cannot take pictures of prepare.size {size} ({reason}): "
             "set another prepare.size or model"
         ) from None
-    model.train()
+    for key, value in model.named_buffers():
+        if key in statistics:
+            value.copy_(statistics[key])
+    wanted, is_tensor = (len(pictures), classes), isinstance(logits, torch.Tensor)
+    if not is_tensor or logits.shape != wanted:
+        got = "x".join(map(str, logits.shape)) if is_tensor else f"a {type(logits).__name__}"
+        raise InputError(
+            f"params.yaml: model {name} must return logits of batch x classes, "
+            f"{wanted[0]}x{wanted[1]}, for {wanted[0]} pictures, got {got}"
+        )
+    if not logits.isfinite().all():
+        raise InputError(
+            f"params.yaml: model {name} gives outputs that are not numbers for a black picture: "
+            "set another model or other weights"
+        )
+
+
+def classifier_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the head, which learn while the backbone rests: timm's classifier, else
+    the last linear layer or 1 x 1 convolution with an output per class. InputError without one."""
+    heads: list[nn.Module] = []
+    if hasattr(model, "get_classifier"):
+        found = model.get_classifier()  # type: ignore[operator]
+        found = found if isinstance(found, list | tuple) else [found]
+        heads = [head for head in found if isinstance(head, nn.Module)]
+    elif name := head_name(model):
+        heads = [model.get_submodule(name)]
+    parameters = [parameter for head in heads for parameter in head.parameters()]
+    if not parameters:
+        raise InputError(
+            "params.yaml: freeze_epochs must be 0: the model has no classifier layer to train alone"
+        )
+    return parameters
 
 
 def save_model(
     state: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path = FOLDER
 ) -> None:
-    """Write the two files. `description`: architecture, classes, in_chans, input_size, mean, std,
-    interpolation, fingerprint and whatever else the caller wants to keep."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_bytes(folder / "model.safetensors", save(tensors))
+    """Write the two files. `description`: architecture, classes, input_size, mean, std, fit,
+    interpolation, fingerprint and whatever else the caller wants to keep. The weights file says
+    what it expects of pictures, so that another training can start from it."""
+    keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
+    about = {key: description[key] for key in keys if key in description}
+    write_weights(folder / "model.safetensors", state, about)
     write_json(folder / "model.json", dict(description))
 
 
@@ -121,31 +163,16 @@ def load_model(folder: Path = FOLDER) -> tuple[nn.Module, dict[str, Any]]:
     try:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        channels, size, _ = description["input_size"]
+        name, classes = description["architecture"], len(description["classes"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} holds no model ({reason}): run `dvc repro train`") from None
-    channels, size, _ = description["input_size"]
-    model = create_model(description["architecture"], len(description["classes"]), channels, size)
+    model = create_model(name, classes, channels, size)
     try:
-        model.load_state_dict(tensors)
+        fill(model, tensors)
     except RuntimeError:
         raise InputError(
             f"{folder}/model.safetensors does not fit model.json: run `dvc repro train`"
         ) from None
     return model.eval(), description
-
-
-@torch.no_grad()
-def logits_of(
-    model: nn.Module,
-    data: PackedSplit,
-    device: torch.device,
-    mean: Sequence[float],
-    std: Sequence[float],
-    workers: int = 0,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(logits B x K, labels B) for all of `data` in its order, on the device; the net is in
-    evaluation mode."""
-    model.eval()
-    for pictures, labels in ordered_batches(data, device, workers):
-        yield model(to_input(pictures, mean, std)), labels

@@ -1,36 +1,145 @@
-"""Optimizer and learning-rate schedule, both from timm's factories."""
+"""Optimizer and learning-rate schedule, from timm's factories."""
 
-from timm.optim import create_optimizer_v2
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from src.errors import InputError
+from src.params import did_you_mean
 
 
-def create_optimizer(
-    model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
-) -> Optimizer:
-    """`adamw`, or `sgd` with Nesterov momentum; no weight decay on biases and norms."""
-    return create_optimizer_v2(model, opt=name, lr=lr, momentum=momentum, weight_decay=weight_decay)
+def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> Optimizer:
+    """The timm optimizer that params name: `adamw`, `sgd` with Nesterov momentum, or another.
+
+    No weight decay on biases and norms. `layer_decay` < 1: a layer's rate is that of the next one
+    times it. InputError for a name or switch that does not fit.
+    """
+    name = params["optimizer"]
+    if name not in list_optimizers():
+        hint = did_you_mean(name, list_optimizers())
+        raise InputError(
+            f"params.yaml: optimizer must be the name of a timm optimizer, got '{name}'{hint}"
+        )
+    if name == "sgd" and not params["momentum"]:
+        name = "momentum"  # timm's `sgd` is Nesterov's, which needs some; this is plain SGD
+    options: dict[str, Any] = {"fused": True} if params["fused"] else {}
+    if params["layer_decay"] < 1:
+        options["layer_decay"] = params["layer_decay"]
+    try:
+        optimizer = create_optimizer_v2(
+            model,
+            opt=name,
+            lr=lr,
+            momentum=params["momentum"],
+            weight_decay=params["weight_decay"],
+            **options,
+        )
+    except (TypeError, RuntimeError, ValueError, AssertionError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        also = " with fused true" if params["fused"] else ""
+        raise InputError(
+            f"params.yaml: optimizer {name} cannot be made{also} ({reason}): set another one"
+        ) from None
+    if getattr(optimizer, "is_second_order", False):
+        raise InputError(
+            f"params.yaml: optimizer {name} needs second derivatives, which train does not compute"
+        )
+    return optimizer
 
 
 def create_scheduler(
-    optimizer: Optimizer, schedule: str, warmup: float, epochs: int, steps: int, lr: float
-) -> Scheduler:
-    """A schedule that is stepped once per optimizer step (`scheduler.step_update(step)`).
+    optimizer: Optimizer, params: Mapping[str, Any], lr: float, steps: int
+) -> "Scheduler | Plateau":
+    """A schedule that is stepped after each optimizer step (`step_update(steps done)`) and after
+    each epoch (`step(epochs done, metric)`); `steps` per epoch.
 
-    `warmup` in epochs, from lr / (number of warm-up steps) up to lr; `steps` per epoch. `constant`
-    holds lr after the warm-up; `cosine` ends at 0.
+    `warmup` in epochs, from lr / (number of warm-up steps) up to lr. `constant` holds lr after it,
+    `cosine` ends at 0, `step` drops by `decay_rate` every `decay_epochs`, `plateau` after that many
+    epochs without a gain of the metric that `best_by` names.
     """
+    schedule, warmup = params["schedule"], params["warmup"]
     scheduler, _ = create_scheduler_v2(
         optimizer,
-        sched=schedule,
-        num_epochs=epochs,
+        sched="constant" if schedule == "plateau" else schedule,
+        num_epochs=params["epochs"],
+        decay_epochs=params["decay_epochs"],
+        decay_rate=params["decay_rate"],
         min_lr=0.0,
-        warmup_epochs=warmup,  # type: ignore[arg-type]  # a fraction of an epoch is fine by steps
+        warmup_epochs=warmup,
         warmup_lr=lr / max(1.0, warmup * steps),
         step_on_epochs=False,
         updates_per_epoch=steps,
     )
     assert scheduler is not None
+    if schedule == "plateau":
+        mode = "min" if params["best_by"] == "val/loss" else "max"
+        return Plateau(
+            scheduler, optimizer, params["decay_epochs"], params["decay_rate"], mode,
+            warmup_epochs=warmup,
+        )  # fmt: skip
     return scheduler
+
+
+class Plateau:
+    """timm's warm-up, then torch's ReduceLROnPlateau. timm's own plateau schedule is deprecated and
+    forgets its counters in a checkpoint.
+
+    torch's object steers the rate of a stand-in, which becomes a factor on all groups' rates.
+    """
+
+    def __init__(
+        self,
+        warmup: Scheduler,
+        optimizer: Optimizer,
+        patience: int,
+        rate: float,
+        mode: str,
+        warmup_epochs: float,
+    ):
+        self.warmup, self.optimizer, self.warmup_epochs = warmup, optimizer, warmup_epochs
+        self._stand_in = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        self.plateau = ReduceLROnPlateau(
+            self._stand_in,
+            mode="min" if mode == "min" else "max",
+            factor=rate,
+            patience=patience - 1,  # torch counts the epochs that it forgives
+        )
+
+    @property
+    def factor(self) -> float:
+        """The share of lr that is left."""
+        return self._stand_in.param_groups[0]["lr"]
+
+    def step_update(self, num_updates: int) -> None:
+        """Set the rates for the next step; `num_updates` steps are done."""
+        self.warmup.step_update(num_updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.factor
+
+    def step(self, epoch: int, metric: float) -> None:
+        """`epoch` epochs are done, the last with this value of the metric."""
+        if epoch <= self.warmup_epochs:
+            return
+        before = self.factor
+        self.plateau.step(metric)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.factor / before
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "warmup": self.warmup.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "factor": self.factor,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.warmup.load_state_dict(state["warmup"])
+        self.plateau.load_state_dict(state["plateau"])
+        self._stand_in.param_groups[0]["lr"] = state["factor"]

@@ -3,88 +3,196 @@
 `train` and `overfit-check` build theirs here, so that a bug in these parts is seen by the check.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import Optimizer
 
 from src.data.batches import Batch, to_input
+from src.data.packed import PackedSplit
+from src.errors import InputError
 from src.randomness import seed_step
-from src.training.model import create_model
-from src.training.optimizer import create_optimizer, create_scheduler
+from src.training.loss import Loss, create_loss
+from src.training.model import classifier_parameters, create_model
+from src.training.optimizer import Plateau, create_optimizer, create_scheduler
+from src.training.pretrained import normalisation
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Setup:
-    """A net with all that trains it, on one device. `mean` and `std` per channel in 0..1."""
+    """A net with all that trains it, on one device. `mean` and `std` per channel in 0..1.
+
+    `accumulate`: parts into which a batch is split for forward and backward; `clip_grad`: largest
+    norm of all gradients; `ema`: the average of the weights, which is validated and kept.
+    """
 
     model: nn.Module
-    criterion: nn.Module
+    criterion: Loss
     optimizer: Optimizer
-    scheduler: Scheduler
+    scheduler: Scheduler | Plateau
     device: torch.device
     mean: list[float]
     std: list[float]
     seed: int
+    accumulate: int = 1
+    clip_grad: float | None = None
+    ema: ModelEmaV3 | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: str = "none"
+    scaler: torch.amp.GradScaler = field(init=False)
+    forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+    _frozen: set[nn.Parameter] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        # Gradients of 16-bit floats (5 bits of exponent) vanish unless the loss is scaled up.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        compiled = None if self.compile == "none" else torch.compile(self.model, mode=self.compile)
+        self.forward = compiled or self.model
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The net that is validated and saved."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def enter(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures B x H x W x C (0..255) as the net takes them."""
+        entering = to_input(pictures, self.mean, self.std)
+        if self.channels_last:
+            return entering.contiguous(memory_format=torch.channels_last)
+        return entering
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        half = HALF.get(self.precision)
+        return torch.autocast(self.device.type, dtype=half, enabled=half is not None)
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Let all but the classifier rest: no gradients, BatchNorm statistics as they are."""
+        head = {id(parameter) for parameter in classifier_parameters(self.model)} if frozen else {}
+        self._frozen = set()
+        for parameter in self.model.parameters():
+            rests = frozen and id(parameter) not in head
+            parameter.requires_grad_(not rests)
+            if rests:
+                self._frozen.add(parameter)
+        self.model.eval()  # the next step goes back to training, as far as it may
+
+    def train_mode(self) -> None:
+        """Training mode for what learns."""
+        self.model.train()
+        for module in self.model.modules() if self._frozen else ():
+            if any(parameter in self._frozen for parameter in module.parameters(recurse=False)):
+                module.eval()
 
 
 def build_setup(
     params: Mapping[str, Any],
-    meta: Mapping[str, Any],
+    data: PackedSplit,
     device: torch.device,
     steps: int,
-    epochs: int,
-    schedule: str,
-    warmup: float,
-    lr: float,
+    **changed: Any,
 ) -> Setup:
-    """A fresh set-up for the packed data set that `meta` describes; `steps` per epoch."""
+    """A fresh set-up for the training pictures `data`; `steps` per epoch. `changed`: params that
+    this set-up shall have otherwise (the check switches regularisation off)."""
+    given: Mapping[str, Any] = ChainMap(changed, params)  # type: ignore[arg-type]  # only read
+    meta = data.meta
+    if given["precision"] == "bf16" and device.type == "cpu":
+        # Seen: the gradients of one and the same step are NaN in some runs and not in others.
+        raise InputError(
+            "params.yaml: precision bf16 needs a GPU: on a CPU torch's bf16 convolutions read "
+            "memory that nobody wrote"
+        )
     model = create_model(
-        params["model"],
+        given["model"],
         classes=len(meta["classes"]),
         channels=meta["channels"],
         size=meta["size"],
-        weights=params["weights"],
-        seed=params["seed"],
+        weights=given["weights"],
+        seed=given["seed"],
+        drop_rate=given["drop_rate"],
+        drop_path=given["drop_path"],
     ).to(device)
-    optimizer = create_optimizer(
-        model, params["optimizer"], lr, params["momentum"], params["weight_decay"]
-    )
+    if given["channels_last"]:
+        model = model.to(memory_format=torch.channels_last)
+    mean, std = normalisation(given["weights"], given["model"], meta)
+    optimizer = create_optimizer(model, given, given["lr"])
     return Setup(
         model=model,
-        criterion=nn.CrossEntropyLoss(),
+        criterion=create_loss(given, data.labels, meta["classes"]).to(device),
         optimizer=optimizer,
-        scheduler=create_scheduler(optimizer, schedule, warmup, epochs, steps, lr),
+        scheduler=create_scheduler(optimizer, given, given["lr"], steps),
         device=device,
-        mean=meta["mean"],
-        std=meta["std"],
-        seed=params["seed"],
+        mean=mean,
+        std=std,
+        seed=given["seed"],
+        accumulate=given["accumulate"],
+        clip_grad=None if given["clip_grad"] == "none" else given["clip_grad"],
+        # The average of few steps would be mostly initial weights: the decay rises to `ema`.
+        ema=None
+        if given["ema"] == "none"
+        else ModelEmaV3(model, decay=given["ema"], use_warmup=True),
+        precision=given["precision"],
+        channels_last=given["channels_last"],
+        compile=given["compile"],
     )
 
 
 def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
-    """One optimizer step on a batch (pictures uint8 B x H x W x C, labels int64 B).
+    """One optimizer step on a batch (pictures B x H x W x C in 0..255, targets int64 B or float
+    B x K), forward and backward in `setup.accumulate` parts.
 
-    Returns the sums [loss x B, correct, B] (float32, on the device): nothing here waits for the
-    device, and sums of several processes can be added.
+    Returns [loss x B, correct, B, norm of the gradient] (float32, on the device): nothing here
+    waits for the device, and the first three can be summed over processes.
     """
-    pictures, labels = batch
+    pictures, targets = batch
     seed_step(setup.seed, step, setup.device)
-    setup.model.train()
-    logits = setup.model(to_input(pictures, setup.mean, setup.std))
-    loss = setup.criterion(logits, labels)
+    if not setup.model.training:
+        setup.train_mode()
     setup.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    setup.optimizer.step()
-    return batch_sums(loss.detach(), logits.detach(), labels)
+    sums = torch.zeros(3, device=setup.device)
+    parts = zip(pictures.chunk(setup.accumulate), targets.chunk(setup.accumulate), strict=True)
+    for part, wanted in parts:
+        with setup.autocast():
+            logits = setup.forward(setup.enter(part))
+        if setup.precision in HALF:
+            logits = logits.float()
+        loss = setup.criterion(logits, wanted)
+        # A part counts by its size, so that the sum of gradients is that of the whole batch.
+        setup.scaler.scale(loss * (len(part) / len(pictures))).backward()
+        sums += batch_sums(loss.detach(), logits.detach(), wanted)
+    norm = _clip(setup)
+    setup.scaler.step(setup.optimizer)
+    setup.scaler.update()
+    if setup.ema is not None:
+        setup.ema.update(setup.model, step=step + 1)
+    return torch.cat([sums, norm.reshape(1)])
 
 
-def batch_sums(loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """[loss x B, correct, B] of a batch whose mean loss is `loss`."""
+def _clip(setup: Setup) -> torch.Tensor:
+    """The norm of all gradients together, which are made smaller if `clip_grad` says so."""
+    setup.scaler.unscale_(setup.optimizer)
+    parameters = [p for p in setup.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if setup.precision == "fp16":  # the scaler skips a step whose gradients overflow
+        norm = norm.nan_to_num(nan=0.0, posinf=0.0)
+    if setup.clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(parameters, setup.clip_grad, norm)
+    return norm
+
+
+def batch_sums(loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """[loss x B, correct, B] of a batch whose mean loss is `loss`; a mixed picture counts as its
+    larger part."""
+    labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
     correct = (logits.argmax(dim=1) == labels).sum()
     count = torch.full_like(loss, len(labels))
     return torch.stack([loss * count, correct.to(loss.dtype), count])

@@ -15,7 +15,7 @@ import pytest
 
 from src.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import store
+from src.tracking import shipping, store
 from tests.closure import ROOT
 from tests.tracked_project import DIGEST, history, runs
 
@@ -136,8 +136,8 @@ def test_a_server_that_dies_and_comes_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tracking, "INTERVAL", 0.05)
-    monkeypatch.setattr(tracking, "PAUSE", 0.05)
+    monkeypatch.setattr(shipping, "INTERVAL", 0.05)
+    monkeypatch.setattr(shipping, "PAUSE", 0.05)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server("start"))
     stage = Stage("train")
     with tracking.start(stage) as run:

@@ -52,12 +52,15 @@ def test_without_a_store_the_work_goes_on_and_points_wait(
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("tracking: ")
     assert first.endswith(f"; 0 points wait in {journal}")
-    assert last == f"tracking: the store did not take everything; 3 points wait in {journal}"
+    outbox = f".cache/waiting/{stage.fingerprint}"
+    waiting = f"3 points wait in {journal}, 1 file in {outbox}"
+    assert last == f"tracking: the store did not take everything; {waiting}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     train(value=0.5)  # the store is back: its run takes what waited
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(0, 0), (1, 1), (2, 2)]
     assert not (project / journal).exists()
+    assert not (project / outbox).exists()
 
 
 def test_another_store_gets_a_run_of_its_own(

@@ -1,0 +1,163 @@
+"""What the loop costs: `python -m bench.loop [--pairs 7]` prints two ratios against a bare loop.
+
+Bare: the same net, optimizer and batches from memory, a dozen lines of PyTorch. Both run in one
+process, one after the other, again and again, so that a busy machine is busy for both; the median
+of the pairs counts.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from src import params
+from src.data.augment import Augmentation
+from src.data.batches import steps_per_epoch, to_input
+from src.data.mix import Mix
+from src.data.pack import SplitWriter
+from src.data.packed import PackedSplit
+from src.files import write_json
+from src.randomness import sample_order
+from src.terminal import Progress
+from src.training.checkpoint import Checkpoint
+from src.training.device import prepare_device
+from src.training.loop import Plan, Training
+from src.training.setup import Setup, build_setup
+
+CLASSES = 10
+
+
+def pictures_in(folder: Path, count: int, size: int) -> PackedSplit:
+    """A packed split of `count` random pictures of 3 x `size` x `size`."""
+    draws = np.random.default_rng(0)
+    with SplitWriter(folder, "train", (size, size, 3)) as writer:
+        for index in range(count):
+            picture = draws.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            writer.add(picture, index % CLASSES, f"{index}", f"{index:064x}")
+    write_json(
+        folder / "meta.json",
+        {"classes": [str(label) for label in range(CLASSES)], "size": size, "channels": 3,
+         "mean": [0.5] * 3, "std": [0.3] * 3, "shards": {"train": writer.shards}},
+    )  # fmt: skip
+    return PackedSplit(folder, "train")
+
+
+def setup_for(data: PackedSplit, net: nn.Module | None, given: dict[str, Any]) -> Setup:
+    device = prepare_device(given["machine.device"], given["threads"])
+    setup = build_setup(given, data, device, steps_per_epoch(len(data), given["batch_size"]))
+    if net is not None:
+        setup.model = setup.forward = net.to(device)
+        setup.optimizer = torch.optim.AdamW(setup.model.parameters(), lr=1e-3)
+    return setup
+
+
+def our_epochs(
+    data: PackedSplit, net: nn.Module | None, given: dict[str, Any]
+) -> Callable[[], None]:
+    """The project's loop over `epochs`, without the validation at the end of each."""
+    setup = setup_for(data, net, given)
+    training = Training(
+        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES)
+    )
+    training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
+
+    def run() -> None:
+        training.epoch = 0
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Checkpoint(Path(folder), "0", 1e9, {})
+            progress = Progress(given["epochs"], training.steps, given["batch_size"], 0, "off")
+            training.run(checkpoint, progress, lambda row: None)
+        wait(setup.device)
+
+    return run
+
+
+def next_epoch(training: Training) -> dict[str, float]:
+    training.epoch, training.step = training.epoch + 1, 0
+    training.sums.zero_()
+    return {}
+
+
+def bare_epochs(
+    data: PackedSplit, net: nn.Module | None, given: dict[str, Any]
+) -> Callable[[], None]:
+    setup = setup_for(data, net, given)
+    model, optimizer, device, size = setup.model, setup.optimizer, setup.device, given["batch_size"]
+    pictures = torch.from_numpy(data.pictures(np.arange(len(data)))).to(device)
+    labels = torch.from_numpy(data.labels).to(device)
+
+    def run() -> None:
+        model.train()
+        total = torch.zeros((), device=device)
+        for epoch in range(given["epochs"]):
+            order = sample_order(0, epoch, len(data)).to(device)
+            for part in order.split(size):
+                entering = to_input(pictures[part], setup.mean, setup.std)
+                loss = functional.cross_entropy(model(entering), labels[part])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+        wait(device)
+
+    return run
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def pairs_of(
+    ours: Callable[[], None], bare: Callable[[], None], count: int
+) -> list[tuple[float, float]]:
+    """Seconds of processor time of this process for (ours, bare), after one run of each to warm up;
+    on a GPU seconds of the clock."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    found = []
+    for number in range(count + 1):
+        seconds = []
+        for run in (ours, bare):
+            start = clock()
+            run()
+            seconds.append(clock() - start)
+        if number:
+            found.append((seconds[0], seconds[1]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.loop", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=7)
+    count = parser.parse_args().pairs
+    given: dict[str, Any] = {**params.load(), "epochs": 1, "augment_crop": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        data = pictures_in(Path(folder), 2048, 32)
+        real = pairs_of(our_epochs(data, None, given), bare_epochs(data, None, given), count)
+        ratio = statistics.median(bare / ours for ours, bare in real)
+        steps = steps_per_epoch(len(data), given["batch_size"])
+        print(
+            f"{given['model']}, 32 px, batch {given['batch_size']}: {ratio:.3f} of the bare speed"
+        )
+
+        tiny = {**given, "epochs": 5, "model": "own"}
+
+        def net() -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, CLASSES))
+
+        small = pairs_of(our_epochs(data, net(), tiny), bare_epochs(data, net(), tiny), count)
+        extra = statistics.median(ours - bare for ours, bare in small) / (5 * steps)
+        each = statistics.median(bare for _, bare in small) / (5 * steps)
+        print(f"a net of one layer: {extra * 1e3:.3f} ms more per step than {each * 1e3:.3f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Pictures from a data set of torchvision.datasets whose files lie on the disk already.
+
+Nothing is downloaded, and nothing is written into the folder of the files: DVC hashes it.
+"""
+
+import gzip
+import inspect
+import operator
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from src.data.source_torchvision_sets import SETS, Set
+from src.data.sources import Item, Source
+from src.errors import InputError
+from src.params import did_you_mean
+
+PREFIX = "torchvision:"
+
+
+def torchvision_source(params: Mapping[str, Any]) -> Source:
+    """The set of torchvision.datasets that `prepare.source` names, from the files in
+    `prepare.path`. Its own splits are given ones; val comes out of train by hash where it has none.
+    InputError for a name that is no such set, or when the files are not there or not whole."""
+    name = params["prepare.source"].removeprefix(PREFIX)
+    if name not in SETS:
+        raise _unknown(name)
+    chosen, root = SETS[name], Path(params["prepare.path"])
+    found = _find(name, chosen, root)
+    opened = _open(name, chosen, root, found)
+    classes = _classes(name, chosen, opened)
+    given = frozenset(opened) if "train" in opened else frozenset[str]()
+    return Source(classes, _items(name, opened, len(classes)), given, published=True)
+
+
+def _unknown(name: str) -> InputError:
+    from torchvision import datasets
+
+    if name in datasets.__all__:
+        return InputError(
+            f"params.yaml: prepare.source {PREFIX}{name} gives no pictures with one class each, in "
+            "splits that share them: set folder for pictures in class folders, or torchvision: "
+            f"with one of {', '.join(SETS)}"
+        )
+    hint = did_you_mean(name, SETS) or f": set one of {', '.join(SETS)}"
+    return InputError(
+        f"params.yaml: prepare.source {PREFIX}{name} is no data set of torchvision{hint}"
+    )
+
+
+def _find(name: str, chosen: Set, root: Path) -> dict[str, Path]:
+    """Where each file of the set lies; InputError when one does not."""
+    found = {}
+    for file in chosen.files:
+        places = [root / file]
+        if chosen.idx:
+            top = root / Path(file).name
+            places = [p.with_name(p.name + end) for p in (root / file, top) for end in ("", ".gz")]
+        there = [place for place in places if place.exists()]
+        if not there:
+            also = f" or {root / Path(file).name}, as it is or with .gz," if chosen.idx else ""
+            raise InputError(
+                f"params.yaml: prepare.source {PREFIX}{name} needs {root / file}{also} and nothing "
+                "is downloaded: put the files there, or set prepare.path to their folder"
+            )
+        found[file] = there[0]
+    return found
+
+
+def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict[str, Any]:
+    """The data set of each split."""
+    from torchvision import datasets
+
+    create = getattr(datasets, name)
+    # Some classes download unless told not to, and some know no such argument.
+    offline = {"download": False} if "download" in inspect.signature(create).parameters else {}
+
+    def create_all(folder: Path) -> dict[str, Any]:
+        return {
+            split: create(str(folder), **arguments, **offline)
+            for split, arguments in chosen.splits.items()
+        }
+
+    try:
+        if all(path == root / file for file, path in found.items()):
+            return create_all(root)
+        # torchvision reads idx files unpacked, from its own layout alone, into the memory.
+        with tempfile.TemporaryDirectory() as folder:
+            for file, path in found.items():
+                _unpack(path, Path(folder) / file)
+            return create_all(Path(folder))
+    except InputError:
+        raise
+    except Exception as error:  # each set has its own ways to fail on files that are not whole
+        raise InputError(
+            f"params.yaml: prepare.path {root} does not hold {PREFIX}{name} ({_reason(error)}): "
+            f"put {', '.join(chosen.files)} there, as published"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    text = re.sub(r"\.? ?You can use download=True.*", "", " ".join(str(error).split()))
+    return text[:150] or type(error).__name__
+
+
+def _unpack(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix != ".gz":
+        target.symlink_to(source.resolve())
+        return
+    try:
+        with gzip.open(source) as packed, open(target, "wb") as file:
+            shutil.copyfileobj(packed, file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{source} cannot be unpacked ({error}): copy it again") from None
+
+
+def _classes(name: str, chosen: Set, opened: Mapping[str, Any]) -> list[str]:
+    """The names of the classes, which all splits must share; numbers where the set has none."""
+    if chosen.classes is not None:
+        return [str(number) for number in range(chosen.classes)]
+    lists = [
+        [str(label) for label in getattr(data, "classes", None) or data.categories]
+        for data in opened.values()
+    ]
+    if any(other != lists[0] for other in lists):
+        raise InputError(f"{PREFIX}{name}: the splits have different classes: use the whole set")
+    return lists[0]
+
+
+def _items(name: str, opened: Mapping[str, Any], classes: int) -> Iterator[Item]:
+    """One picture after the other, the test split first: what it holds is not learnt."""
+    for split in sorted(opened, key=("test", "val", "train", "all").index):
+        data = opened[split]
+        for index in range(len(data)):
+            where = f"{split}/{index:05d}"
+            try:
+                picture, label = data[index]
+                label = operator.index(label)
+            except Exception as error:  # Pillow and the sets raise many types on broken files
+                raise InputError(
+                    f"{PREFIX}{name}: {where} cannot be read ({_reason(error)}): get its file again"
+                ) from None
+            if not isinstance(picture, Image.Image) or not 0 <= label < classes:
+                raise InputError(
+                    f"{PREFIX}{name}: {where} has label {label}, which is none of {classes} classes"
+                )
+            item_split = split if split in ("val", "test") else None
+            yield Item(where, label, _reader(picture), item_split)
+
+
+def _reader(picture: Image.Image) -> Callable[[], tuple[bytes, Image.Image]]:
+    def read() -> tuple[bytes, Image.Image]:
+        # The pixels of a palette picture are not its colours.
+        colours = picture.convert("RGBA") if picture.mode == "P" else picture
+        return colours.tobytes(), picture
+
+    return read

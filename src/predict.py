@@ -1,0 +1,247 @@
+"""Classes of new pictures: `python -m src.predict PATHS...`, from models/ alone.
+
+Neither params.yaml nor the data are needed: model.json says how pictures were made for training,
+and the same code makes them here. PATHS are pictures, or folders that are searched for them.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.errors import GateError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import nn
+
+FOLDER = Path("models")
+BATCH = 128  # as in evaluation; larger pictures take less with --batch (choice)
+
+
+def packed_picture(
+    picture: "Image.Image", description: Mapping[str, Any], name: str = "the picture"
+) -> "np.ndarray":
+    """A picture as the packed data set of the model would hold it: uint8 H x W x C.
+    `description`: model.json. InputError for more than 8 bits per channel."""
+    from src.data.fit import fit_picture
+
+    channels, size, _ = description["input_size"]
+    return fit_picture(
+        picture,
+        size,
+        channels,
+        description["fit"],
+        name,
+        interpolation=description["interpolation"],
+        crop_ratio=description.get("crop_ratio", 1.0),
+    )
+
+
+def predict_pictures(
+    model: "nn.Module",
+    description: Mapping[str, Any],
+    pictures: "Sequence[Image.Image | np.ndarray]",
+    batch: int = BATCH,
+) -> "np.ndarray":
+    """Probabilities (float64 N x K, in the order of description["classes"]) of `pictures`: Pillow's
+    in any size and mode, or what packed_picture made of them.
+
+    `model` and `description` as load_model gives them; computes on the device that the model is on,
+    `batch` pictures at a time. InputError for a picture that does not fit or a net that gives
+    something other than numbers.
+    """
+    import numpy as np
+    import torch
+
+    from src.data.batches import to_input
+    from src.metrics import ACTIVATIONS
+
+    probabilities = ACTIVATIONS[description.get("activation", "softmax")]
+    device = next(model.parameters()).device
+    model.eval()
+    rows = [np.empty((0, len(description["classes"])))]
+    for start in range(0, len(pictures), batch):
+        packed = np.stack(
+            [
+                picture if isinstance(picture, np.ndarray) else packed_picture(picture, description)
+                for picture in pictures[start : start + batch]
+            ]
+        )
+        entering = torch.from_numpy(packed).to(device)
+        with torch.no_grad():
+            logits = model(to_input(entering, description["mean"], description["std"]))
+        found = logits.float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise InputError("the model gives outputs that are not numbers: train it again")
+        rows.append(probabilities(found))
+    return np.concatenate(rows)
+
+
+def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Files as they are named, and of a folder the pictures below it, by their ending and sorted;
+    and the names of which there is nothing."""
+    from src.data.sources import PICTURE_SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in PICTURE_SUFFIXES
+                and not file.name.startswith(".")
+                and file.is_file()
+            ]
+        elif path.exists():
+            found.append(path)
+    return found, [path for path in paths if not path.exists()]
+
+
+def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
+    """The picture in a file, as packed_picture makes it; InputError when it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return packed_picture(picture, description, str(path))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many types on broken files, not all OSError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{shown(path)} cannot be read as a picture ({reason})") from None
+
+
+def predict_files(
+    model: "nn.Module", description: Mapping[str, Any], files: Sequence[Path], batch: int = BATCH
+) -> "Iterator[tuple[Path, np.ndarray | InputError]]":
+    """Each file with its probabilities (float64 K), or with what is wrong with it. Holds no more
+    than `batch` pictures at a time."""
+    for start in range(0, len(files), batch):
+        part = files[start : start + batch]
+        read: dict[Path, Any] = {}
+        for path in part:
+            try:
+                read[path] = read_file(path, description)
+            except InputError as error:
+                read[path] = error
+        good = [path for path in read if not isinstance(read[path], InputError)]
+        rows = predict_pictures(model, description, [read[path] for path in good], batch)
+        read |= dict(zip(good, rows, strict=True))
+        for path in part:
+            yield path, read[path]
+
+
+def shown(path: Path) -> str:
+    """A file name as it can be printed: names need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def as_json(path: Path, classes: Sequence[str], row: "np.ndarray") -> str:
+    """One line of JSON: path, class, probability, and the probabilities of all classes."""
+    from src.files import round_floats
+
+    best = int(row.argmax())
+    line = {
+        "path": shown(path),
+        "class": classes[best],
+        "probability": float(row[best]),
+        "probabilities": dict(zip(classes, row.tolist(), strict=True)),
+    }
+    return json.dumps(round_floats(line), ensure_ascii=False)
+
+
+def as_row(
+    path: Path, classes: Sequence[str], row: "np.ndarray", top: int, widths: tuple[int, int]
+) -> str:
+    """One line of the table: path, then the `top` most probable classes, each with its share."""
+    order = (-row).argsort(kind="stable")[:top]
+    cells = [f"{classes[index]:<{widths[1]}} {row[index]:6.4f}" for index in order]
+    return "  ".join([f"{shown(path):<{widths[0]}}", *cells])
+
+
+def _parse_arguments() -> argparse.Namespace:
+    from src.schema import SCHEMA
+
+    def accepted_by(key: str) -> Callable[[str], Any]:
+        def parse(text: str) -> Any:
+            value = SCHEMA[key].parse(text)
+            if value is None:
+                raise argparse.ArgumentTypeError(f"must be {SCHEMA[key].expects}, got '{text}'")
+            return value
+
+        return parse
+
+    positive, device = accepted_by("epochs"), accepted_by("machine.device")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m src.predict", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="pictures or folders")
+    parser.add_argument(
+        "--json", action="store_true", help="an object per line, with the probability of each class"
+    )
+    parser.add_argument(
+        "--top", type=positive, default=2, metavar="K", help="classes in the table (2)"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=FOLDER, metavar="FOLDER", help=f"with its files ({FOLDER})"
+    )
+    parser.add_argument("--device", type=device, default="auto", help="auto | cpu | cuda:N | mps")
+    parser.add_argument(
+        "--batch", type=positive, default=BATCH, metavar="N", help=f"pictures at a time ({BATCH})"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """The command line."""
+    arguments = _parse_arguments()
+    files, missing = list_files(arguments.paths)
+    if not files:
+        where = ", ".join(shown(path) for path in arguments.paths[:3])
+        raise InputError(
+            f"there are no pictures in {where}: name picture files, or a folder of them"
+        )
+    import torch
+
+    from src.training.device import prepare_device, told_in_one_line
+    from src.training.model import load_model
+
+    try:
+        device = prepare_device(arguments.device, torch.get_num_threads(), deterministic="warn")
+    except InputError as error:
+        raise InputError(str(error).replace("params.yaml: machine.device", "--device")) from None
+    model, description = load_model(arguments.model)
+    model.to(device)
+    classes = description["classes"]
+    widths = max(len(shown(path)) for path in files), max(map(len, [*classes, "class"]))
+    if not arguments.json:
+        cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
+        print("  ".join([f"{'picture':<{widths[0]}}", *cells]).rstrip())
+    failed = len(missing)
+    for path in missing:
+        print(f"{shown(path)} does not exist", file=sys.stderr)
+    with told_in_one_line("predict"):
+        for path, result in predict_files(model, description, files, arguments.batch):
+            if isinstance(result, InputError):
+                failed += 1
+                print(result, file=sys.stderr)
+            elif arguments.json:
+                print(as_json(path, classes, result))
+            else:
+                print(as_row(path, classes, result, arguments.top, widths))
+    if failed:
+        total = len(files) + len(missing)
+        raise GateError(f"predict: {failed} of {total} files could not be read")
+
+
+if __name__ == "__main__":
+    from src import stage
+
+    sys.exit(stage.guarded(main))

@@ -1,0 +1,120 @@
+"""The description of a training's run: what changed, its result, and how the result comes back."""
+
+import os
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src import params, pipeline
+from src.errors import InputError
+from src.files import write_text
+from src.stage import Stage
+from src.tracking import provenance
+
+SHOWN = 20  # changes, and paths, that a line names (choice); the tag `changed` has more
+COMMIT = 12  # digits of a commit: unique, and git takes them
+# What a result depends on, beside params.yaml and what DVC makes of it.
+SOURCES = ("src", "dvc.yaml", pipeline.VERSIONS_FILE, ":(glob)**/*.dvc")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The state that a result was made from.
+
+    `commit`: HEAD, empty outside git. `experiment`: DVC's name for it, as far as it is known while
+    it runs. `overrides`: "lr=0.003", the params that are not those of the commit. `uncommitted`:
+    the other inputs that are not.
+    """
+
+    commit: str
+    experiment: str = ""
+    overrides: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
+
+
+def train_note(stage: Stage, fingerprint: str, markdown: str) -> str:
+    """The description for the run of a training with this fingerprint, as `stage` (train itself, or
+    evaluate with its result in `markdown`) sees it in the working directory."""
+    entry = provenance.train_entry(stage, fingerprint)
+    origin = find_origin()
+    line = changed_line(provenance.changes("train", entry), origin.commit) if entry else ""
+    return compose(line, markdown, how_to_bring_back(origin))
+
+
+def compose(changed: str, summary: str, bring_back: str) -> str:
+    """The parts that are not empty, as paragraphs."""
+    return "\n\n".join(part.strip("\n") for part in (changed, summary, bring_back) if part.strip())
+
+
+def changed_line(changes: Sequence[str] | None, commit: str) -> str:
+    """What differs from the baseline, the dvc.lock of `commit`. `changes`: as `provenance.changes`
+    gives them, None if that dvc.lock has no training."""
+    where = f"commit `{commit[:COMMIT]}`" if commit else "the last commit"
+    if changes is None:
+        return f"**First training**: {where} has none to compare with."
+    if not changes:
+        return f"**Nothing changed** against {where}: this is the baseline."
+    return f"**Changed** against {where}: {_listed(changes)}"
+
+
+def how_to_bring_back(origin: Origin) -> str:
+    """The command that gives the same result again, and what it lacks for that."""
+    if origin.experiment:  # it holds the code and the params, committed or not
+        return _commands(f"dvc exp apply {shlex.quote(origin.experiment)}")
+    if not origin.commit:
+        return "Not in a git repository: no commit brings this result back."
+    options = " ".join(f"-S {shlex.quote(override)}" for override in origin.overrides)
+    run = f"dvc exp run {options}" if options else "dvc repro"
+    text = _commands(f"git checkout {origin.commit[:COMMIT]}", run)
+    if origin.uncommitted:
+        text += (
+            f"\n\n**Not committed** when it was made: {_listed(origin.uncommitted)}. The commit "
+            "alone gives another result; the tag `code.sha256` tells whether code is the same."
+        )
+    return text
+
+
+def find_origin() -> Origin:
+    """The origin of what is made in the working directory now."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    commit = (provenance.git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    listed = provenance.git("--no-optional-locks", "status", "--porcelain", "-z", "--", *SOURCES)
+    # Two letters, a space, the path; after a renamed one its old name stands alone.
+    paths = [item[3:] for item in (listed or "").split("\0") if item[2:3] == " "]
+    overrides = _overrides() if commit else ()
+    if overrides is None:
+        paths.append(params.FILE)
+    return Origin(commit, experiment, overrides or (), tuple(sorted(paths)))
+
+
+def _overrides() -> tuple[str, ...] | None:
+    """The params that differ from those of HEAD, without those that cannot change a result; None if
+    HEAD's cannot be read by this code."""
+    committed = provenance.git("show", f"HEAD:./{params.FILE}")
+    if committed is None:
+        return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            write_text(Path(folder) / params.FILE, committed)
+            before = params.load(folder)
+        now = params.load()
+    except InputError:
+        return None
+    moved = {
+        key: pipeline.canonical(value)
+        for key, value in now.items()
+        if not key.startswith(params.UNDECLARED)
+        and pipeline.canonical(value) != pipeline.canonical(before[key])
+    }
+    return tuple(f"{key}={value}" for key, value in moved.items())
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(f"`{item}`" for item in items[:SHOWN]) + more
+
+
+def _commands(*lines: str) -> str:
+    return "\n".join(["Bring this result back:", "", "```console", *lines, "```"])

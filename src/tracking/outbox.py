@@ -1,0 +1,119 @@
+"""Files and tags of a run that the tracker has not taken yet: <main repository>/.cache/waiting.
+
+Like the journal, it outlives the process: whatever opens the run next sends what waits.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from src.files import write_bytes
+from src.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TAGS = "tags.json"  # beside the folder of files, where no file of a run can have its name
+
+
+class Outbox:
+    """What waits for a run id, or for a fingerprint as long as its run has no id.
+
+    `add...` take a write to disk and may be called beside `send`, which talks to the tracker.
+    """
+
+    def __init__(self, root: Path, name: str):
+        self.path = _path(root, name)
+        self._files = self.path / "files"
+        self._tags = self.path / TAGS
+        self._lock = threading.Lock()  # never held while something is sent
+
+    def add(self, name: str, content: bytes | Path) -> None:
+        """Keep the artifact `name` (such as examples/epoch_005.png) in place of an earlier one that
+        still waits. ValueError for a name that leads out of the run; OSError when the disk is full.
+        """
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts:
+            raise ValueError(f"{name!r} is no name of an artifact")
+        data = content.read_bytes() if isinstance(content, Path) else content
+        with self._lock:
+            write_bytes(self._files / name, data)
+
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Keep tags, each in place of an earlier value that still waits."""
+        with self._lock:
+            _write_tags(self._tags, {**_read_tags(self._tags), **tags})
+
+    def discard(self, name: str) -> None:
+        """Forget an artifact: a newer one of this name was sent."""
+        with self._lock:
+            (self._files / name).unlink(missing_ok=True)
+
+    def items(self) -> list[Path]:
+        """What waits: the tags first, then the files."""
+        return ([self._tags] if self._tags.exists() else []) + self.files()
+
+    def files(self) -> list[Path]:
+        """The files that wait, by name."""
+        try:
+            found = [path for path in self._files.rglob("*") if path.is_file()]
+        except OSError:  # removed meanwhile
+            return []
+        # A process that was killed while it wrote left .<name>.<pid>.tmp.
+        return sorted(path for path in found if not path.name.endswith(".tmp"))
+
+    def send(self, item: Path, client: "MlflowClient", run_id: str) -> None:
+        """Send one of `items` and forget it, unless it was replaced meanwhile."""
+        try:
+            before = _state(item)
+            tags = _read_tags(item) if item == self._tags else {}
+        except FileNotFoundError:  # sent by the other thread
+            return
+        if item == self._tags:
+            store.write(client, run_id, tags, {})
+        else:
+            folder = item.parent.relative_to(self._files).as_posix()
+            client.log_artifact(run_id, str(item), None if folder == "." else folder)
+        with self._lock:
+            if item.exists() and _state(item) == before:
+                item.unlink()
+
+    def send_tags(self, client: "MlflowClient", run_id: str) -> None:
+        self.send(self._tags, client, run_id)
+
+
+def add_waiting(root: Path, source: str, target: str, move: bool) -> None:
+    """Give one outbox what waits in another one; `move`: and empty that one."""
+    old, new = _path(root, source), _path(root, target)
+    if not old.exists():
+        return
+    tags = {**_read_tags(new / TAGS), **_read_tags(old / TAGS)}
+    shutil.copytree(old, new, dirs_exist_ok=True)
+    if tags:
+        _write_tags(new / TAGS, tags)
+    if move:
+        shutil.rmtree(old)
+
+
+def _path(root: Path, name: str) -> Path:
+    return root / ".cache" / "waiting" / name
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _read_tags(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _write_tags(path: Path, tags: Mapping[str, str]) -> None:
+    # Not write_json: it rounds floats, and tags are text already.
+    write_bytes(path, json.dumps(dict(tags), ensure_ascii=False).encode())

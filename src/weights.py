@@ -1,0 +1,191 @@
+"""Fetch pretrained weights once: `python -m src.weights MODEL` -> data/weights/MODEL.safetensors.
+
+MODEL is a name of timm (`resnet18`, or with a tag `resnet18.a1_in1k`) or `torchvision:<name>`. No
+stage opens a network connection: what is fetched here goes into DVC, and `weights` names it.
+"""
+
+import argparse
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src import repository, stage
+from src.errors import GateError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = Path("data/weights")
+
+
+def fetch(model: str, force: bool = False) -> Path:
+    """The weights file of a model, fetched unless it is there already. InputError for a model that
+    is unknown or has no pretrained weights, GateError when they cannot be fetched."""
+    from src.training.pretrained import TORCHVISION
+    from src.training.weights_file import write_weights
+
+    path = FOLDER / f"{model.replace(':', '_')}.safetensors"
+    if model.startswith(TORCHVISION):
+        from src.training.torchvision_models import require_known
+
+        require_known(model.removeprefix(TORCHVISION), "MODEL")
+    else:
+        _require_pretrained(model)
+    if path.exists() and not force:
+        print(f"weights: {path} is there already; --force fetches it again")
+        return path
+    tensors, about = (_from_torchvision if model.startswith(TORCHVISION) else _from_timm)(model)
+    write_weights(path, tensors, about)
+    count = sum(value.numel() for value in tensors.values())
+    print(f"weights: {path}, {count / 1e6:.1f} M numbers, from {about['source']}{_terms(about)}")
+    return path
+
+
+def _terms(about: dict[str, Any]) -> str:
+    return f", license {about['license']}" if about.get("license") else ""
+
+
+def _require_pretrained(model: str) -> None:
+    """InputError unless `model` is a timm name, or one with a tag, of which there are weights."""
+    import timm
+
+    from src.training.timm_models import require_timm_name
+
+    require_timm_name(model, "MODEL")
+    config = timm.get_pretrained_cfg(model)
+    if config is not None and (config.hf_hub_id or config.url):
+        return
+    name = model.partition(".")[0]
+    if known := timm.list_pretrained(f"{name}.*"):
+        raise InputError(f"{model} has no pretrained weights: use one of {', '.join(known[:10])}")
+    family = timm.list_pretrained(f"{name.split('_')[0]}*")
+    also = f": use one of {', '.join(family[:5])}, ..." if family else ""
+    raise InputError(f"{model} has no pretrained weights{also}")
+
+
+def _from_timm(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+    """The tensors by timm's names of today, and what timm publishes about them."""
+    import timm
+    from safetensors import SafetensorError
+
+    from src.training.pretrained import published
+
+    config = timm.get_pretrained_cfg(model)
+    assert config is not None
+    overlay: dict[str, Any]
+    if config.hf_hub_id:
+        source = f"https://huggingface.co/{config.hf_hub_id}"
+        overlay = {"file": str(_from_hub(config.hf_hub_id, config.hf_hub_filename))}
+    else:
+        assert isinstance(config.url, str)
+        source = config.url
+        overlay = {"state_dict": _from_url(source)}
+    try:
+        net = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (RuntimeError, SafetensorError, KeyError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise GateError(f"what {source} holds does not fit {model} ({reason})") from None
+    about = published(model)
+    assert about is not None
+    return net.state_dict(), {**about, "source": source}
+
+
+def _from_hub(repository: str, filename: str | None) -> Path:
+    """A safetensors file of the Hugging Face hub (HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE count),
+    through the cache of its own client. Never another kind, which could hold a program."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    huggingface_hub.utils.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        huggingface_hub.utils.disable_progress_bars()
+    repository, _, revision = repository.partition("@")
+    filename = (filename or "model.bin").rpartition(".")[0] + ".safetensors"
+    options: dict[str, Any] = {"revision": revision or None}
+    address = huggingface_hub.hf_hub_url(repository, filename, **options)
+    print(f"weights: fetching {address}", flush=True)
+    try:
+        if not huggingface_hub.try_to_load_from_cache(repository, filename, **options):
+            # Says at once what is wrong; the download tries again and again for half a minute.
+            huggingface_hub.get_hf_file_metadata(address)
+        return Path(huggingface_hub.hf_hub_download(repository, filename, **options))
+    except Exception as error:  # of the client, of its HTTP library, of the file system
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise InputError(
+                f"{address} does not exist, and other kinds of files are not loaded, since they "
+                "could hold a program: use another model or tag"
+            ) from None
+        raise _not_fetched(address, error) from None
+
+
+def _from_url(url: str) -> "dict[str, torch.Tensor]":
+    from torch.hub import load_state_dict_from_url
+
+    with _fetching(url):
+        return load_state_dict_from_url(
+            url, map_location="cpu", progress=sys.stderr.isatty(), weights_only=True
+        )
+
+
+def _from_torchvision(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+    from src.training.pretrained import TORCHVISION, published
+    from src.training.torchvision_models import fetch_tensors
+
+    about = published(model)
+    assert about is not None
+    with _fetching(about["source"]):
+        return fetch_tensors(model.removeprefix(TORCHVISION), sys.stderr.isatty()), about
+
+
+@contextmanager
+def _fetching(url: str) -> Iterator[None]:
+    """GateError, in one line, for whatever keeps torch from fetching tensors from `url`."""
+    print(f"weights: fetching {url}", flush=True)
+    try:
+        yield
+    except pickle.UnpicklingError:
+        raise GateError(f"{url} holds more than tensors, which is not loaded") from None
+    except (OSError, RuntimeError) as error:
+        raise _not_fetched(url, error) from None
+
+
+def _not_fetched(address: str, error: Exception) -> GateError:
+    # The hub's client tells of the connection in the cause alone.
+    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    return GateError(f"{address} cannot be fetched ({reason[:150]}): is there a network?")
+
+
+def next_steps(model: str, path: Path) -> str:
+    """The commands that put the file into DVC and train from it."""
+    from src.training.pretrained import settings
+    from src.training.weights_file import read_metadata
+
+    values = {"model": model, "weights": path.as_posix()}
+    values |= {f"prepare.{key}": v for key, v in settings(read_metadata(path) or {}).items()}
+    options = " ".join(f"-S {key}={value}" for key, value in values.items())
+    return (
+        "next:\n"
+        f"  dvc add {path.as_posix()}\n"
+        f"  git add {path.as_posix()}.dvc {path.parent.as_posix()}/.gitignore\n"
+        f"  git commit -m 'Weights of {model}'\n"
+        f"  dvc exp run {options}"
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.weights", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("model", metavar="MODEL", help="a name of timm, or torchvision:<name>")
+    parser.add_argument("--force", action="store_true", help="fetch it again if it is there")
+    arguments = parser.parse_args()
+    repository.require_project()
+    print(next_steps(arguments.model, fetch(arguments.model, arguments.force)))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

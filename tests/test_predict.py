@@ -1,0 +1,153 @@
+"""Predictions for new pictures are those of evaluation, from the model files alone."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.packed import PackedSplit
+from src.predict import list_files, packed_picture, predict_pictures, read_file
+from src.training.model import load_model
+from tests.closure import ROOT
+from tests.conftest import SMALL, copy_project, run_stage, set_params
+from tests.test_sources import write_pictures
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A project that has learnt and evaluated a folder of pictures, and that folder. Read only."""
+    folder = tmp_path_factory.mktemp("predict")
+    pictures, project = folder / "pictures", copy_project(folder / "project")
+    write_pictures(pictures, {"cat": 30, "dog": 30})
+    turned = Image.open(pictures / "cat/000.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    turned.save(pictures / "cat/000.jpg", exif=exif)
+    transparent = Image.open(pictures / "dog/000.png").convert("RGBA")
+    transparent.putalpha(100)
+    transparent.save(pictures / "dog/zzz.webp")
+    values = {"source": "folder", "path": pictures, "interpolation": "bicubic", "crop_ratio": 0.75,
+              "loss": "bce", "on_fail": "report", "epochs": 2}  # fmt: skip
+    set_params(project, **{**SMALL, **values})
+    for stage in ("prepare", "subset", "overfit-check", "train", "evaluate"):
+        run_stage(project, stage)
+    return project, pictures
+
+
+@pytest.fixture
+def alone(trained: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A folder with the code and the two model files: no params.yaml, no data."""
+    shutil.copytree(trained[0] / "models", tmp_path / "alone/models")
+    shutil.copytree(trained[0] / "src", tmp_path / "alone/src")
+    return tmp_path / "alone"
+
+
+def run_tool(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "src.predict", *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Path) -> None:
+    project, pictures = trained
+    ended = run_tool(alone, pictures, "--json", "--batch", 7, "--device", "cpu")
+    assert ended.returncode == 0, ended.stderr
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(lines) == 62
+    predicted = {line["path"]: line for line in lines}
+    with open(project / "results/evaluate/predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["split"] for row in rows} == {"val", "test"}
+    for row in rows:
+        split = PackedSplit(project / "data/prepared", row["split"])
+        line = predicted[str(pictures / split.paths[int(row["index"])])]
+        assert line["class"] == row["prediction"]
+        assert list(line["probabilities"]) == ["cat", "dog"]
+        for name, value in line["probabilities"].items():
+            # Batches of another size round otherwise in the last digit.
+            assert value == pytest.approx(float(row[f"probability {name}"]), rel=2e-6)
+
+
+def test_pictures_enter_as_they_were_packed(trained: tuple[Path, Path]) -> None:
+    project, pictures = trained
+    _, description = load_model(project / "models")
+    seen = set()
+    for split in ("train", "val", "test"):
+        packed = PackedSplit(project / "data/prepared", split)
+        for index, path in enumerate(packed.paths):
+            again = read_file(pictures / path, description)
+            assert again.dtype == np.uint8
+            assert np.array_equal(again, packed.pictures([index])[0]), path
+            seen.add(path)
+    assert {"cat/000.jpg", "dog/zzz.webp"} <= seen
+
+
+def test_pictures_in_memory(trained: tuple[Path, Path]) -> None:
+    """As a server of the model asks: Pillow's pictures or packed ones, in batches or at once."""
+    project, pictures = trained
+    model, description = load_model(project / "models")
+    files, _ = list_files([pictures])
+    opened = [Image.open(path) for path in files]
+    expected = predict_pictures(model, description, opened)
+    assert expected.shape == (62, 2)
+    assert np.allclose(expected.sum(axis=1), 1)
+    packed = [packed_picture(picture, description) for picture in opened]
+    assert np.allclose(predict_pictures(model, description, packed, batch=5), expected, atol=1e-6)
+    assert predict_pictures(model, description, []).shape == (0, 2)
+    # Without an activation it is softmax, and not the sigmoids of this model.
+    plain = {key: value for key, value in description.items() if key != "activation"}
+    odds = np.log(expected[:, 0] / expected[:, 1])
+    others = predict_pictures(model, plain, opened)
+    assert not np.allclose(np.log(others[:, 0] / others[:, 1]), odds, atol=1e-3)
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_predicted(
+    trained: tuple[Path, Path], alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(trained[1] / "cat", folder)
+    content = (folder / "001.png").read_bytes()
+    (folder / "001.png").write_bytes(content[: len(content) // 2])
+    Image.fromarray(np.zeros((9, 9), dtype=np.uint16)).save(folder / "002.png")
+    (folder / "notes.txt").write_text("no picture")
+    ended = run_tool(alone, folder, folder / "nowhere.png", "--top", 1, "--batch", 4)
+    assert ended.returncode == 1
+    errors = ended.stderr.splitlines()
+    assert len(errors) == 4, ended.stderr
+    assert f"{folder}/nowhere.png does not exist" in errors
+    assert any("001.png cannot be read as a picture" in line for line in errors)
+    assert any("002.png has more than 8 bits" in line for line in errors)
+    assert errors[-1] == "predict: 3 of 32 files could not be read"
+    table = ended.stdout.splitlines()
+    assert table[0].split() == ["picture", "class", "prob."]
+    assert len(table) == 1 + 29
+    assert all(len(line.split()) == 3 for line in table)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["empty"], "there are no pictures in empty"),
+        (["nowhere.png"], "there are no pictures in nowhere.png"),
+        (["picture.png", "--model", "empty"], "empty holds no model"),
+        (["picture.png", "--device", "tpu"], "must be one of auto, cpu"),
+        (["picture.png", "--batch", "0"], "must be an integer >= 1, got '0'"),
+    ],
+)
+def test_wrong_arguments_end_with_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    os.symlink(ROOT / "src", tmp_path / "src")
+    Image.new("RGB", (9, 9)).save(tmp_path / "picture.png")
+    ended = run_tool(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,367 @@
+"""The parts of a training recipe against torch, timm and scikit-learn used by hand."""
+
+import copy
+import math
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.loss import BinaryCrossEntropy
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from src.checks.reference import even_guess, floor
+from src.data.batches import to_input, training_batches
+from src.data.packed import PackedSplit
+from src.errors import InputError
+from src.randomness import balanced_order
+from src.training.device import prepare_device, told_in_one_line
+from src.training.loop import validate
+from src.training.loss import Loss, create_loss
+from src.training.optimizer import create_optimizer, create_scheduler
+from src.training.setup import Setup, train_step
+from tests.test_training import (
+    CPU,
+    PARAMS,
+    Interrupting,
+    Splits,
+    checkpoint_in,
+    make_setup,
+    make_training,
+    run,
+    same_state,
+)
+
+LOGITS = torch.randn(64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+LABELS = torch.arange(64) % 5
+SOFT = torch.softmax(torch.randn(64, 5, generator=torch.Generator().manual_seed(1)).double(), 1)
+
+
+def test_cross_entropy_is_torchs() -> None:
+    for targets in (LABELS, SOFT):
+        expected = nn.CrossEntropyLoss(label_smoothing=0.1)(LOGITS, targets)
+        assert torch.equal(Loss(label_smoothing=0.1)(LOGITS, targets), expected)
+
+
+def test_binary_cross_entropy_is_timms() -> None:
+    """timm's, which smooths otherwise, without smoothing; the sum over classes."""
+    expected = BinaryCrossEntropy(smoothing=0.0, sum_classes=True)(LOGITS, LABELS)
+    assert Loss("bce")(LOGITS, LABELS).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_focal_loss_is_that_of_the_paper() -> None:
+    p = LOGITS.softmax(1)[torch.arange(64), LABELS]
+    expected = (-((1 - p) ** 2) * p.log()).mean()
+    assert Loss("focal", focal_gamma=2)(LOGITS, LABELS).item() == pytest.approx(expected.item())
+    plain = functional.cross_entropy(LOGITS, LABELS).item()
+    assert Loss("focal", focal_gamma=0)(LOGITS, LABELS).item() == pytest.approx(plain, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce", "focal"])
+def test_labels_and_their_shares_are_one(name: str) -> None:
+    loss = Loss(name, 0.0, 2.0, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
+    shares = functional.one_hot(LABELS, 5).double()
+    assert loss(LOGITS, LABELS).item() == pytest.approx(loss(LOGITS, shares).item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce", "focal"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_floor_and_even_guess_are_the_ends_of_the_loss(name: str, smoothing: float) -> None:
+    if name == "focal" and smoothing:
+        pytest.skip("focal has no smoothing")
+    loss = Loss(name, smoothing)
+    even = {"cross_entropy": math.log(5), "bce": 5 * math.log(2), "focal": 0.64 * math.log(5)}
+    assert even_guess(loss, LABELS, 5) == pytest.approx(even[name], rel=1e-6)
+    assert loss(torch.zeros(64, 5), LABELS).item() == pytest.approx(even[name], rel=1e-6)
+    free = torch.zeros(64, 5, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.3)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss(free, LABELS).backward()
+        optimizer.step()
+    assert loss(free, LABELS).item() == pytest.approx(floor(loss, LABELS, 5), abs=3e-3)
+    assert floor(loss, LABELS, 5) <= loss(free, LABELS).item() + 1e-6
+
+
+def test_class_weights() -> None:
+    labels, names = np.array([0] * 6 + [1] * 3 + [2]), ["a", "b", "c"]
+    params = {"loss": "cross_entropy", "label_smoothing": 0.0, "focal_gamma": 2.0}
+    balanced = create_loss({**params, "class_weights": "balanced"}, labels, names)
+    assert balanced.class_weights is not None
+    expected = torch.tensor([10 / 18, 10 / 9, 10 / 3])
+    assert torch.allclose(balanced.class_weights, expected)
+    listed = create_loss({**params, "class_weights": [1.0, 2.0, 4.0]}, labels, names)
+    weights = listed.class_weights
+    assert weights is not None
+    assert torch.allclose(weights / weights[0], torch.tensor([1.0, 2.0, 4.0]))
+    assert weights[torch.tensor(labels)].mean().item() == pytest.approx(1)
+    with pytest.raises(InputError, match="one number for each of the 3 classes"):
+        create_loss({**params, "class_weights": [1.0]}, labels, names)
+
+
+class Plain(nn.Module):
+    """A net without BatchNorm, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3)
+        ).double()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.net(pictures.double())
+
+
+def plain_setup(train: PackedSplit, **options: Any) -> Setup:
+    setup = make_setup(train, **{**PARAMS, "optimizer": "sgd", "lr": 0.05, **options})
+    setup.model = Plain()
+    setup.forward = setup.model
+    setup.optimizer = create_optimizer(setup.model, {**PARAMS, "optimizer": "sgd"}, 0.05)
+    return setup
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"clip_grad": 0.1}, {"class_weights": "balanced"}, {"loss": "bce"}]
+)
+def test_four_parts_are_one_batch(few: Splits, options: dict[str, Any]) -> None:
+    states: list[tuple[dict[str, torch.Tensor], torch.Tensor]] = []
+    for accumulate in (1, 4, 3):  # 48 pictures: 3 x 16, and 4 x 12
+        setup = plain_setup(few[0], accumulate=accumulate, **options)
+        sums = []
+        for epoch in range(5):
+            (batch,) = training_batches(few[0], 0, epoch, 48, CPU)
+            sums.append(train_step(setup, batch, epoch))
+        states.append((setup.model.state_dict(), torch.stack(sums)))
+    for state, found in states[1:]:
+        for name, value in states[0][0].items():
+            assert (value - state[name]).abs().max() < 1e-12, name
+        assert torch.allclose(found, states[0][1], rtol=1e-5)
+
+
+def test_the_average_of_weights_is_timms(few: Splits) -> None:
+    setup = make_setup(few[0], ema=0.9)
+    assert setup.ema is not None
+    by_hand = ModelEmaV3(setup.model, decay=0.9, use_warmup=True)
+    step = 0
+    for epoch in range(3):
+        for batch in training_batches(few[0], 0, epoch, 16, CPU):
+            train_step(setup, batch, step)
+            step += 1
+            by_hand.update(setup.model, step=step)
+            assert same_state(setup.ema.module.state_dict(), by_hand.module.state_dict())
+    assert not same_state(setup.model.state_dict(), by_hand.module.state_dict())
+    assert setup.kept_model is setup.ema.module
+
+
+def test_the_average_is_validated_and_kept(few: Splits, tmp_path: Any) -> None:
+    training = make_training(few, ema=0.99, lr=1e-2)
+    run(training, checkpoint_in(tmp_path))
+    other = make_setup(few[0])
+    other.model.load_state_dict(training.best.weights)
+    best = training.history[training.best.epoch - 1]
+    assert validate(other, few[1])["loss"] == best["val_loss"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+def test_optimizer_and_schedule_follow_torchs_and_timms(few: Splits, name: str) -> None:
+    """Step by step the same weights and rates as the parts used by hand."""
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import CosineLRScheduler
+
+    given = {**PARAMS, "optimizer": name, "schedule": "cosine", "warmup": 1, "epochs": 4}
+    setup = make_setup(few[0], **given)
+    plain = copy.deepcopy(setup.model)
+    decayed = [p for p in plain.parameters() if p.ndim > 1]
+    rest = [p for p in plain.parameters() if p.ndim <= 1]
+    groups = [{"params": rest, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.05}]
+    makers = {
+        "adamw": lambda: torch.optim.AdamW(groups, lr=1e-3),
+        "sgd": lambda: torch.optim.SGD(groups, lr=1e-3, momentum=0.9, nesterov=True),
+        "lamb": lambda: create_optimizer_v2(plain, "lamb", lr=1e-3, weight_decay=0.05),
+    }
+    optimizer = makers[name]()
+    schedule = CosineLRScheduler(
+        optimizer, t_initial=12, warmup_t=3, warmup_lr_init=1e-3 / 3, t_in_epochs=False
+    )
+    plain.train()
+    step = 0
+    for epoch in range(4):
+        for batch in training_batches(few[0], 0, epoch, 16, CPU):
+            train_step(setup, batch, step)
+            loss = functional.cross_entropy(
+                plain(to_input(batch[0], setup.mean, setup.std)), batch[1]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            schedule.step_update(step)
+            setup.scheduler.step_update(step)
+            rates = [group["lr"] for group in setup.optimizer.param_groups]
+            assert rates == pytest.approx([group["lr"] for group in optimizer.param_groups])
+            for ours, theirs in zip(setup.model.parameters(), plain.parameters(), strict=True):
+                assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_plateau_follows_torchs_and_survives_a_checkpoint() -> None:
+    metrics = [0.5, 0.6, 0.6, 0.6, 0.59, 0.61, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    given = {
+        **PARAMS, "schedule": "plateau", "decay_epochs": 2, "decay_rate": 0.5, "epochs": 12,
+    }  # fmt: skip
+    by_hand = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    torchs = ReduceLROnPlateau(by_hand, mode="max", factor=0.5, patience=1)
+
+    def fresh() -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        return optimizer, create_scheduler(optimizer, given, 0.1, steps=3)
+
+    optimizer, schedule = fresh()
+    for epoch, metric in enumerate(metrics, start=1):
+        for step in range(3):
+            schedule.step_update((epoch - 1) * 3 + step + 1)
+        schedule.step(epoch, metric)
+        torchs.step(metric)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(by_hand.param_groups[0]["lr"])
+        states = copy.deepcopy((optimizer.state_dict(), schedule.state_dict()))
+        optimizer, schedule = fresh()  # as after a kill
+        optimizer.load_state_dict(states[0])
+        schedule.load_state_dict(states[1])
+    assert by_hand.param_groups[0]["lr"] < 0.1
+
+
+def test_layer_decay_lowers_the_rate_of_early_layers(few: Splits) -> None:
+    setup = make_setup(few[0], layer_decay=0.5)
+    rate = {id(p): g["lr"] for g in setup.optimizer.param_groups for p in g["params"]}
+    names = dict(setup.model.named_parameters())
+    head = max(rate.values())
+    assert head == pytest.approx(1e-3)
+    assert rate[id(next(iter(names.values())))] < 0.2 * head
+    training = make_training(few, layer_decay=0.5)
+    for batch in training_batches(few[0], 0, 0, 16, CPU):
+        train_step(training.setup, batch, 0)
+        training.setup.scheduler.step_update(1)
+    again = {id(p): g["lr"] for g in training.setup.optimizer.param_groups for p in g["params"]}
+    assert sorted(again.values()) == sorted(rate.values())
+
+
+def test_the_gradient_is_clipped_to_its_norm(few: Splits) -> None:
+    (batch,) = training_batches(few[0], 0, 0, 48, CPU)
+    free, clipped = make_setup(few[0]), make_setup(few[0], clip_grad=0.01)
+    norm = train_step(free, batch, 0)[3]
+    assert train_step(clipped, batch, 0)[3] == norm > 0.01
+    left = nn.utils.get_total_norm(
+        [p.grad for p in clipped.model.parameters() if p.grad is not None]
+    )
+    assert left.item() == pytest.approx(0.01, rel=1e-4)
+
+
+def test_a_frozen_backbone_rests(few: Splits, tmp_path: Any) -> None:
+    """Weights and BatchNorm statistics; the classifier learns; then all of it does."""
+    training = make_training(few, freeze_epochs=1, epochs=2)
+    before = {k: v.clone() for k, v in training.setup.model.state_dict().items()}
+    seen: list[set[str]] = []
+
+    def look(row: dict[str, float]) -> None:
+        now = training.setup.model.state_dict()
+        seen.append({name for name in now if not torch.equal(now[name], before[name])})
+
+    training.run(checkpoint_in(tmp_path), Interrupting(None), look)
+    assert seen[0] == {"fc.weight", "fc.bias"}
+    assert {"conv1.0.weight", "bn1.running_mean", "fc.weight"} <= seen[1]
+
+
+def test_patience_ends_a_training_that_gains_nothing(few: Splits, tmp_path: Any) -> None:
+    training = make_training(few, patience=2, epochs=50, lr=1e-9, best_by="val/macro_f1")
+    run(training, checkpoint_in(tmp_path))
+    assert training.epoch - training.best.epoch == 2
+    assert training.epoch < 50
+
+
+def test_balanced_sampling_draws_each_class_as_often() -> None:
+    labels = torch.tensor([0] * 900 + [2] * 90 + [5] * 10)
+    drawn = labels[balanced_order(0, 0, labels)]
+    assert len(drawn) == 1000
+    shares = torch.bincount(drawn) / 1000
+    assert shares[[0, 2, 5]].tolist() == pytest.approx([1 / 3] * 3, abs=0.06)
+    assert torch.equal(balanced_order(0, 1, labels), balanced_order(0, 1, labels))
+    assert not torch.equal(balanced_order(0, 0, labels), balanced_order(0, 1, labels))
+    rare = balanced_order(0, 0, labels)
+    assert set(rare[labels[rare] == 5].tolist()) == set(range(990, 1000))
+
+
+def test_macro_f1_of_validation_is_scikit_learns(few: Splits) -> None:
+    from sklearn.metrics import f1_score
+
+    setup = make_setup(few[0])
+    found = validate(setup, few[1])
+    with torch.no_grad():
+        pictures = torch.from_numpy(few[1].pictures(range(len(few[1]))))
+        predictions = setup.model.eval()(setup.enter(pictures)).argmax(1)
+    expected = f1_score(
+        few[1].labels, predictions, average="macro", labels=[0, 1, 2], zero_division=0
+    )
+    assert found["macro_f1"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_gpu_that_torch_cannot_use_is_said(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU here")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA Test 9000 (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(InputError, match="cannot use the NVIDIA Test 9000 that the driver shows"):
+        prepare_device("auto", 1)
+    assert prepare_device("cpu", 1).type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert prepare_device("auto", 1).type == "cpu"
+
+
+@pytest.mark.parametrize("mode", ["true", "warn", "false"])
+def test_an_operation_that_is_not_deterministic_is_named(
+    mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unpooling writes to places that indices choose, on the CPU too."""
+    pictures = torch.rand(1, 1, 4, 4)
+    pooled, places = nn.MaxPool2d(2, return_indices=True)(pictures)
+    prepare_device("cpu", 1, mode)
+    try:
+        if mode == "true":
+            with pytest.raises(InputError) as caught, told_in_one_line("train"):
+                nn.MaxUnpool2d(2)(pooled, places)
+            assert "max_unpooling2d" in str(caught.value)
+            assert "set deterministic to warn" in str(caught.value)
+            return
+        with told_in_one_line("train"):
+            for _ in range(3):
+                nn.MaxUnpool2d(2)(pooled, places)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == (1 if mode == "warn" else 0)
+        assert all("max_unpooling2d" in line and "not deterministic" in line for line in said)
+    finally:
+        prepare_device("cpu", 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_loop_does_not_wait_for_the_gpu(few: Splits) -> None:
+    setup = make_setup(few[0])
+    device = torch.device("cuda")
+    setup.model.to(device)
+    setup.device = device
+    sums = torch.zeros(4, device=device)
+    batches = list(training_batches(few[0], 0, 0, 16, device))
+    train_step(setup, batches[0], 0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, batch in enumerate(batches):
+            sums += train_step(setup, batch, step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,268 @@
+"""The trained model as MLflow serves it."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.stage import Stage
+from src.tracking import run as tracking
+from src.tracking import serving, store
+from tests.conftest import SMALL, STAGES, copy_project, run_stage, set_params, working_in
+from tests.tracked_project import VARIABLES, runs
+
+LOAD = """
+import json, sys
+import mlflow, pandas
+model = mlflow.pyfunc.load_model("model")
+images = json.load(open("images.json"))
+answer = model.predict(pandas.DataFrame({"image": images})).to_dict("records")
+print(json.dumps({"answer": answer, "repository": [p for p in sys.path if p == sys.argv[1]]}))
+"""
+
+
+def pictures(count: int) -> list[Image.Image]:
+    """Pictures of several sizes, grey and in colour."""
+    draws = np.random.default_rng(0)
+    shapes = [(20 + 7 * index, 30, 3) if index % 2 else (24, 24) for index in range(count)]
+    return [Image.fromarray(draws.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+
+
+def as_text(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def save_model(folder: Path, activation: str) -> None:
+    from src.training import model
+
+    net = model.create_model("test_resnet", classes=3, channels=3, size=16)
+    description = {
+        "architecture": "test_resnet",
+        "classes": ["cat", "dog", "yak"],
+        "input_size": [3, 16, 16],
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.2],
+        "fit": "pad",
+        "interpolation": "bicubic",
+        "crop_ratio": 0.9,
+        "activation": activation,
+    }
+    model.save_model(net.state_dict(), description, folder)
+
+
+def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
+    """What src.predict says."""
+    from src.predict import predict_pictures
+    from src.training.model import load_model
+
+    model, description = load_model(folder)
+    classes = description["classes"]
+    return [
+        {
+            "class": classes[int(row.argmax())],
+            "probability": pytest.approx(float(row.max()), abs=1e-6),
+            "probabilities": pytest.approx(dict(zip(classes, row, strict=True)), abs=1e-6),
+        }
+        for row in predict_pictures(model, description, images)
+    ]
+
+
+def test_a_saved_model_answers_without_the_repository_and_without_pickle(tmp_path: Path) -> None:
+    save_model(tmp_path / "models", "sigmoid")
+    serving.save(tmp_path / "models", tmp_path / "elsewhere/model", run_id=None)
+    images = pictures(3)
+    (tmp_path / "elsewhere/images.json").write_text(json.dumps([as_text(i) for i in images]))
+    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(serving.ROOT)],
+        cwd=tmp_path / "elsewhere",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found == {"answer": expected(tmp_path / "models", images), "repository": []}
+    files = {path.suffix for path in (tmp_path / "elsewhere/model").rglob("*") if path.is_file()}
+    assert files == {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert done.stderr == ""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Any:
+    import mlflow
+
+    save_model(tmp_path / "models", "softmax")
+    serving.save(tmp_path / "models", tmp_path / "model", run_id=None)
+    before = sys.path.copy()
+    yield mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    sys.path[:] = before  # MLflow leaves the code of the model in it
+
+
+def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
+    import pandas as pd  # type: ignore[import-untyped]
+
+    import src.data.fit
+
+    images = pictures(130)  # more than a batch
+    content = [base64.b64decode(as_text(picture)) for picture in images]
+    answer = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
+    assert answer == expected(tmp_path / "models", images)
+    assert sys.modules["src.data.fit"] is src.data.fit  # the repository has its own again
+    used = sys.modules[type(loaded.unwrap_python_model()).__module__]
+    own = used._own_modules["src.data.fit"].__file__
+    assert Path(own).is_relative_to(tmp_path / "model/code")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no base64!", "image of row 1 is not base64 text"),
+        (None, "image of row 1 is not base64 text"),
+        (base64.b64encode(b"GIF89a").decode(), "image of row 1 is no whole PNG or JPEG"),
+        (as_text(Image.new("RGB", (64, 64)))[:80], "image of row 1 is no whole PNG or JPEG"),
+        (as_text(Image.new("I;16", (8, 8))), "image of row 1 has more than 8 bits per channel"),
+    ],
+)
+def test_what_is_no_picture_is_named(loaded: Any, value: Any, message: str) -> None:
+    import pandas as pd
+    from mlflow import MlflowException
+
+    good = as_text(pictures(1)[0])
+    with pytest.raises(MlflowException, match=message) as caught:
+        loaded.predict(pd.DataFrame({"image": [good, value]}))
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_log_model_keeps_the_names_of_the_files(project: Path) -> None:
+    save_model(project / "models", "softmax")
+    with tracking.start(Stage("train")) as run:
+        run.log_model(Path("models"))
+    [stored] = runs(project)
+    client, _ = store.open_store(project)
+    names = {file.path for file in client.list_artifacts(stored.info.run_id, "model")}
+    assert {"model/MLmodel", "model/model.json", "model/model.safetensors"} <= names
+    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
+    assert f"run_id: {stored.info.run_id}" in (folder / "MLmodel").read_text()
+    versions = (folder / "requirements.txt").read_text()
+    assert "mlflow==" in versions
+    assert not list((project / ".cache").glob("model-*"))
+
+
+def test_a_model_that_was_made_without_a_store_is_sent_later(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(project / "models", "softmax")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
+    with tracking.start(Stage("train")) as run:
+        run.log_model(Path("models"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with tracking.start(Stage("train")):
+        pass
+    [stored] = runs(project)
+    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
+    assert (folder / "MLmodel").is_file()
+    assert (folder / "code/src/predict.py").is_file()
+
+
+def test_a_model_that_cannot_be_saved_stops_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("models").mkdir(exist_ok=True)
+    Path("models/model.json").write_text("{}")
+    with tracking.start(Stage("train")) as run:
+        run.log_model(Path("models"))
+        run.log_metrics({"loss": 0.5}, step=1)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tracking: the model of the run cannot be served: ")
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    folder = copy_project(tmp_path / "small")
+    set_params(folder, **{**SMALL, "tracking": "true"})
+    for name in STAGES:
+        run_stage(folder, name)
+    with working_in(folder):
+        run_id = next(run.info.run_id for run in runs(folder) if run.data.tags["stage"] == "train")
+        uri = store.tracking_uri(folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    command += ["-m", f"runs:/{run_id}/model", "-h", "127.0.0.1", "-p", str(port)]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    log = tmp_path / "server.log"
+    with open(log, "wb") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_up(server, address, log)
+        images = pictures(5)
+        rows = [as_text(picture) for picture in images]
+        found = ask(address, rows)
+        assert found == (200, {"predictions": expected(folder / "models", images)})
+        status, answer = ask(address, [rows[0], "nothing"])
+        assert status == 400
+        assert "image of row 1" in answer["message"]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # the group that this test started
+        server.wait()
+
+
+def wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    end = time.monotonic() + 120
+    while True:
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        try:
+            urllib.request.urlopen(f"{address}/ping", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+
+
+def ask(address: str, images: list[str]) -> tuple[int, dict[str, Any]]:
+    body = {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}
+    request = urllib.request.Request(
+        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
