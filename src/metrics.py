@@ -1,5 +1,6 @@
 """What a split's predictions are worth: the metrics, their intervals, and two baselines to beat."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,6 +155,7 @@ class Baselines:
     and logistic regression on pixels (reduced to at most 16 x 16)."""
 
     def __init__(self, train: PackedSplit):
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -162,7 +164,9 @@ class Baselines:
         self.majority = int(np.bincount(train.labels).argmax())
         chosen = baseline_choice(train)
         self.model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-        with threadpool_limits(1):  # the same sums in the same order on any number of cores
+        with threadpool_limits(1), warnings.catch_warnings():
+            # The same sums in the same order on any number of cores; 300 rounds are near enough.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             self.model.fit(_pixels(train, chosen), train.labels[chosen])
 
     def accuracy(self, data: PackedSplit) -> tuple[float, float]:

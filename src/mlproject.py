@@ -36,8 +36,8 @@ def overrides(arguments: list[str]) -> list[str]:
             continue
         if given.setdefault(key, value) != value:
             raise InputError(f"MLproject: {key} is given twice, as {given[key]} and {value}")
-        params.parse(key, value)
-    return [f"{key}={_quoted(value)}" for key, value in given.items()]
+        params.parse_override(key, value)
+    return [f"{key}={_written(key, value)}" for key, value in given.items()]
 
 
 def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
@@ -52,8 +52,11 @@ def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
             raise InputError(f"MLproject: expected key=value or --key value, got '{argument}'")
 
 
-def _quoted(value: str) -> str:
-    """The value such that DVC, which parses it by Hydra's grammar, takes it for this very text."""
+def _written(key: str, value: str) -> str:
+    """The value such that DVC, which parses it by Hydra's grammar, takes it for this very text, or
+    for a list."""
+    if params.is_list(key, value):
+        return re.sub(r"\s+", "", value)
     if PLAIN.fullmatch(value):
         return value
     # Backslashes mean themselves but before a quote, where each is doubled.
@@ -61,18 +64,20 @@ def _quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def main() -> None:
-    """Become `dvc exp run`, so that signals and the exit code are its own."""
-    command = ["dvc", "exp", "run"]
-    for override in overrides(sys.argv[1:]):
-        command += ["-S", override]
+def become_dvc_exp_run(words: list[str]) -> None:
+    """Become `dvc exp run` with these arguments, so that signals and the exit code are its own."""
     # The stages call `python` and `dvc` by name: let them find those of this environment.
     here = os.path.dirname(sys.executable)
     os.environ["PATH"] = here + os.pathsep + os.environ.get("PATH", os.defpath)
     try:
-        os.execvp(command[0], command)
+        os.execvp("dvc", ["dvc", "exp", "run", *words])
     except FileNotFoundError:
         raise InputError(f"dvc is neither in {here} nor on PATH: run `make setup`") from None
+
+
+def main() -> None:
+    """The command line of MLproject's entry point `main`."""
+    become_dvc_exp_run([word for item in overrides(sys.argv[1:]) for word in ("-S", item)])
 
 
 if __name__ == "__main__":

@@ -67,6 +67,24 @@ def parse(name: str, text: str) -> Value:
     return value
 
 
+def is_list(name: str, text: str) -> bool:
+    """Whether `text` is meant as a list, `[1,2]`, and the key takes one."""
+    return SCHEMA[name].many and text.startswith("[")
+
+
+def parse_override(name: str, text: str) -> Value:
+    """As `parse`, for a value on a command line, where a list is written `[1,2]`."""
+    if not is_list(name, text):
+        return parse(name, text)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        node = None
+    if not isinstance(node, yaml.SequenceNode):
+        raise _wrong(name, f"'{text}'")
+    return _parse_many(name, node)
+
+
 def _wrong(name: str, got: str) -> InputError:
     return InputError(f"{FILE}: {name} must be {SCHEMA[name].expects}, got {got}")
 

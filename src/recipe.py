@@ -6,7 +6,6 @@ arguments after its own. A recipe is recipes/NAME.yaml: comments, then a line fo
 """
 
 import argparse
-import os
 import re
 import sys
 import tempfile
@@ -64,7 +63,7 @@ def merge(values: Mapping[str, str], given: list[str]) -> dict[str, str]:
         if not equals:
             raise InputError(f"expected KEY=VALUE after the recipe's name, got '{argument}'")
         _require_key(key, "the command line")
-        merged[key] = re.sub(r"\s+", "", value) if _is_list(key, value) else value
+        merged[key] = value
     return merged
 
 
@@ -83,16 +82,8 @@ def check(values: Mapping[str, str]) -> None:
 
 def arguments(values: Mapping[str, str]) -> list[str]:
     """`-S KEY=VALUE ...` for `dvc exp run`, in the syntax of its overrides."""
-    words = []
-    for key, value in values.items():
-        # Quotes would make a text of a list.
-        words += ["-S", f"{key}={value}" if _is_list(key, value) else _override(key, value)]
-    return words
-
-
-def _override(key: str, value: str) -> str:
-    (override,) = mlproject.overrides([f"{key}={value}"])
-    return override
+    given = mlproject.overrides([f"{key}={value}" for key, value in values.items()])
+    return [word for override in given for word in ("-S", override)]
 
 
 def _text(name: str) -> str:
@@ -124,12 +115,8 @@ def _require_key(key: str, where: str) -> None:
         raise InputError(f"{where}: unknown key {key}{params.did_you_mean(key, SCHEMA)}")
 
 
-def _is_list(key: str, value: str) -> bool:
-    return SCHEMA[key].many and value.startswith("[")
-
-
 def _node(key: str, value: str) -> yaml.Node:
-    if _is_list(key, value):
+    if params.is_list(key, value):
         try:
             node = yaml.compose(value, Loader=yaml.SafeLoader)
         except yaml.YAMLError:
@@ -147,17 +134,6 @@ def _replace(root: yaml.MappingNode, key: str, node: yaml.Node) -> None:
             _replace(value, rest, node)
         elif name.value == section:
             root.value[number] = (name, node)
-
-
-def _become_dvc(words: list[str]) -> None:
-    """Become `dvc exp run`, so that signals and the exit code are its own."""
-    # The stages call `python` and `dvc` by name: let them find those of this environment.
-    here = os.path.dirname(sys.executable)
-    os.environ["PATH"] = here + os.pathsep + os.environ.get("PATH", os.defpath)
-    try:
-        os.execvp("dvc", ["dvc", "exp", "run", *words])
-    except FileNotFoundError:
-        raise InputError(f"dvc is neither in {here} nor on PATH: run `make setup`") from None
 
 
 def main() -> None:
@@ -183,7 +159,7 @@ def main() -> None:
     check(values)
     words = arguments(values)
     if given.run is not None:
-        _become_dvc(words + given.run)
+        mlproject.become_dvc_exp_run(words + given.run)
     if odd := [word for word in words if NOT_FOR_A_SHELL.search(word)]:
         raise InputError(f"a shell would change {odd[0]}: add --run in place of `dvc exp run`")
     print(" ".join(words))

@@ -27,6 +27,7 @@ OTHER = {
     "lr": "3e-3",
     "machine.device": "cuda:1",
     "best_by": "val/loss",
+    "prepare.source": "torchvision:MNIST",
 }
 
 
@@ -57,7 +58,10 @@ def test_parameters_are_the_keys_of_params_yaml() -> None:
     declared = points["main"]["parameters"]
     assert [mlproject.key_of(name) for name in declared] == list(SCHEMA)
     assert all(parameter == {"type": "string", "default": ""} for parameter in declared.values())
-    assert set(points) == {"main", *STAGES}
+    tools = {"recipe", "weights", "predict", "where", "table"}
+    assert set(points) == {"main", *STAGES, *tools}
+    for name in tools:
+        assert points[name]["command"].startswith(f"python -m src.{name}")
     for name in STAGES:
         assert points[name] == {"command": f"dvc repro {name}"}
 
@@ -86,9 +90,19 @@ def test_every_key_can_be_set_in_both_spellings(key: str) -> None:
         assert params.parse(key, shown) == params.parse(key, text)
 
 
+def test_a_list_stays_a_list() -> None:
+    from dvc.utils.hydra import to_hydra_overrides
+
+    given = mlproject.overrides(["class_weights=[1, 2.5]", "loss=focal"])
+    assert given[0] == "class_weights=[1,2.5]"
+    assert to_hydra_overrides(given)[0].value() == [1, 2.5]
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
+        (["class_weights=[1,-2]"], "class_weights must be none, balanced, or a list of one number"),
+        (["class_weights=[1,"], "class_weights must be none, balanced, or a list of one number"),
         (["epochs=abc"], "params.yaml: epochs must be an integer >= 1, got 'abc'"),
         (
             ["--prepare.size", "3"],
@@ -169,6 +183,9 @@ def test_mlflow_run(project: Path) -> None:
     done = mlflow_run("-e", "prepare")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (project / "out").iterdir() if path.name in STAGES] == ["prepare"]
+
+    done = mlflow_run("-e", "recipe", "-P", "name=nosuch")
+    assert "there is no recipe nosuch in recipes/" in done.stderr
 
     changes = ["-P", "lr=3e-3", "-P", "prepare.size=64", "-P", "overfit_check__strict=true"]
     done = mlflow_run(*changes, "-P", "weights=data/weights/a b")

@@ -27,7 +27,10 @@ def flat(values: dict, prefix: str = "") -> dict:
 
 
 def test_committed_values_are_those_that_dvc_reads() -> None:
-    assert params.load(ROOT) == flat(load_yaml(str(ROOT / "params.yaml")))
+    ours, theirs = params.load(ROOT), flat(load_yaml(str(ROOT / "params.yaml")))
+    assert list(ours) == list(theirs)
+    for key, value in ours.items():
+        assert pipeline.canonical(value) == pipeline.canonical(theirs[key]), key
 
 
 def test_every_key_has_a_comment() -> None:
@@ -47,6 +50,11 @@ def test_every_key_has_a_comment() -> None:
         ("epochs=010", 10),
         ("epochs=7", 7),
         ("augment_flip=true", True),
+        ("deterministic=true", "true"),
+        ("deterministic=warn", "warn"),
+        ("clip_grad=none", "none"),
+        ("clip_grad=1", 1.0),
+        ("class_weights=[1,2.5]", [1.0, 2.5]),
         ("prepare.path=no", "no"),
         ("prepare.path='007'", "007"),
         ("prepare.path=a-b/c.d", "a-b/c.d"),
@@ -79,9 +87,16 @@ def test_overrides_mean_the_same_here_and_in_dvc(
         ("epochs=3.5", "params.yaml: epochs must be an integer >= 1, got '3.5'"),
         ("epochs=0", "params.yaml: epochs must be an integer >= 1, got '0'"),
         ("batch_size=0", "params.yaml: batch_size must be an integer >= 2, got '0'"),
-        ("optimizer=adamx", "params.yaml: optimizer must be one of adamw, sgd, got 'adamx'"),
+        ("optimizer=", "params.yaml: optimizer must be the name of a timm optimizer, such as adamw "
+         "or sgd, got nothing"),
+        ("deterministic=yes", "params.yaml: deterministic must be one of true, warn, false, "
+         "got 'yes'"),
+        ("ema=1", "params.yaml: ema must be none or a number between 0 and 1, got '1'"),
+        ("class_weights=[1,a]", "params.yaml: class_weights must be none, balanced, or a list of "
+         "one number > 0 per class, got 'a' in the list"),
         ("augment_flip=off", "params.yaml: augment_flip must be true or false, got 'off'"),
-        ("model=null", "params.yaml: model must be the name of a timm model, got nothing"),
+        ("model=null", "params.yaml: model must be the name of a timm model, torchvision:<name>, or "
+         "own, got nothing"),
         ("prepare.channels=2", "params.yaml: prepare.channels must be 1 or 3, got '2'"),
         ("machine.device=gpu", "params.yaml: machine.device must be one of auto, cpu, cuda, "
          "cuda:N, mps, got 'gpu'"),

@@ -40,11 +40,13 @@ def own_net(classes: int, channels: int, size: int) -> nn.Module:
     return nn.Sequential(
         block(channels, 32, stride=1),
         block(32, 64, stride=2),
+        block(64, 64, stride=1),
         block(64, 128, stride=2),
         block(128, 128, stride=1),
+        block(128, 256, stride=2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(128, classes),
+        nn.Linear(256, classes),
     )
 
 
