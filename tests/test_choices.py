@@ -165,6 +165,14 @@ def test_what_only_training_can_know_is_refused_too(
     assert str(caught.value).startswith("params.yaml: ")
 
 
+def test_compiling_needs_a_compiler(
+    few: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="compile default needs a C\\+\\+ compiler"):
+        make_training(few, compile="default")
+
+
 def test_the_table_names_every_key() -> None:
     rows = re.findall(
         r"(?m)^\| `(.+?)` \| (.+?) \| `(.+?)` \| (.+?) \|$", (ROOT / "docs/params.md").read_text()

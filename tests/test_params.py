@@ -95,8 +95,8 @@ def test_overrides_mean_the_same_here_and_in_dvc(
         ("class_weights=[1,a]", "params.yaml: class_weights must be none, balanced, or a list of "
          "one number > 0 per class, got 'a' in the list"),
         ("augment_flip=off", "params.yaml: augment_flip must be true or false, got 'off'"),
-        ("model=null", "params.yaml: model must be the name of a timm model, torchvision:<name>, or "
-         "own, got nothing"),
+        ("model=null", "params.yaml: model must be the name of a timm model, torchvision:<name>, "
+         "or own, got nothing"),
         ("prepare.channels=2", "params.yaml: prepare.channels must be 1 or 3, got '2'"),
         ("machine.device=gpu", "params.yaml: machine.device must be one of auto, cpu, cuda, "
          "cuda:N, mps, got 'gpu'"),

@@ -1,5 +1,6 @@
 """What pretrained weights expect of pictures, and where the packed data differ from that."""
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def normalisation(
         return own
     about, where = _about(weights, model_name)
     if "mean" not in about or "std" not in about:
-        print(f"weights: {weights} says no mean and std, so those of the data are used")
+        _say_once(f"weights: {weights} says no mean and std, so those of the data are used")
         return own
     channels = meta["channels"]
     mean = _per_channel(about["mean"], channels, weights, "mean")
@@ -69,8 +70,14 @@ def normalisation(
     shown = ", ".join(f"{name} {' '.join(f'{v:.4g}' for v in values)}"
                       for name, values in (("mean", mean), ("std", std)))  # fmt: skip
     grey = ", averaged for grey pictures" if len(about["mean"]) > channels else ""
-    print(f"weights: pictures enter the net with {shown} from {where}{grey}")
+    _say_once(f"weights: pictures enter the net with {shown} from {where}{grey}")
     return mean, std
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """The check before training makes several set-ups of the same kind."""
+    print(line)
 
 
 def _per_channel(values: Any, channels: int, weights: str, name: str) -> list[float]:

@@ -3,6 +3,8 @@
 `train` and `overfit-check` build theirs here, so that a bug in these parts is seen by the check.
 """
 
+import os
+import shutil
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -105,12 +107,7 @@ def build_setup(
     this set-up shall have otherwise (the check switches regularisation off)."""
     given: Mapping[str, Any] = ChainMap(changed, params)  # type: ignore[arg-type]  # only read
     meta = data.meta
-    if given["precision"] == "bf16" and device.type == "cpu":
-        # Seen: the gradients of one and the same step are NaN in some runs and not in others.
-        raise InputError(
-            "params.yaml: precision bf16 needs a GPU: on a CPU torch's bf16 convolutions read "
-            "memory that nobody wrote"
-        )
+    _require_what_it_needs(given, device)
     model = create_model(
         given["model"],
         classes=len(meta["classes"]),
@@ -144,6 +141,21 @@ def build_setup(
         channels_last=given["channels_last"],
         compile=given["compile"],
     )
+
+
+def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> None:
+    if params["precision"] == "bf16" and device.type == "cpu":
+        # Seen: the gradients of one and the same step are NaN in some runs and not in others.
+        raise InputError(
+            "params.yaml: precision bf16 needs a GPU: on a CPU torch's bf16 convolutions read "
+            "memory that nobody wrote"
+        )
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    if params["compile"] != "none" and not any(shutil.which(name) for name in compilers):
+        raise InputError(
+            f"params.yaml: compile {params['compile']} needs a C++ compiler, and there is no "
+            f"{' or '.join(dict.fromkeys(compilers))}: install one, or set compile to none"
+        )
 
 
 def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:

@@ -1,0 +1,165 @@
+"""Training speed against two others on the same pictures: `python -m bench.frameworks`.
+
+Lightning with its MLFlowLogger (`--lightning FOLDER`: where it was installed with `uv pip install
+--target FOLDER --no-deps lightning torchmetrics lightning-utilities`) and timm's own train.py
+(`--timm FILE`: train.py of a checkout of timm). The same net, optimizer, batch size and pictures,
+two epochs of which the second counts, one program after the other for some rounds; all log to
+MLflow but timm, which writes a CSV. Validation is left out.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from bench.loop import CLASSES, next_epoch, pictures_in, setup_for
+from src import params
+from src.data.augment import Augmentation
+from src.data.batches import to_input
+from src.data.mix import Mix
+from src.data.packed import PackedSplit
+from src.terminal import Progress
+from src.tracking import store
+from src.training.checkpoint import Checkpoint
+from src.training.device import prepare_device
+from src.training.loop import Plan, Training
+
+COUNT, SIZE = 2048, 32
+
+
+def ours(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
+    """Pictures per second of this project's loop; a point per epoch goes to MLflow, as in train."""
+    setup = setup_for(data, None, given)
+    training = Training(
+        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES)
+    )
+    client, experiment = store.open_store(folder)
+    run = client.create_run(experiment)
+    times: list[float] = []
+
+    def on_epoch(row: dict[str, float]) -> None:
+        client.log_metric(run.info.run_id, "epoch", len(times), step=len(times))
+        times.append(time.perf_counter())
+
+    training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
+    progress = Progress(given["epochs"], training.steps, given["batch_size"], 0, "off")
+    training.run(Checkpoint(folder, "0", 1e9, {}), progress, on_epoch)
+    return COUNT / (times[-1] - times[-2])
+
+
+def lightning(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
+    """Pictures per second of Lightning's Trainer with its defaults and MLFlowLogger."""
+    import lightning as framework
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    setup = setup_for(data, None, given)
+    times: list[float] = []
+
+    class Net(framework.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = setup.model
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            pictures, labels = batch
+            logits = self.net(to_input(pictures, setup.mean, setup.std))
+            loss = functional.cross_entropy(logits, labels)
+            self.log("train/loss", loss)
+            return loss
+
+        def on_train_epoch_end(self) -> None:
+            times.append(time.perf_counter())
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return setup.optimizer
+
+    pictures = torch.from_numpy(data.pictures(np.arange(len(data))))
+    loader = DataLoader(
+        TensorDataset(pictures, torch.from_numpy(data.labels)),
+        batch_size=given["batch_size"], shuffle=True, drop_last=True,
+    )  # fmt: skip
+    logger = MLFlowLogger("bench", tracking_uri=store.tracking_uri(folder))
+    trainer = framework.Trainer(
+        max_epochs=given["epochs"], accelerator="cpu", logger=logger, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
+    )  # fmt: skip
+    trainer.fit(Net(), loader)
+    return COUNT / (times[-1] - times[-2])
+
+
+def timms(script: Path, given: dict[str, Any], folder: Path) -> float:
+    """Pictures per second that timm's train.py prints for its last epoch."""
+    command = [
+        sys.executable, str(script), "--data-dir", str(folder / "pictures"), "--model",
+        given["model"], "--num-classes", str(CLASSES), "--img-size", str(SIZE), "--opt", "adamw",
+        "--lr", "1e-3", "--weight-decay", "0.05", "--batch-size", str(given["batch_size"]),
+        "--epochs", str(given["epochs"]), "--sched", "none", "--no-aug", "--workers", "1",
+        "--device", "cpu", "--output", str(folder / "timm"), "--log-interval", "10",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": str(given["threads"])}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    rates = re.findall(r"Train: 1 .*?\(\s*([0-9.]+)/s\)", ended.stdout + ended.stderr)
+    if not rates:
+        raise SystemExit(
+            f"train.py of timm printed no rate:\n{(ended.stdout + ended.stderr)[-2000:]}"
+        )
+    return float(rates[-1])
+
+
+def write_files(data: PackedSplit, folder: Path) -> None:
+    """The pictures as PNG files in class folders, which is what timm reads."""
+    for split in ("train", "validation"):
+        for index, picture in enumerate(data.pictures(np.arange(len(data)))):
+            target = folder / "pictures" / split / str(data.labels[index])
+            target.mkdir(parents=True, exist_ok=True)
+            if split == "train" or index < CLASSES:
+                Image.fromarray(picture).save(target / f"{index:05d}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.frameworks", description=__doc__)
+    parser.add_argument("--lightning", type=Path, metavar="FOLDER")
+    parser.add_argument("--timm", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=5)
+    wanted = parser.parse_args()
+    given: dict[str, Any] = {**params.load(), "epochs": 2, "machine.device": "cpu"}
+    prepare_device("cpu", given["threads"])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = pictures_in(folder, COUNT, SIZE)
+        programs: dict[str, Callable[[], float]] = {
+            "this project": lambda: ours(data, given, folder)
+        }
+        if wanted.lightning:
+            sys.path.append(str(wanted.lightning))
+            programs["Lightning"] = lambda: lightning(data, given, folder)
+        if wanted.timm:
+            write_files(data, folder)
+            programs["timm's train.py"] = lambda: timms(wanted.timm, given, folder)
+        rates: dict[str, list[float]] = {program: [] for program in programs}
+        for _ in range(wanted.rounds):
+            for program, measure in programs.items():
+                rates[program].append(measure())
+        for program, found in rates.items():
+            share = statistics.median(
+                here / there for here, there in zip(rates["this project"], found, strict=True)
+            )
+            rate = statistics.median(found)
+            print(f"{program}: {rate:.0f} pictures/s; this project is {share:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
