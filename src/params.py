@@ -18,6 +18,7 @@ from src.schema import NONE, NUMBER, SCHEMA, Value
 FILE = "params.yaml"
 # Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
 LARGEST = {"lr": 1000.0, "weight_decay": 1000.0}
+LARGEST_IN_LIST = 1e6  # their sum over all samples must stay a number
 # Section `machine` cannot change a result: any stage may read it, none declares it.
 UNDECLARED = "machine."
 
@@ -121,7 +122,7 @@ def _parse_many(name: str, node: yaml.SequenceNode) -> list[float]:
     numbers = []
     for item in node.value:
         text = item.value if isinstance(item, yaml.ScalarNode) else "a list"
-        if not NUMBER.fullmatch(text) or not 0 < float(text) < float("inf"):
+        if not NUMBER.fullmatch(text) or not 0 < float(text) <= LARGEST_IN_LIST:
             raise _wrong(name, f"'{text}' in the list")
         numbers.append(float(text))
     return numbers

@@ -152,6 +152,7 @@ def test_every_wrong_value_is_refused_by_name(tmp_path: Path, key: str) -> None:
         ({"optimizer": "adahessian"}, "needs second derivatives"),
         ({"class_weights": [1.0, 2.0]}, "class_weights must have one number for each of the 3"),
         ({"drop_path": 0.5, "model": "own"}, "drop_path must be 0"),
+        ({"layer_decay": 0.7, "model": "own"}, "layer_decay must be 1 for model own"),
         ({"precision": "bf16"}, "precision bf16 needs a GPU"),
         ({"model": "no_such_net"}, "model must be the name of a timm model"),
     ],

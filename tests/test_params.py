@@ -92,6 +92,8 @@ def test_overrides_mean_the_same_here_and_in_dvc(
         ("deterministic=yes", "params.yaml: deterministic must be one of true, warn, false, "
          "got 'yes'"),
         ("ema=1", "params.yaml: ema must be none or a number between 0 and 1, got '1'"),
+        ("class_weights=[1,1e300]", "params.yaml: class_weights must be none, balanced, or a list "
+         "of one number > 0 per class, got '1e+300' in the list"),
         ("class_weights=[1,a]", "params.yaml: class_weights must be none, balanced, or a list of "
          "one number > 0 per class, got 'a' in the list"),
         ("augment_flip=off", "params.yaml: augment_flip must be true or false, got 'off'"),

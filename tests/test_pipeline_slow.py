@@ -7,9 +7,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from src.pipeline import fingerprint_from_lock
@@ -218,15 +220,38 @@ def test_an_experiment_and_the_way_back(clone: Path) -> None:
     restore(clone)
 
 
-def test_temp_and_queue_leave_their_runs_in_the_main_store(clone: Path) -> None:
+@contextmanager
+def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
+    """The queue's workers, which end with the block. Their output goes to a file: a worker that
+    finds the queue empty while it takes its last task misses its own signal to end, and would hold
+    a pipe open for ever."""
+    with open(log, "wb") as output:
+        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
+        subprocess.run(command, cwd=folder, env=environment(), stdout=output, stderr=output)
+    try:
+        yield
+    finally:
+        run(folder, "dvc", "queue", "stop")
+        workers = [
+            process
+            for process in psutil.process_iter(["cmdline", "cwd"])
+            if "queue-worker" in (process.info["cmdline"] or [])
+            and str(process.info["cwd"]).startswith(str(folder))
+        ]
+        _, left = psutil.wait_procs(workers, timeout=30)
+        for worker in left:
+            worker.kill()
+
+
+def test_temp_and_queue_leave_their_runs_in_the_main_store(clone: Path, tmp_path: Path) -> None:
     before = set(runs(clone))
     run(clone, "dvc", "exp", "run", "--temp", "--name", "slow", "-S", "lr=1e-5")
     run(clone, "dvc", "exp", "run", "--queue", "-S", "seed=range(1,4)")
-    run(clone, "dvc", "queue", "start", "--jobs", "2")
-    deadline = time.monotonic() + 400
-    while "Running" in (status := run(clone, "dvc", "queue", "status")) or "Queued" in status:
-        assert time.monotonic() < deadline, status
-        time.sleep(2)
+    with started_queue(clone, tmp_path / "queue.log", jobs=2):
+        deadline = time.monotonic() + 400
+        while "Running" in (status := run(clone, "dvc", "queue", "status")) or "Queued" in status:
+            assert time.monotonic() < deadline, status
+            time.sleep(2)
     assert status.count("Success") >= 3, status
     new = {key: value for key, value in runs(clone).items() if key not in before}
     assert len(new) == 4

@@ -130,8 +130,8 @@ def plain_setup(train: PackedSplit, **options: Any) -> Setup:
 )
 def test_four_parts_are_one_batch(few: Splits, options: dict[str, Any]) -> None:
     states: list[tuple[dict[str, torch.Tensor], torch.Tensor]] = []
-    for accumulate in (1, 4, 3):  # 48 pictures: 3 x 16, and 4 x 12
-        setup = plain_setup(few[0], accumulate=accumulate, **options)
+    for batch_size in (48, 12, 16, 32):  # 48 pictures: 4 x 12, 3 x 16, and 2 x 24
+        setup = plain_setup(few[0], batch_size=batch_size, **options)
         sums = []
         for epoch in range(5):
             (batch,) = training_batches(few[0], 0, epoch, 48, CPU)
@@ -348,6 +348,25 @@ def test_an_operation_that_is_not_deterministic_is_named(
         assert all("max_unpooling2d" in line and "not deterministic" in line for line in said)
     finally:
         prepare_device("cpu", 1)
+
+
+def test_too_little_memory_is_a_line() -> None:
+    words = "not enough memory: lower batch_size"
+    with pytest.raises(InputError, match=words), told_in_one_line("train"):
+        torch.empty(2**48)
+
+
+@pytest.mark.parametrize("accumulate", [4, 4096])
+def test_a_batch_larger_than_the_data_keeps_the_size_of_its_parts(
+    few: Splits, tmp_path: Any, accumulate: int
+) -> None:
+    training = make_training(few, accumulate=accumulate, epochs=1)
+    assert training.steps == 1
+    seen: list[int] = []
+    training.setup.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    (batch,) = training._batches()
+    train_step(training.setup, batch, 0)
+    assert seen == [16, 16, 16]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -45,7 +45,8 @@ def tags(stage: Stage) -> dict[str, str]:
         "changed": " ".join(changes(stage.name, _entry(stage)) or ()),
         **_machine_tags(),
         # MLflow's own names: its pages show these two as the source of a run.
-        "mlflow.source.name": stage.entry.cmd,
+        # The pages show what stands behind the last slash: without the paths, the module.
+        "mlflow.source.name": " ".join(stage.entry.cmd.split()[:3]),
         "mlflow.source.git.commit": git.get("git.commit", ""),
     }
     return _known(found)

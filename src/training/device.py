@@ -13,6 +13,7 @@ import torch
 
 from src.errors import InputError
 
+NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
@@ -73,7 +74,7 @@ def _gpu_of_the_driver() -> str | None:
 @contextmanager
 def told_in_one_line(stage: str) -> Iterator[None]:
     """Name an operation that is not deterministic: as InputError where it is an error, else once in
-    a line on stderr, in place of torch's paragraphs."""
+    a line on stderr, in place of torch's paragraphs. InputError, too, when memory does not do."""
     told: set[str] = set()
     show = warnings.showwarning
 
@@ -91,6 +92,11 @@ def told_in_one_line(stage: str) -> Iterator[None]:
             warnings.showwarning = in_one_line
             yield
     except RuntimeError as error:
+        if NO_MEMORY.search(str(error)):
+            raise InputError(
+                f"{stage}: not enough memory: lower batch_size or prepare.size in params.yaml, or "
+                "take another model or optimizer"
+            ) from None
         found = NOT_DETERMINISTIC.search(str(error))
         if not found:
             raise

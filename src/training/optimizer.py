@@ -31,6 +31,11 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
         name = "momentum"  # timm's `sgd` is Nesterov's, which needs some; this is plain SGD
     options: dict[str, Any] = {"fused": True} if params["fused"] else {}
     if params["layer_decay"] < 1:
+        if not hasattr(model, "group_matcher"):
+            raise InputError(
+                f"params.yaml: layer_decay must be 1 for model {params['model']}: only nets of "
+                "timm say which layer is which"
+            )
         options["layer_decay"] = params["layer_decay"]
     try:
         optimizer = create_optimizer_v2(

@@ -33,8 +33,9 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Setup:
     """A net with all that trains it, on one device. `mean` and `std` per channel in 0..1.
 
-    `accumulate`: parts into which a batch is split for forward and backward; `clip_grad`: largest
-    norm of all gradients; `ema`: the average of the weights, which is validated and kept.
+    `micro_batch`: pictures per forward and backward pass, of which a batch takes one or several;
+    `clip_grad`: largest norm of all gradients; `ema`: the average of the weights, which is what is
+    validated and kept.
     """
 
     model: nn.Module
@@ -45,7 +46,7 @@ class Setup:
     mean: list[float]
     std: list[float]
     seed: int
-    accumulate: int = 1
+    micro_batch: int
     clip_grad: float | None = None
     ema: ModelEmaV3 | None = None
     precision: str = "fp32"
@@ -131,7 +132,7 @@ def build_setup(
         mean=mean,
         std=std,
         seed=given["seed"],
-        accumulate=given["accumulate"],
+        micro_batch=given["batch_size"],
         clip_grad=None if given["clip_grad"] == "none" else given["clip_grad"],
         # The average of few steps would be mostly initial weights: the decay rises to `ema`.
         ema=None
@@ -160,7 +161,7 @@ def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> N
 
 def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
     """One optimizer step on a batch (pictures B x H x W x C in 0..255, targets int64 B or float
-    B x K), forward and backward in `setup.accumulate` parts.
+    B x K), forward and backward in parts of `setup.micro_batch`.
 
     Returns [loss x B, correct, B, norm of the gradient] (float32, on the device): nothing here
     waits for the device, and the first three can be summed over processes.
@@ -171,7 +172,8 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
         setup.train_mode()
     setup.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(3, device=setup.device)
-    parts = zip(pictures.chunk(setup.accumulate), targets.chunk(setup.accumulate), strict=True)
+    count = -(-len(pictures) // setup.micro_batch)
+    parts = zip(pictures.tensor_split(count), targets.tensor_split(count), strict=True)
     for part, wanted in parts:
         with setup.autocast():
             logits = setup.forward(setup.enter(part))
