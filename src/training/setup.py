@@ -59,8 +59,9 @@ class Setup:
     def __post_init__(self) -> None:
         # Gradients of 16-bit floats (5 bits of exponent) vanish unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        compiled = None if self.compile == "none" else torch.compile(self.model, mode=self.compile)
-        self.forward = compiled or self.model
+        self.forward = self.model
+        if self.compile != "none":
+            self.forward = torch.compile(self.model, mode=self.compile)
 
     @property
     def kept_model(self) -> nn.Module:
