@@ -161,6 +161,32 @@ def test_a_killed_run_ends_in_the_same_bits(
     assert same_state(whole.state_dict(), second.state_dict())
 
 
+@pytest.mark.parametrize("after", [3, 6, 8, 13])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9, "schedule": "plateau", "decay_epochs": 1, "warmup": 0.5, "clip_grad": 0.5},
+        {"freeze_epochs": 2, "optimizer": "sgd", "schedule": "step", "decay_epochs": 1},
+        {"precision": "fp16", "mixup": 0.2, "cutmix": 1.0, "sampling": "balanced"},
+        {"batch_size": 8, "accumulate": 2, "loss": "bce", "patience": 2, "augment_scale": 0.5},
+    ],
+)  # fmt: skip
+def test_every_part_of_the_state_survives_a_kill(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, options: dict[str, Any], after: int
+) -> None:
+    whole = make_training(splits, **options)
+    run(whole, checkpoint_in(tmp_path / "whole"))
+    first = make_training(splits, **options)
+    with pytest.raises(Killed):
+        run(first, checkpoint_in(tmp_path, minutes=1e-9), after)
+    saved = checkpoint_in(tmp_path).load()
+    assert saved is not None
+    second = make_training(splits, **options)
+    second.load_state_dict(saved)
+    run(second, checkpoint_in(tmp_path / "second"))
+    assert same_state(whole.state_dict(), second.state_dict())
+
+
 def test_the_schedule_is_part_of_the_checkpoint(
     splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
 ) -> None:
