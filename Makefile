@@ -6,6 +6,9 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# The tests of a file share their fixtures, so a file stays in one process.
+SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
+
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header \
@@ -22,11 +25,11 @@ repro: ## run what has changed of the pipeline, then say where the results are
 
 test: ## run the fast tests
 	$(INSTALL) dev
-	python -m pytest
+	python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: ## run the slow tests: the real pipeline in temporary clones
 	$(INSTALL) dev
-	python -m pytest -m slow --timeout=1800
+	python -m pytest -m slow --timeout=1800 $(SIDE_BY_SIDE)
 
 lint: ## check style, format and types
 	$(INSTALL) dev

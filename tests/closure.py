@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What provably cannot change an output, so that an edit there re-runs nothing:
 # - src/tracking/, src/terminal.py, src/stage.py and what only it needs (src/process.py,
 #   src/errors.py): the pipeline gives the same with stand-ins for them that do next to nothing
-#   (tests/test_pipeline_slow.py);
+#   (tests/test_slow_reproduction.py);
 # - src/params.py and src/schema.py: tests/test_params.py holds the parsed values equal to those
 #   that DVC hashes;
 # - the __init__.py files: tests/test_guards.py sees to it that they hold a docstring alone.

@@ -109,3 +109,14 @@ def few(finished: tuple[Path, dict[str, Stage]]) -> tuple[PackedSplit, PackedSpl
     train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
     train.labels, train.paths, train.sha256 = train.labels[:48], train.paths[:48], train.sha256[:48]
     return train, val
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline has run once and is committed. Tests leave it clean."""
+    from tests import pipeline_clone
+
+    folder = pipeline_clone.new_clone(tmp_path_factory.mktemp("pipeline") / "project")
+    pipeline_clone.run(folder, "dvc", "repro")
+    pipeline_clone.commit(folder, "results")
+    return folder
