@@ -112,12 +112,22 @@ def md5_of(path: Path | str) -> str:
     if not path.is_dir():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = (item for item in path.rglob("*") if item.is_file())
     listing = [
-        {"md5": md5_of(item), "relpath": item.relative_to(path).as_posix()} for item in files
+        {"md5": md5_of(item), "relpath": item.relative_to(path).as_posix()}
+        for item in files_below(path)
     ]
     listing.sort(key=lambda entry: entry["relpath"])  # as DVC does before it hashes the listing
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files that DVC counts as part of a folder, in no particular order: all but compiled code,
+    which .dvcignore leaves out."""
+    return [
+        item
+        for item in folder.rglob("*")
+        if item.is_file() and "__pycache__" not in item.parts and item.suffix != ".pyc"
+    ]
 
 
 def canonical(value: Any) -> Any:

@@ -130,10 +130,16 @@ def _file_state(path: Path) -> dict[str, Any]:
             f"{path} does not exist: make it with `dvc repro`, fetch it with `dvc pull`, "
             f"or name another file in {params_module.FILE}"
         )
-    if path.suffix in (".py", ".yaml"):
-        return {str(path): hashlib.md5(path.read_bytes()).hexdigest()}
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    return {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+    files = [path] if path.is_file() else pipeline.files_below(path)
+    return {str(file): _content_or_date(file) for file in files}
+
+
+def _content_or_date(file: Path) -> Any:
+    """What tells whether a file changed: of code its content, of data, which is large, size and
+    date."""
+    if file.suffix in (".py", ".yaml"):
+        return hashlib.md5(file.read_bytes()).hexdigest()
+    return file.stat().st_size, file.stat().st_mtime_ns
 
 
 def run(name: str, main: Callable[[Stage], None]) -> None:

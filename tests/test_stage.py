@@ -208,3 +208,14 @@ def test_interpolated_dependencies_follow_the_params(project: Path) -> None:
     assert {"data/subset", "w.safetensors"} <= set(deps)
     with pytest.raises(InputError, match=r"dvc\.yaml: no readable stage nosuch"):
         pipeline.stage_entry("nosuch", values, project)
+
+
+def test_compiled_code_is_no_part_of_a_folder(tmp_path: Path) -> None:
+    """As .dvcignore says to DVC; a fingerprint must not depend on who imported what."""
+    (tmp_path / "a.py").write_text("a = 1\n")
+    before = pipeline.md5_of(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.cpython-311.pyc").write_bytes(b"x")
+    assert pipeline.md5_of(tmp_path) == before
+    (tmp_path / "b.py").write_text("b = 1\n")
+    assert pipeline.md5_of(tmp_path) != before
