@@ -139,11 +139,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.loop", description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
     count = parser.parse_args().pairs
-    given: dict[str, Any] = {**params.load(), "epochs": 1, "augment_crop": 0}
+    given: dict[str, Any] = {**params.load(), "epochs": 1, "augment_crop": 0, "threads": 1}
     with tempfile.TemporaryDirectory() as folder:
         data = pictures_in(Path(folder), 2048, 32)
-        # Processor time, which a busy machine does not lengthen; a GPU is waited for.
-        clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+        # The time of the one thread that computes, which a busy machine does not lengthen (a second
+        # one would wait in a spin, which counts as work); a GPU is waited for.
+        clock = time.perf_counter if torch.cuda.is_available() else time.thread_time
         real = pairs_of(our_epochs(data, None, given), bare_epochs(data, None, given), count, clock)
         ratio = statistics.median(bare / ours for ours, bare in real)
         steps = steps_per_epoch(len(data), given["batch_size"])
@@ -156,7 +157,6 @@ def main() -> None:
         def net() -> nn.Module:
             return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, CLASSES))
 
-        # What the host does: the time of this thread, not of those that wait for work in a spin.
         small = pairs_of(
             our_epochs(data, net(), tiny), bare_epochs(data, net(), tiny), count, time.thread_time
         )
