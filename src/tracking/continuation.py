@@ -6,7 +6,7 @@ else's; only `evaluate` searches, for the run that trained a model which was mad
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from src.stage import Stage
 from src.tracking import provenance, store
@@ -15,11 +15,13 @@ from src.tracking.journal import (
     add_points,
     journal_path,
     load_record,
+    now,
     record_elsewhere,
     record_path,
     warn,
 )
-from src.tracking.outbox import add_waiting
+from src.tracking.leftovers import close_the_dead
+from src.tracking.outbox import Outbox, add_waiting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +32,7 @@ def begin(
     stage: Stage, old: Record | None, client: "MlflowClient", experiment_id: str
 ) -> tuple[Record, str]:
     """The run of `old` if it did not finish, else a new one, as (record, status in MLflow)."""
+    close_the_dead(stage.root, client)
     tags, params = provenance.tags(stage), provenance.params(stage)
     journal = stage.fingerprint  # the points of a start without a store
     if old and old.state == "finished":
@@ -37,6 +40,7 @@ def begin(
     elif old:
         if run := store.stored_run(client, old.run_id):
             client.update_run(old.run_id, status="RUNNING")
+            Outbox(stage.root, old.run_id).forget_run()  # an earlier ending that was not sent
             store.write(client, old.run_id, tags, params)
             _copy_from_elsewhere(stage.root, stage.fingerprint, old.run_id, unless="finished")
             _take_over(stage.root, journal, run)  # of a start by another address that led nowhere
@@ -49,6 +53,32 @@ def begin(
         _copy_from_elsewhere(stage.root, stage.fingerprint, run.info.run_id, unless="finished")
     _take_over(stage.root, journal, run)
     return _record(stage.root, stage.fingerprint, run, stage.name, "running"), "RUNNING"
+
+
+def description(stage: Stage) -> dict[str, Any]:
+    """What the run of `stage` is to be, as `Outbox.describe_run` takes it."""
+    return {
+        "stage": stage.name,
+        "name": provenance.run_name(stage),
+        "params": provenance.params(stage),
+        "tags": provenance.tags(stage),
+        "start_time": now(),
+        "state": "running",
+    }
+
+
+def restored_description(fingerprint: str, model_md5: str) -> dict[str, Any]:
+    """The same for the run of a model that was trained elsewhere."""
+    name, params, tags = provenance.restored_train(fingerprint)
+    return {
+        "stage": "train",
+        "name": name,
+        "params": params,
+        "tags": {**tags, "model.md5": model_md5},
+        "start_time": now(),
+        "state": "finished",
+        "end_time": now(),
+    }
 
 
 def find(

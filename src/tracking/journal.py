@@ -29,6 +29,11 @@ class Point:
     time: int
 
 
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts time."""
+    return time.time_ns() // 1_000_000
+
+
 def journal_path(root: Path, name: str) -> Path:
     """The journal of a run id, or of a fingerprint as long as its run has no id."""
     return root / ".cache" / "journal" / f"{name}.jsonl"
@@ -56,8 +61,7 @@ class Journal:
     def append(self, metrics: Mapping[str, float], step: int) -> None:
         """Add the values of `metrics` at `step`; a value that differs from an earlier one of the
         same key and step is added with a warning. Raises OSError when the disk is full."""
-        now = time.time_ns() // 1_000_000
-        lines = []
+        lines, time_of_point = [], now()
         with self._lock:  # the loop and the thread that samples the machine
             for key, value in metrics.items():
                 value = float(value)
@@ -67,7 +71,7 @@ class Journal:
                 if known:
                     warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
                 known.add(repr(value))
-                point = {"key": key, "value": value, "step": step, "time": now}
+                point = {"key": key, "value": value, "step": step, "time": time_of_point}
                 lines.append(json.dumps(point) + "\n")
             if lines:
                 self._file.write("".join(lines).encode())
@@ -143,6 +147,10 @@ class Record:
     position: int = 0
     store: str = ""
 
+    @property
+    def fingerprint(self) -> str:
+        return self.path.stem
+
     def save(self) -> None:
         """Write it to `path`. A record of another store that is there is kept beside it."""
         other = _read_record(self.path, self.path)
@@ -154,6 +162,14 @@ class Record:
 
 def record_path(root: Path, fingerprint: str) -> Path:
     return root / ".cache" / "runs" / f"{fingerprint}.json"
+
+
+def records(root: Path, store: str) -> list[Record]:
+    """The records of all runs in `store`."""
+    files = sorted((root / ".cache" / "runs").glob("*.json"))
+    # <fingerprint>.json, or <fingerprint>-<store>.json while another store's is in use.
+    found = [_read_record(file, record_path(root, file.stem.split("-")[0])) for file in files]
+    return [record for record in found if record and record.store in ("", store)]
 
 
 def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
@@ -186,12 +202,15 @@ def _read_record(file: Path, path: Path) -> Record | None:
         return None
 
 
+def lock_path(root: Path, fingerprint: str) -> Path:
+    return root / ".cache" / "locks" / f"{fingerprint}.lock"
+
+
 @contextmanager
 def hold(root: Path, fingerprint: str) -> Iterator[None]:
     """Keep the journal, the record and the checkpoint of a fingerprint to this process; wait, and
     say for whom, while another one holds them."""
-    path = root / ".cache" / "locks" / f"{fingerprint}.lock"
-    with process.hold(path, "works on the same inputs"):
+    with process.hold(lock_path(root, fingerprint), "works on the same inputs"):
         yield
 
 

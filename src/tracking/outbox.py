@@ -1,6 +1,7 @@
-"""Files and tags of a run that the tracker has not taken yet: <main repository>/.cache/waiting.
+"""What the tracker has not taken yet of a run: <main repository>/.cache/waiting/<run>.
 
-Like the journal, it outlives the process: whatever opens the run next sends what waits.
+Files, tags, names of data sets, and, as long as the store has no run, what the run is to be. Like
+the journal, it outlives the process: whatever opens the run next, or src.sync, sends what waits.
 """
 
 import json
@@ -8,7 +9,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from src.files import write_bytes
 from src.tracking import store
@@ -16,7 +17,8 @@ from src.tracking import store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TAGS = "tags.json"  # beside the folder of files, where no file of a run can have its name
+# Beside the folder of files, where no file of a run can have its name.
+TAGS, INPUTS, RUN = "tags.json", "inputs.json", "run.json"
 
 
 class Outbox:
@@ -28,7 +30,7 @@ class Outbox:
     def __init__(self, root: Path, name: str):
         self.path = _path(root, name)
         self._files = self.path / "files"
-        self._tags = self.path / TAGS
+        self._tags, self._inputs = self.path / TAGS, self.path / INPUTS
         self._lock = threading.Lock()  # never held while something is sent
 
     def add(self, name: str, content: bytes | Path) -> None:
@@ -45,7 +47,26 @@ class Outbox:
     def add_tags(self, tags: Mapping[str, str]) -> None:
         """Keep tags, each in place of an earlier value that still waits."""
         with self._lock:
-            _write_tags(self._tags, {**_read_tags(self._tags), **tags})
+            _write(self._tags, {**_read_tags(self._tags), **tags})
+
+    def add_input(self, name: str, digest: str, context: str) -> None:
+        """Keep the name of a data set."""
+        with self._lock:
+            _write(self._inputs, [*_inputs(self._inputs), [name, digest, context]])
+
+    def describe_run(self, **about: Any) -> None:
+        """Keep what the run is to be, as long as the store has none: `stage`, `name`, `params`,
+        `tags`, `start_time`, and how it ended: `state`, `end_time` (times in milliseconds)."""
+        with self._lock:
+            _write(self.path / RUN, {**self.described_run(), **about})
+
+    def described_run(self) -> dict[str, Any]:
+        """What `describe_run` kept; empty if it was never called."""
+        return dict(_read(self.path / RUN, {}))
+
+    def forget_run(self) -> None:
+        """Forget what `describe_run` kept: the store knows it."""
+        (self.path / RUN).unlink(missing_ok=True)
 
     def discard(self, name: str) -> None:
         """Forget an artifact: a newer one of this name was sent."""
@@ -53,8 +74,8 @@ class Outbox:
             (self._files / name).unlink(missing_ok=True)
 
     def items(self) -> list[Path]:
-        """What waits: the tags first, then the files."""
-        return ([self._tags] if self._tags.exists() else []) + self.files()
+        """What waits: the tags first, then the data sets, then the files."""
+        return [path for path in (self._tags, self._inputs) if path.exists()] + self.files()
 
     def files(self) -> list[Path]:
         """The files that wait, by name."""
@@ -69,11 +90,13 @@ class Outbox:
         """Send one of `items` and forget it, unless it was replaced meanwhile."""
         try:
             before = _state(item)
-            tags = _read_tags(item) if item == self._tags else {}
         except FileNotFoundError:  # sent by the other thread
             return
         if item == self._tags:
-            store.write(client, run_id, tags, {})
+            store.write(client, run_id, _read_tags(item), {})
+        elif item == self._inputs:
+            for name, digest, context in _inputs(item):
+                store.add_input(client, run_id, name, digest, context)
         else:
             folder = item.parent.relative_to(self._files).as_posix()
             client.log_artifact(run_id, str(item), None if folder == "." else folder)
@@ -85,15 +108,24 @@ class Outbox:
         self.send(self._tags, client, run_id)
 
 
+def outboxes(root: Path) -> list[str]:
+    """The names under which something may wait."""
+    folder = _path(root, "")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
 def add_waiting(root: Path, source: str, target: str, move: bool) -> None:
     """Give one outbox what waits in another one; `move`: and empty that one."""
     old, new = _path(root, source), _path(root, target)
     if not old.exists():
         return
     tags = {**_read_tags(new / TAGS), **_read_tags(old / TAGS)}
-    shutil.copytree(old, new, dirs_exist_ok=True)
+    inputs = [*_inputs(new / INPUTS), *_inputs(old / INPUTS)]
+    shutil.copytree(old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN))
     if tags:
-        _write_tags(new / TAGS, tags)
+        _write(new / TAGS, tags)
+    if inputs:
+        _write(new / INPUTS, inputs)
     if move:
         shutil.rmtree(old)
 
@@ -108,12 +140,20 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _read_tags(path: Path) -> dict[str, str]:
+    return dict(_read(path, {}))
+
+
+def _inputs(path: Path) -> list[list[str]]:
+    return list(_read(path, []))
+
+
+def _read(path: Path, otherwise: Any) -> Any:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return {}
+        return otherwise
 
 
-def _write_tags(path: Path, tags: Mapping[str, str]) -> None:
-    # Not write_json: it rounds floats, and tags are text already.
-    write_bytes(path, json.dumps(dict(tags), ensure_ascii=False).encode())
+def _write(path: Path, value: Any) -> None:
+    # Not write_json: it rounds floats, and these are texts already.
+    write_bytes(path, json.dumps(value, ensure_ascii=False).encode())

@@ -2,8 +2,8 @@
 
 `log_metrics` appends to the journal on disk, `log_picture` writes to the outbox beside it; a thread
 sends what is new every two seconds (src/tracking/shipping.py). Whatever MLflow raises ends in one
-line on stderr. What it did not take waits on disk: points, tags, the description and files are sent
-by the next stage that opens the run; the name of a data set (`log_input`) is lost.
+line on stderr. What it did not take waits on disk and is sent by the next stage that opens the run,
+or by src.sync.
 """
 
 import tempfile
@@ -17,45 +17,15 @@ from src.errors import InputError
 from src.stage import Stage
 from src.tracking import continuation, notes, store, system
 from src.tracking.address import reason
-from src.tracking.journal import Journal, Record, hold, journal_path, load_record, warn
+from src.tracking.journal import Journal, Record, hold, journal_path, load_record, now, warn
 from src.tracking.outbox import Outbox
 from src.tracking.shipping import Shipper
+from src.tracking.untracked import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NOTE_LENGTH = 8000  # characters: MLflow's limit for a tag
-
-
-class Run:
-    """What a stage may tell the tracker. This one, for `machine.tracking: false`, drops it all.
-    Nothing raises. Only `log_metrics` and `log_picture` are for a loop: the others wait for the
-    server."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Note values such as {"train/loss": 0.3} at a step. Takes microseconds."""
-
-    def log_picture(self, name: str, png: bytes) -> None:
-        """Keep a small PNG as the artifact `name`, such as examples/epoch_005.png. Takes the time
-        of writing it to disk."""
-
-    def log_artifact(self, path: Path | str, folder: str = "") -> None:
-        """Copy a file into the run, below `folder`."""
-
-    def log_model(self, folder: Path) -> None:
-        """Copy the model of `folder` (model.json, model.safetensors) into the run as `model`, such
-        that `mlflow models serve -m runs:/<run id>/model` answers pictures; see serving.py."""
-
-    def log_input(self, name: str, digest: str, context: str) -> None:
-        """Name a data set that the run read: `digest` its md5 as DVC writes it, `context` what it
-        was read for (training, validation, test)."""
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags; values become text."""
-
-    def describe(self, markdown: str) -> None:
-        """The description at the head of the run's page. That of a training also says what changed
-        and how the result is brought back."""
 
 
 @contextmanager
@@ -72,7 +42,9 @@ def start(stage: Stage) -> Iterator[Run]:
         old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
         goes_on = old if old and old.state != "finished" else None
         run = TrackedRun(stage, stage.fingerprint, goes_on, own=True)
-        run.connect(partial(continuation.begin, stage, old))
+        run.connect(
+            partial(continuation.begin, stage, old), partial(continuation.description, stage)
+        )
         with run.logging():
             if stage.name == "train":
                 run.describe("")  # what changed can be read while it trains
@@ -93,7 +65,10 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Run]:
             return
         old = load_record(stage.root, fingerprint, store.name(stage.root))
         run = TrackedRun(stage, fingerprint, old, own=False)
-        run.connect(partial(continuation.find, stage, old, fingerprint, model_md5))
+        run.connect(
+            partial(continuation.find, stage, old, fingerprint, model_md5),
+            partial(continuation.restored_description, fingerprint, model_md5),
+        )
         with run.logging():
             yield run
 
@@ -110,11 +85,17 @@ class TrackedRun(Run):
         self.record, self.own = record, own
         self._client: MlflowClient | None = None
         self._trouble = ""  # why the store could not be opened
-        self._ends = False  # whether the status in MLflow is to be set at the end
+        self._ends = own  # whether the status in MLflow is to be set at the end
 
-    def connect(self, open_run: Callable[["MlflowClient", str], tuple[Record, str]]) -> None:
+    def connect(
+        self,
+        open_run: Callable[["MlflowClient", str], tuple[Record, str]],
+        describe: Callable[[], dict[str, Any]],
+    ) -> None:
         """Open the store and the run in it: `open_run(client, experiment id)` returns the run's
-        record and its status in MLflow."""
+        record and its status in MLflow. `describe()` tells what the run is to be, for the day when
+        the store can be opened."""
+        self._describe = describe
         try:
             client, experiment_id = store.open_store(self.root)
             self.record, status = open_run(client, experiment_id)
@@ -134,6 +115,8 @@ class TrackedRun(Run):
         name = self.record.run_id if self.record else self.fingerprint
         self._journal = Journal(journal_path(self.root, name))
         self._outbox = Outbox(self.root, name)
+        if self.record is None:
+            self._try_to_keep("the run", self._describe_run)
         if self.record:  # a journal that was deleted begins anew
             self.record.position = min(self.record.position, self._journal.path.stat().st_size)
         self._shipper = Shipper(
@@ -203,9 +186,10 @@ class TrackedRun(Run):
                 self._keep(name, file)
 
     def log_input(self, name: str, digest: str, context: str) -> None:
-        self._shipper.call(
+        if not self._shipper.call(
             lambda client, run_id: store.add_input(client, run_id, name, digest, context)
-        )
+        ):
+            self._try_to_keep(name, lambda: self._outbox.add_input(name, digest, context))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         # By way of the disk: one that waits since the server was down must not come last.
@@ -226,20 +210,29 @@ class TrackedRun(Run):
 
     def _keep(self, name: str, content: bytes | Path) -> None:
         """Leave an artifact to the thread that sends."""
+        self._try_to_keep(name, lambda: self._outbox.add(name, content))
+
+    def _try_to_keep(self, name: str, keep: Callable[[], None]) -> None:
         try:
-            self._outbox.add(name, content)
+            keep()
         except Exception as error:  # a full disk, or a name that leads elsewhere
             warn(f"cannot keep {name}: {reason(error)}")
 
+    def _describe_run(self) -> None:
+        """Keep what the run is to be. `evaluate` leaves that of a training as it is."""
+        kept = self._outbox.described_run()
+        if self.own or not kept:
+            start = {"start_time": kept["start_time"]} if kept else {}
+            self._outbox.describe_run(**{**self._describe(), **start})
+
     def _end(self, state: str) -> None:
         sent = self._shipper.ship()
-        if self._ends:
-            status = state.upper()
-            self._shipper.call(lambda client, run_id: client.set_terminated(run_id, status), sent)
+        if self._ends and not self._shipper.call(
+            lambda client, run_id: client.set_terminated(run_id, state.upper()), sent
+        ):
+            end = {"state": state, "end_time": now()}
+            self._try_to_keep("how the run ended", lambda: self._outbox.describe_run(**end))
         if self.own and self.record:
             self.record.state = state
-            try:
-                self.record.save()
-            except OSError as error:
-                warn(reason(error))
+            self._try_to_keep("how the run ended", self.record.save)
         self._shipper.tell_the_rest()

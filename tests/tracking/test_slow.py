@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from src.stage import Stage
+from src.tracking import leftovers, shipping, store
 from src.tracking import run as tracking
-from src.tracking import shipping, store
 from tests.closure import ROOT
-from tests.tracked_project import DIGEST, history, runs
+from tests.tracked_project import DIGEST, evaluate, history, runs
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +173,30 @@ def test_a_server_that_dies_and_comes_back(
         "pictures/params.yaml"
     ]
     assert not (project / "mlartifacts").exists()
+
+
+def test_a_server_that_was_never_there_gets_everything_once(
+    server: Callable[[str], str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server("start"))
+    server("stop")
+    stage = Stage("train")
+    with tracking.start(stage) as run:
+        for step in range(1, 1202):
+            run.log_metrics({"loss": 1 / step}, step)
+        run.log_artifact("params.yaml", "pictures")
+    evaluate(stage.fingerprint)
+    told = capsys.readouterr().err
+    assert "points wait in" in told
+    assert "Traceback" not in told
+    server("start")
+    first, again = leftovers.send(project), leftovers.send(project)
+    assert (first.made, first.points, first.files, first.trouble) == (1, 1202, 1, [])
+    assert (again.made, again.points, again.files, again.trouble) == (0, 0, 0, [])
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert history(project, stored, "loss") == [(step, 1 / step) for step in range(1, 1202)]
+    assert history(project, stored, "test/accuracy") == [(0, 0.75)]

@@ -1,0 +1,54 @@
+"""Send to MLflow what waits on this machine: `python -m src.sync`.
+
+A server that is down does not stop a training; its numbers, pictures and even its run wait in
+`.cache`. The next stage that opens a run sends what is its own, this sends everything: points and
+files once each, into the right runs, those that could not be created included. Runs whose process
+is gone are closed as killed.
+"""
+
+import argparse
+import sys
+
+from src import pipeline, repository, stage
+from src.errors import GateError, InputError
+from src.tracking import leftovers, store
+from src.tracking.address import reason
+
+
+def main() -> None:
+    """The command line."""
+    argparse.ArgumentParser(
+        prog="python -m src.sync", description=(__doc__ or "").split("\n")[0]
+    ).parse_args()
+    repository.require_project()
+    root = pipeline.main_repository()
+    name = store.name(root)
+    try:
+        sent = leftovers.send(root)
+    except InputError:
+        raise
+    except Exception as error:  # whatever MLflow raises for a store that cannot be reached
+        raise GateError(
+            f"sync: {name} does not answer ({reason(error)}): everything waits"
+        ) from None
+    print(told(sent, name))
+    if sent.trouble:
+        more = f" (and {len(sent.trouble) - 1} more runs)" if len(sent.trouble) > 1 else ""
+        raise GateError(f"sync: {sent.trouble[0]}{more}")
+
+
+def told(sent: leftovers.Sent, name: str) -> str:
+    """What was sent, in a line."""
+    parts = [
+        f"{sent.points} points and {sent.files} files of {sent.runs} runs went to {name}"
+        if sent.runs
+        else f"nothing waited for {name}"
+    ]
+    parts += [f"{sent.made} runs were created"] if sent.made else []
+    parts += [f"{sent.closed} whose process is gone were closed as killed"] if sent.closed else []
+    parts += [f"{sent.busy} are still being written"] if sent.busy else []
+    return "sync: " + "; ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))
