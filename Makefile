@@ -1,6 +1,6 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup repro test test-slow lint lock ui table clean help
+.PHONY: setup repro test test-slow lint lock ui table verify clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
@@ -51,6 +51,10 @@ ui: ## browse the runs in MLflow
 table: ## print the experiments as a table
 	$(INSTALL) runtime
 	@python -m src.table
+
+verify: ## run a result again from its sources alone and compare; REV=... takes another than HEAD
+	$(INSTALL) runtime
+	@python -m src.verify $(REV)
 
 clean: ## delete the caches of the tools; results, checkpoints and runs stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

@@ -38,10 +38,10 @@ def main(run: stage.Stage) -> None:
     mix = Mix.from_params(params, len(train.meta["classes"]))
     augmentation = Augmentation.from_params(params)
     training = Training(setup, train, val, plan, augmentation, mix, params["machine.workers"])
-    checkpoint = Checkpoint(
-        run.root, run.fingerprint, params["machine.checkpoint_minutes"], machine_kind(device)
-    )
+    kind = machine_kind(device)
+    checkpoint = Checkpoint(run.root, run.fingerprint, params["machine.checkpoint_minutes"], kind)
     with tracking.start(run) as log, told_in_one_line("train"):
+        log.set_tags({"machine.kind": ", ".join(kind.values())})
         for split in (train, val):
             log.log_input(f"{folder}:{split.split}", run.deps_md5[folder], split.split)
         if state := checkpoint.load():

@@ -1,0 +1,113 @@
+"""What differs between a result and the same run again: inputs, outputs, the course of a training.
+
+Both are given as the texts of files: dvc.lock names every input and output by its hash, history.csv
+holds a row per epoch, metrics.json the result.
+"""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+from src import params, pipeline
+from src.repository import STAGES
+
+# Another instruction set or device adds in another order: losses of the first epoch agree to some
+# 1e-4 then, and part later, as training amplifies differences (choice, with room).
+FIRST_LOSS = 0.02  # relative difference of the first epoch's training loss
+# Two trainings that agree only numerically end like two seeds: the metrics may differ by as much as
+# two standard errors of a difference of two shares.
+STANDARD_ERRORS = 2.0
+
+
+def stale_inputs(lock: str, folder: Path) -> list[str]:
+    """The params and source files in `folder` that are not those of its dvc.lock, whose text is
+    `lock`: that result was made from something else. What stages make is no source."""
+    values, versions = params.load(folder), pipeline.read_versions(folder)
+    found: list[str] = []
+    made: set[str] = set()
+    for name in STAGES:
+        entry, locked = (
+            pipeline.stage_entry(name, values, folder),
+            pipeline.locked_stage(lock, name),
+        )
+        if locked is None:
+            found.append(f"{name} never ran")
+            continue
+        for key, value in pipeline.declared_values(entry, values, versions).items():
+            before = locked["params"].get(key)
+            if pipeline.canonical(value) != pipeline.canonical(before):
+                found.append(f"{name}: {key} is {value}, was {before}")
+        for dep in entry.deps:
+            there = dep not in made and (folder / dep).exists()
+            if there and pipeline.md5_of(folder / dep) != locked["deps"].get(dep):
+                found.append(f"{name}: {dep} has changed")
+        made |= set(entry.outs)
+    return found
+
+
+def of_outputs(before: str, after: str) -> list[tuple[str, str]]:
+    """(stage, path) of each output whose hash differs between two dvc.lock, in the order of the
+    pipeline."""
+    found = []
+    for name in STAGES:
+        old, new = (
+            (pipeline.locked_stage(lock, name) or {"outs": {}})["outs"] for lock in (before, after)
+        )
+        found += [(name, path) for path in {**old, **new} if old.get(path) != new.get(path)]
+    return found
+
+
+def parting(before: str, after: str) -> str:
+    """Where two histories (the texts of history.csv) part, in words; empty if they do not."""
+    old, new = _rows(before), _rows(after)
+    for number, (one, other) in enumerate(zip(old, new, strict=False), start=1):
+        for key in one:
+            if one[key] != other.get(key):
+                return (
+                    f"the histories part in epoch {number}: {key} {one[key]} and {other.get(key)}"
+                )
+    if len(old) != len(new):
+        return f"one history has {len(old)} epochs, the other {len(new)}"
+    return ""
+
+
+def numeric_trouble(history: tuple[str, str], metrics: tuple[str, str]) -> list[str]:
+    """What is outside the bounds of the numeric tier, in words; each pair is (before, after)."""
+    trouble = []
+    first = [_rows(text)[:1] for text in history]
+    if all(first):
+        one, other = (float(rows[0]["train_loss"]) for rows in first)
+        if not math.isclose(one, other, rel_tol=FIRST_LOSS):
+            trouble.append(f"the loss of the first epoch is {other:g} instead of {one:g}")
+    old, new = (json.loads(text) for text in metrics)
+    for split in old:
+        share, count = old[split]["accuracy"], old[split]["n"]
+        allowed = STANDARD_ERRORS * math.sqrt(2 * max(share * (1 - share), 1 / count) / count)
+        found = new.get(split, {}).get("accuracy", math.nan)
+        if not abs(found - share) <= allowed:
+            trouble.append(f"{split} accuracy is {found:g} instead of {share:g} ± {allowed:.2g}")
+    return trouble
+
+
+def statistical_trouble(metrics: tuple[str, str], seeds: list[float]) -> str:
+    """Whether val accuracy lies outside what other seeds gave, in words; empty if it does not.
+    `seeds`: val accuracy of at least three trainings that differ in `seed` alone."""
+    mean = sum(seeds) / len(seeds)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1))
+    found = json.loads(metrics[1])["val"]["accuracy"]
+    # 99 % of a normal distribution, wider for few seeds by Student's t.
+    from scipy.stats import t
+
+    allowed = float(t.ppf(0.995, len(seeds) - 1)) * spread * math.sqrt(1 + 1 / len(seeds))
+    if abs(found - mean) <= allowed:
+        return ""
+    return (
+        f"val accuracy {found:g} is outside {mean:g} ± {allowed:.2g}, where "
+        f"{len(seeds)} other seeds lie"
+    )
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))

@@ -1,0 +1,123 @@
+"""A commit run again from its sources alone, in a temporary clone with a store of its own.
+
+Nothing that the pipeline made comes along: no cache, no run cache, no outputs but those in git. The
+source data that DVC tracks are taken from the project's cache, or from its remote.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from src import pipeline
+from src.errors import GateError, InputError
+
+SHOWN = 3  # last lines of a command that failed (choice)
+
+
+@contextmanager
+def clone_of(root: Path, rev: str) -> Iterator[Path]:
+    """A folder with the files of commit `rev` (any commit that git knows, such as the one of an
+    experiment) and the source data that they name; it vanishes when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as temporary:
+        # The experiment's name must not tell the runs apart: the folder is called like the project.
+        folder = Path(temporary).resolve() / root.name
+        # `--shared` lets the clone read the commits of experiments, which a plain clone leaves out.
+        _run(root, "git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder))
+        _run(folder, "git", "checkout", "--quiet", "--detach", rev)
+        _bring_data(root, folder)
+        yield folder
+
+
+def run_pipeline(folder: Path) -> None:
+    """All stages, whatever an earlier run left; GateError if one of them fails."""
+    command = ["dvc", "repro", "--force", "--no-run-cache"]
+    environment = isolated(folder)
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=sys.stderr, stderr=subprocess.STDOUT
+    )
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:  # interrupted: its stage ends with it
+            process.terminate()
+            process.wait()
+    if code != 0:
+        raise GateError(f"verify: the pipeline does not run through (exit code {code}); see above")
+
+
+def isolated(folder: Path) -> dict[str, str]:
+    """The environment without what would lead a stage to the project: its runs go into a store in
+    `folder`."""
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))
+    }
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+    }
+
+
+def _bring_data(root: Path, folder: Path) -> None:
+    """The data of every .dvc file: from the project's cache, or else from its remote."""
+    listed = _run(folder, "git", "ls-files", "-z", "--", ":(glob)**/*.dvc").split("\0")
+    tracked = [name for name in listed if name]
+    if not tracked:
+        return
+    cache = Path(_run(root, "dvc", "cache", "dir").strip())
+    # A cache is laid out like a remote; reading it as one leaves it as it is.
+    _run(folder, "dvc", "remote", "add", "--quiet", "--local", "project-cache", str(cache))
+    failed = ""
+    for remote in (["--remote", "project-cache"], []):
+        try:
+            _run(folder, "dvc", "pull", "--quiet", *remote, *tracked)
+            return
+        except InputError as error:
+            failed = failed or str(error)
+    names = ", ".join(_outs(folder / name) for name in tracked[:SHOWN])
+    raise InputError(
+        f"verify: the data {names} are neither in the project's cache nor in a remote of it: "
+        f"bring them back with `dvc checkout` or `dvc pull` ({failed})"
+    )
+
+
+def _outs(path: Path) -> str:
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return ", ".join(str(out.get("path", path.stem)) for out in content.get("outs") or [])
+
+
+def _run(folder: Path, *command: str) -> str:
+    """What a command prints; InputError with its last words if it fails."""
+    environment = {**isolated(folder), "GIT_TERMINAL_PROMPT": "0"}
+    tool = shutil.which(command[0], path=environment["PATH"])
+    if tool is None:
+        raise InputError(f"{command[0]} is not installed, or not on PATH")
+    done = subprocess.run(
+        [tool, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN:])
+        raise InputError(f"`{' '.join(command[:2])}` failed: {words}")
+    return done.stdout
+
+
+def different_versions(folder: Path) -> dict[str, tuple[str, str]]:
+    """The packages that can change bits whose (installed, locked) versions differ."""
+    from importlib import metadata
+
+    different = {}
+    for package, locked in pipeline.read_versions(folder).items():
+        try:
+            installed = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            installed = "none"
+        if installed != locked:
+            different[package] = (installed, locked)
+    return different

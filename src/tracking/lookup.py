@@ -1,0 +1,67 @@
+"""Runs in the project's store, for the tools that look some up or mark them."""
+
+from pathlib import Path
+
+from src.errors import InputError
+from src.tracking import journal, store
+from src.tracking.address import reason
+from src.tracking.journal import warn
+
+KIND = "machine.kind"  # what must be equal for the same bits; train sets it
+
+
+def tags_of(root: Path, run_id: str) -> dict[str, str]:
+    """The tags of a run; InputError if the store has none with this id, or does not answer."""
+    try:
+        client, _ = store.open_store(root)
+        run = store.stored_run(client, run_id)
+    except InputError:
+        raise
+    except Exception as error:  # whatever MLflow raises
+        raise InputError(f"the store of the runs does not answer: {reason(error)}") from None
+    if run is None:
+        raise InputError(f"no commit, experiment or MLflow run is called {run_id}")
+    return dict(run.data.tags)
+
+
+def run_with(root: Path, fingerprint: str) -> str | None:
+    """The id of the run with a fingerprint: that of the local record, else the newest one in the
+    store. None if there is none, or the store does not answer."""
+    record = journal.load_record(root, fingerprint, store.name(root))
+    if record:
+        return record.run_id
+    try:
+        client, experiment_id = store.open_store(root)
+        run = store.newest_run(client, experiment_id, {"fingerprint": fingerprint})
+    except Exception as error:  # whatever MLflow raises
+        warn(reason(error))
+        return None
+    return run.info.run_id if run else None
+
+
+def kind_of(root: Path, run_id: str) -> str:
+    """The kind of machine that made a run; empty if it is not known."""
+    try:
+        return tags_of(root, run_id).get(KIND, "")
+    except InputError:
+        return ""
+
+
+def kind_of_newest(folder: Path) -> str:
+    """The same for the last training in the SQLite store of another folder."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    everywhere = [item.experiment_id for item in client.search_experiments()]
+    order = ["attributes.start_time DESC"]
+    runs = client.search_runs(everywhere, "tags.stage = 'train'", order_by=order, max_results=1)
+    return runs[0].data.tags.get(KIND, "") if runs else ""
+
+
+def set_tag(root: Path, run_id: str, key: str, value: str) -> None:
+    """Mark a run; a store that does not take it costs a line."""
+    try:
+        client, _ = store.open_store(root)
+        client.set_tag(run_id, key, value)
+    except Exception as error:  # whatever MLflow raises
+        warn(f"the tag {key} is not set: {reason(error)}")

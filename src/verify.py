@@ -1,0 +1,134 @@
+"""Prove a result: `python -m src.verify [REV|EXPERIMENT|RUN ID]`, default: HEAD.
+
+Runs the whole pipeline of that commit again, in a temporary clone with nothing but the source data,
+and compares. Three tiers: *bit*: every output is equal, which holds on the same kind of machine;
+*numeric*: another instruction set, device or number of threads, so the first losses and the final
+metrics have to agree within bounds; *statistical*: the metric lies where other seeds lie. Exit code
+0 when a tier that applies holds, then the MLflow run gets the tag `verified`; 1 when none does.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src import difference, noise, pipeline, repository, rerun, stage, where
+from src.errors import GateError, InputError
+from src.tracking import lookup
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+HISTORY = "results/train/history.csv"
+LEAST_SEEDS = 3  # that say what noise is
+
+
+@dataclass
+class Verdict:
+    """`tier`: the one that holds, empty if none does; `lines`: why, and what differs."""
+
+    tier: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+def find_target(name: str, root: Path) -> where.Target:
+    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint.
+    InputError if it means none."""
+    is_run = RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None
+    if not is_run:
+        return where.resolve(name)
+    tags = lookup.tags_of(root, name)
+    stage_name, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
+    for rev in noise.revisions():
+        lock = repository.git("show", f"{rev}:./dvc.lock")
+        if lock and pipeline.fingerprint_from_lock(lock, stage_name) == fingerprint:
+            return where.Target(f"run {name} ({rev[:7]})", rev)
+    raise InputError(
+        f"no commit or experiment here has the inputs of run {name}: commit dvc.lock after "
+        "`dvc repro`, or take a run that `dvc exp run` made"
+    )
+
+
+def judge(target: where.Target, folder: Path, same_kind: bool | None) -> Verdict:
+    """Compare the files of the target with those that the pipeline made in `folder`. `same_kind`:
+    whether the machines are of one kind; None if that is not known."""
+    before, after = (_text(target.read("dvc.lock")), (folder / "dvc.lock").read_text())
+    found = difference.of_outputs(before, after)
+    verdict = Verdict(lines=[f"{name}: output {path} differs" for name, path in found])
+    if not found:
+        return Verdict("bit", ["every output is equal"])
+    history = _text(target.read(HISTORY)), (folder / HISTORY).read_text()
+    metrics = _text(target.read(repository.METRICS)), (folder / repository.METRICS).read_text()
+    if parted := difference.parting(*history):
+        verdict.lines.append(parted)
+    if same_kind:
+        verdict.lines.append("the machine is of the same kind, so every bit should be equal")
+        return verdict
+    verdict.lines.append("another kind of machine, or not known: close numbers are enough")
+    trouble = difference.numeric_trouble(history, metrics)
+    verdict.lines += trouble
+    if not trouble:
+        verdict.tier = "numeric"
+        return verdict
+    seeds = list(noise.seeds_like(before).values())
+    if len(seeds) < LEAST_SEEDS:
+        verdict.lines.append(f"the noise of seeds is not known: {len(seeds)} seeds were tried")
+    elif outside := difference.statistical_trouble(metrics, seeds):
+        verdict.lines.append(outside)
+    else:
+        verdict.tier = "statistical"
+    return verdict
+
+
+def _text(content: str | None) -> str:
+    if content is None:
+        raise InputError("the commit has no results to compare with: `dvc repro`, then commit them")
+    return content
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.verify", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("name", nargs="?", metavar="REV|EXPERIMENT|RUN ID", default="HEAD")
+    arguments = parser.parse_args()
+    repository.require_project()
+    root = pipeline.main_repository()
+    target = find_target(arguments.name, root)
+    assert target.rev is not None
+    lock = _text(target.read("dvc.lock"))
+    fingerprint = pipeline.fingerprint_from_lock(lock, "train")
+    if fingerprint is None:
+        raise InputError(f"{target.title}: dvc.lock has no entry of train; `make repro` makes it")
+    print(f"verify: runs {target.title} again, from its sources alone", flush=True)
+    with rerun.clone_of(root, target.rev) as folder:
+        if stale := difference.stale_inputs(lock, folder):
+            more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+            raise GateError(
+                f"verify: the dvc.lock of {target.title} was not made from its own files: "
+                f"{stale[0]}{more}; `dvc repro`, then commit dvc.lock with the code"
+            )
+        different = rerun.different_versions(folder)
+        rerun.run_pipeline(folder)
+        run_id = lookup.run_with(root, fingerprint)
+        kind = lookup.kind_of(root, run_id) if run_id else ""
+        here = lookup.kind_of_newest(folder)
+        same = kind == here if kind and here else None
+        verdict = judge(target, folder, same)
+    lines = [
+        f"{package} {installed} is installed, locked is {locked}"
+        for package, (installed, locked) in different.items()
+    ]
+    if same is False:
+        lines.append(f"the machine is {here}, was {kind}")
+    for line in lines + verdict.lines:
+        print(f"  {line}")
+    if not verdict.tier:
+        raise GateError(f"verify: {target.title} is NOT reproduced")
+    print(f"verify: {target.title} is reproduced, tier {verdict.tier}")
+    if run_id:
+        lookup.set_tag(root, run_id, "verified", verdict.tier)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

@@ -1,0 +1,117 @@
+"""What `verify` compares: locks, histories, metrics, and the noise of seeds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src import difference, noise, repository
+from src.stage import Stage
+from tests.conftest import working_in
+from tests.tracked_project import write_lock
+
+HISTORY = "epoch,train_loss,val_accuracy\n1,{0},0.5\n2,0.3,0.6\n"
+
+
+def metrics(val: float, test: float, n: int = 400) -> str:
+    return json.dumps({"val": {"n": n, "accuracy": val}, "test": {"n": n, "accuracy": test}})
+
+
+def test_histories_part_where_the_first_number_differs() -> None:
+    one = HISTORY.format("0.5")
+    assert difference.parting(one, one) == ""
+    other = one.replace("0.3,0.6", "0.3,0.7")
+    assert difference.parting(one, other) == (
+        "the histories part in epoch 2: val_accuracy 0.6 and 0.7"
+    )
+    assert "2 epochs, the other 1" in difference.parting(one, "".join(one.splitlines(True)[:2]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "val", "test", "trouble"),
+    [
+        ("0.5004", 0.91, 0.89, []),
+        ("0.55", 0.9, 0.9, ["the loss of the first epoch is 0.55 instead of 0.5"]),
+        ("0.5", 0.9, 0.85, ["test accuracy is 0.85 instead of 0.9"]),
+    ],
+)
+def test_close_numbers_are_enough_on_another_machine(
+    loss: str, val: float, test: float, trouble: list[str]
+) -> None:
+    history = HISTORY.format("0.5"), HISTORY.format(loss)
+    found = difference.numeric_trouble(history, (metrics(0.9, 0.9), metrics(val, test)))
+    assert len(found) == len(trouble)
+    assert all(line.startswith(words) for line, words in zip(found, trouble, strict=True))
+
+
+def test_the_noise_of_seeds_decides_last() -> None:
+    seeds = [0.90, 0.91, 0.92, 0.91]
+    inside = difference.statistical_trouble((metrics(0.9, 0.9), metrics(0.93, 0.9)), seeds)
+    outside = difference.statistical_trouble((metrics(0.9, 0.9), metrics(0.99, 0.9)), seeds)
+    assert inside == ""
+    assert "val accuracy 0.99 is outside" in outside
+
+
+@pytest.fixture
+def locked(copied: Path) -> tuple[Path, str]:
+    """A project whose stages have run, and its dvc.lock."""
+    import yaml
+
+    stages = {}
+    with working_in(copied):
+        for name in repository.STAGES:
+            stage = Stage(name)
+            values = {key: stage.params._values[key] for key in stage.entry.params}
+            versions = {key: stage.versions[key] for key in stage.entry.versions}
+            stages[name] = {
+                "cmd": stage.entry.cmd,
+                "deps": [{"path": p, "md5": m} for p, m in stage.deps_md5.items()],
+                "params": {"params.yaml": values, "requirements/versions.yaml": versions},
+                "outs": [{"path": out, "md5": "0" * 32} for out in stage.entry.outs],
+            }
+    return copied, yaml.safe_dump({"schema": "2.0", "stages": stages})
+
+
+def test_sources_that_are_not_those_of_the_lock_are_named(locked: tuple[Path, str]) -> None:
+    folder, lock = locked
+    assert difference.stale_inputs(lock, folder) == []
+    (folder / "data/prepared/meta.json").write_text("{}")  # made by a stage: no source
+    assert difference.stale_inputs(lock, folder) == []
+    path = folder / "src/training/loop.py"
+    path.write_text(path.read_text() + "# a comment\n")
+    assert difference.stale_inputs(lock, folder) == ["train: src/training/loop.py has changed"]
+
+
+def test_outputs_are_named_with_their_stage(locked: tuple[Path, str]) -> None:
+    _, lock = locked
+    assert difference.of_outputs(lock, lock) == []
+    other = lock.replace(
+        "- md5: '00000000000000000000000000000000'\n      path: models/model.json",
+        "- md5: '1'\n      path: models/model.json",
+    )
+    assert other != lock
+    assert difference.of_outputs(lock, other) == [("train", "models/model.json")]
+
+
+def test_seeds_of_the_same_configuration_are_found(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tracked_project import commit, edit, make_project
+
+    make_project(tmp_path / "project", monkeypatch)
+    path = Path(repository.METRICS)
+    path.parent.mkdir(parents=True)
+    for seed, lr, accuracy in ((0, 0.001, 0.8), (1, 0.001, 0.9), (1, 0.002, 0.1)):
+        text = Path("params.yaml").read_text()
+        lines = [
+            f"seed: {seed}" if line.startswith("seed:") else
+            f"lr: {lr}" if line.startswith("lr:") else line
+            for line in text.splitlines()
+        ]  # fmt: skip
+        Path("params.yaml").write_text("\n".join(lines) + "\n")
+        write_lock()
+        path.write_text(metrics(accuracy, 0.5))
+        commit()
+    edit("params.yaml", "lr: 0.002", "lr: 0.001")
+    write_lock()
+    assert noise.seeds_like(Path("dvc.lock").read_text()) == {"1": 0.9, "0": 0.8}
