@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.errors import InputError
 from src.stage import Stage
-from src.tracking import continuation, notes, store, system
+from src.tracking import continuation, notes, store, system, uncommitted
 from src.tracking.address import reason
 from src.tracking.journal import Journal, Record, hold, journal_path, load_record, now, warn
 from src.tracking.outbox import Outbox
@@ -122,6 +122,8 @@ class TrackedRun(Run):
         self._shipper = Shipper(
             self.root, self._client, self.record, self._journal, self._outbox, self._trouble
         )
+        if self.own and (difference := uncommitted.difference()):
+            self._keep("provenance/uncommitted.diff", difference)
         self._shipper.start()
         step = self._journal.next_step(system.PREFIX)
         sampler = system.Sampler(self.root, self.log_metrics, step) if self.own else nullcontext()
