@@ -1,6 +1,6 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup repro test test-slow lint lock ui table verify clean help
+.PHONY: setup repro test test-slow torture lint lock ui table verify clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
@@ -30,6 +30,10 @@ test: ## run the fast tests
 test-slow: ## run the slow tests: the real pipeline in temporary clones
 	$(INSTALL) dev
 	python -m pytest -m slow --timeout=1800 $(SIDE_BY_SIDE)
+
+torture: ## kill the pipeline some 80 times and compare every bit; an hour
+	$(INSTALL) dev
+	python -m tests.torture
 
 lint: ## check style, format and types
 	$(INSTALL) dev
