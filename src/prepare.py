@@ -46,7 +46,7 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
 
     keys = ("size", "channels", "fit", "interpolation", "crop_ratio")
     reader = Reader(**{key: params[f"prepare.{key}"] for key in keys})
-    workers = worker_count(params["machine.prepare_workers"])
+    workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
     shape = (reader.size, reader.size, reader.channels)
     ledger = Ledger(source.classes, params["prepare.split_seed"], _shares(source, params))
     report = Report(source, ledger, reader.channels, folder)

@@ -21,6 +21,7 @@ from src import params as params_module
 from src import pipeline, process
 from src.errors import GateError, InputError
 
+FILES_LISTED = 5000  # of a folder, to name the one that changed; 2 MB (choice)
 ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
 
 
@@ -132,8 +133,33 @@ def _file_state(path: Path) -> dict[str, Any]:
         )
     if path.suffix in (".py", ".yaml"):
         return {str(path): hashlib.md5(path.read_bytes()).hexdigest()}
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    return {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+    return _folder_state(path) if path.is_dir() else {str(path): _size_and_time(str(path))}
+
+
+def _folder_state(folder: Path) -> dict[str, Any]:
+    """The files below a folder with size and time; of very many only their number and a sum over
+    paths, sizes and times, so that the memory does not grow with the pictures."""
+    listed: dict[str, Any] = {}
+    count, total = 0, 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            file = os.path.join(parent, name)
+            if (found := _size_and_time(file)) is None:
+                continue
+            text = f"{found} {file}".encode("utf-8", "surrogateescape")
+            digest = hashlib.blake2b(text, digest_size=8).digest()
+            count, total = count + 1, (total + int.from_bytes(digest, "big")) % 2**64
+            if count <= FILES_LISTED:
+                listed[file] = found
+    return listed if count <= FILES_LISTED else {str(folder): (count, total)}
+
+
+def _size_and_time(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:  # a link that leads nowhere
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def run(name: str, main: Callable[[Stage], None]) -> None:

@@ -47,14 +47,16 @@ class Source:
     """`items`: `total` of them, those of given splits first in the order test, val: what these hold
     is not learnt. `given`: the splits that the source itself fills; no picture comes into them by
     hash. `published`: others test on these splits too, so that they stay whole: a picture that a
-    given split also has is left out of the other one. `notes` go into report.json, `remarks` are
-    lines for the person who looks on."""
+    given split also has is left out of the other one. `in_memory`: the pictures are
+    in this process already, and small: to send them to workers costs more than to pack them here
+    (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
 
     classes: list[str]
     items: Iterator[Item]
     total: int
     given: frozenset[str] = frozenset()
     published: bool = False
+    in_memory: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 

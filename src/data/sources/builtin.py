@@ -19,7 +19,7 @@ def digits(params: Mapping[str, Any]) -> Source:
         Item(f"digits/{index:04d}", int(label), Pixels(pictures[index]))
         for index, label in enumerate(found.target)
     )
-    return Source([str(digit) for digit in range(10)], items, len(pictures))
+    return Source([str(digit) for digit in range(10)], items, len(pictures), in_memory=True)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def torchvision_source(params: Mapping[str, Any]) -> Source:
     classes = _classes(name, chosen, opened)
     given = frozenset(opened) if "train" in opened else frozenset[str]()
     items, total = _items(name, opened, len(classes)), sum(map(len, opened.values()))
-    return Source(classes, items, total, given, published=True)
+    return Source(classes, items, total, given, published=True, in_memory=not _loads_files(name))
 
 
 def _unknown(name: str) -> InputError:
@@ -83,8 +83,8 @@ def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict
     # Some classes download unless told not to, and some know no such argument.
     known = inspect.signature(create).parameters
     offline: dict[str, Any] = {"download": False} if "download" in known else {}
-    # Those that load by a function give the path instead: workers read the files, each on its own.
-    by_path: dict[str, Any] = {"loader": Path} if "loader" in known else {}
+    # They give the path instead of the picture, and workers read the files.
+    by_path: dict[str, Any] = {"loader": Path} if _loads_files(name) else {}
 
     def create_all(folder: Path) -> dict[str, Any]:
         return {
@@ -107,6 +107,13 @@ def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict
             f"params.yaml: prepare.path {root} does not hold {PREFIX}{name} ({_reason(error)}): "
             f"put {', '.join(chosen.files)} there, as published"
         ) from None
+
+
+def _loads_files(name: str) -> bool:
+    """Whether the set loads each picture from a file of its own, by a function one can give."""
+    from torchvision import datasets
+
+    return "loader" in inspect.signature(getattr(datasets, name)).parameters
 
 
 def _reason(error: Exception) -> str:
