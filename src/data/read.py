@@ -9,15 +9,14 @@ import hashlib
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
 import numpy as np
 from PIL import Image
@@ -139,40 +138,73 @@ def worker_count(setting: str | int) -> int:
 
 
 def _in_processes(
-    chunks: Iterator[list[Item]], reader: Reader, workers: int
+    chunks: Iterator[list[Item]], reader: Reader, count: int
 ) -> Iterator[tuple[Item, Result]]:
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    workers: list[_Worker] = []
+    tasks: deque[_Task] = deque()  # in the order of the items
     try:
-        for chunk in chunks:
-            with _signals_blocked():
-                waiting.append((chunk, executor.submit(reader, chunk)))
-            if len(waiting) >= workers * AHEAD:
-                yield from _first_of(waiting)
-        while waiting:
-            yield from _first_of(waiting)
-        executor.shutdown()
-    except BrokenProcessPool:
-        name = waiting[0][0][0].name if waiting else "the first picture"
-        raise GateError(_out_of_memory(f"a worker was killed at or after {name}")) from None
-    except BaseException:  # also an interrupt, or the end of the one who reads
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    finally:
-        for process in set(multiprocessing.active_children()) - before:
-            process.kill()
-            process.join()
+        for _ in range(count):
+            workers.append(_Worker(reader))
+        while True:
+            for chunk in itertools.islice(chunks, count * AHEAD - len(tasks)):
+                tasks.append(_Task(chunk))
+                min(workers, key=lambda worker: len(worker.tasks)).send(tasks[-1])
+            if not tasks:
+                return
+            while (results := tasks[0].results) is None:
+                for ready in connection.wait([worker.results for worker in workers]):
+                    next(worker for worker in workers if worker.results is ready).receive()
+            yield from zip(tasks.popleft().items, results, strict=True)
+    finally:  # also after an interrupt, or when the one who reads ends early
+        for worker in workers:
+            worker.end()
 
 
-def _first_of(
-    waiting: deque[tuple[list[Item], Future[list[Result]]]],
-) -> Iterator[tuple[Item, Result]]:
-    """The oldest task's items and results, once it is done."""
-    chunk, future = waiting[0]
-    yield from zip(chunk, future.result(), strict=True)
-    waiting.popleft()
+class _Task:
+    def __init__(self, items: list[Item]):
+        self.items = items
+        self.results: list[Result] | None = None
+
+
+class _Worker:
+    """A process that answers tasks one after the other. It shares no lock or pipe with others, so
+    that it can be killed at any moment and its death is seen."""
+
+    def __init__(self, reader: Reader):
+        self.tasks: deque[_Task] = deque()
+        context = multiprocessing.get_context("spawn")
+        theirs, self.outbox = context.Pipe(duplex=False)
+        self.results, answers = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(reader, theirs, answers), daemon=True)
+        with _signals_blocked():
+            self.process.start()
+        theirs.close()
+        answers.close()
+
+    def send(self, task: _Task) -> None:
+        self.tasks.append(task)
+        try:
+            self.outbox.send(task.items)
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def receive(self) -> None:
+        try:
+            self.tasks[0].results = self.results.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        self.tasks.popleft()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.outbox.close()
+        self.results.close()
+
+    def _died(self) -> GateError:
+        items = self.tasks[0].items if self.tasks else []
+        at = f" among the {len(items)} pictures from {items[0].name} on" if items else ""
+        return GateError(_out_of_memory(f"a worker was killed{at}"))
 
 
 def _out_of_memory(what: str) -> str:
@@ -184,9 +216,10 @@ def _out_of_memory(what: str) -> str:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """What a terminal sends to all its processes does not reach workers that start in the block:
-    only this process answers it, and ends them."""
-    blocked = {signal.SIGINT, signal.SIGHUP}
+    """What a terminal or `kill` sends to all processes does not reach one that starts in the block:
+    only this process answers it, and ends the others."""
+    resource_tracker.ensure_running()  # it would unblock them when it starts
+    blocked = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
     old = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
@@ -194,13 +227,20 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
-def _start_worker() -> None:
-    """End with the process that started this one, however that one ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _work(reader: Reader, tasks: "connection.Connection", results: "connection.Connection") -> None:
+    """What a worker does until the other end of `tasks` is gone, however that process ended."""
+    waiting: queue.SimpleQueue[list[Item]] = queue.SimpleQueue()
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
+    def receive() -> None:  # always ready, so that the other side never waits to send
+        try:
+            while True:
+                waiting.put(tasks.recv())
+        except (EOFError, OSError):
+            os._exit(0)
+
+    threading.Thread(target=receive, daemon=True).start()
+    try:
+        while True:
+            results.send(reader(waiting.get()))
+    except (MemoryError, BrokenPipeError):
         os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
