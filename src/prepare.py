@@ -37,10 +37,11 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
 
     from src.data.ledger import Ledger
     from src.data.pack import PixelStatistics, SplitWriter
-    from src.data.read import Reader, Rejected, read_in_order, worker_count
+    from src.data.read import Reader, Rejected
     from src.data.report import Report
     from src.data.samples import Samples
     from src.data.split import SPLITS
+    from src.data.workers import read_in_order, worker_count
     from src.files import write_json
     from src.terminal import Counted
 

@@ -62,7 +62,14 @@ class Picture:
     def of(cls, image: Image.Image) -> "Picture":
         """A picture of Pillow in any mode; BadPicture when it cannot be converted."""
         turn = _turn(image)
-        return cls(_eight_bits(image.transpose(turn) if turn else image), image.mode, bool(turn))
+        try:
+            upright = _eight_bits(image if turn is None else image.transpose(turn))
+        except (BadPicture, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"its mode {image.mode} cannot be converted"
+            raise BadPicture(reason, "save it as RGB or grey", _text(error)) from None
+        return cls(upright, image.mode, turn is not None)
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
@@ -160,15 +167,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scaled(np.asarray(image)))
-    try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            ground = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(ground, image).convert("RGB")
-        return image.convert("L" if image.mode == "1" else "RGB")
-    except (ValueError, OSError) as error:
-        remedy = "save it as RGB or grey"
-        raise BadPicture(f"mode {image.mode} is not converted", remedy, _text(error)) from None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

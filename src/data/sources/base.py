@@ -5,6 +5,7 @@ is called; one in a file is no more than its path.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,6 @@ def refuse_name(name: str) -> Refused | None:
 
 def twins(names: list[str]) -> list[list[str]]:
     """The names that differ by case, accents' spelling or outer blanks alone, together."""
-    import unicodedata
-
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)

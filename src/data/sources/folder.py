@@ -105,13 +105,13 @@ def _items(
 def walk(folder: Path | str, found: Found) -> Iterator[tuple[str, Read]]:
     """Each picture file below `folder`, sorted by path, with how to read it; links are followed.
     What cannot be entered or named comes as Refused, the rest is counted in `found`."""
-    yield from _walk(os.fspath(folder), found, [])
+    above = [_identity(os.stat(parent)) for parent in Path(folder).absolute().parents]
+    yield from _walk(os.fspath(folder), found, above)
 
 
 def _walk(folder: str, found: Found, above: list[tuple[int, int]]) -> Iterator[tuple[str, Read]]:
     try:
-        status = os.stat(folder)
-        here = (status.st_dev, status.st_ino)
+        here = _identity(os.stat(folder))
         if here in above:
             yield folder, Refused("it is a link to a folder above it", "remove the link")
             return
@@ -132,6 +132,10 @@ def _walk(folder: str, found: Found, above: list[tuple[int, int]]) -> Iterator[t
             found.leave_out(name)
         else:
             yield path, refuse_name(path) or PictureFile(path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: "os.DirEntry[str] | Path") -> bool:
