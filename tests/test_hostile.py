@@ -51,7 +51,10 @@ def picture(form: str, mode: str = "RGB", cut: float = 1, **options: Any) -> Cal
 
 
 def content(data: bytes) -> Callable[[Path], None]:
-    return lambda path: bool(path.write_bytes(data)) and None
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 def array(values: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
 
+from src import process
 from src.data.read import Reader, Result
 from src.data.sources.base import Item
 from src.errors import GateError
@@ -60,8 +61,9 @@ def _in_processes(
     workers: list[_Worker] = []
     tasks: deque[_Task] = deque()  # in the order of the items
     try:
-        for _ in range(count):
-            workers.append(_Worker(reader))
+        with process.deferred():  # one that was started is always in the list, to be ended
+            for _ in range(count):
+                workers.append(_Worker(reader))
         while True:
             for chunk in itertools.islice(chunks, count * AHEAD - len(tasks)):
                 tasks.append(_Task(chunk))
