@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,3 +80,30 @@ def fresh_directory(path: Path | str) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+class CsvWriter:
+    """A CSV with `\\n` line ends that is written row by row, into a folder that nobody reads yet
+    (`fresh_directory`), so that it takes no memory."""
+
+    def __init__(self, path: Path | str, header: Sequence[str]):
+        self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115 (see close)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(header)
+
+    def add(self, row: Sequence[Any]) -> None:
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def scratch_database() -> sqlite3.Connection:
+    """An empty database in a temporary file without a name, gone with the connection: for what is
+    looked up about each of millions of pictures, in little memory."""
+    database = sqlite3.connect("", isolation_level=None)
+    database.execute("PRAGMA cache_size = -16000")  # kB (choice)
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("BEGIN")
+    return database

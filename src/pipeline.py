@@ -120,6 +120,11 @@ def md5_of(path: Path | str) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
 
 
+def is_code(dep: str) -> bool:
+    """Whether a dependency is code: a Python file, or a folder of them."""
+    return dep.endswith(".py") or dep.startswith("src/")
+
+
 def files_below(folder: Path) -> list[Path]:
     """The files that DVC counts as part of a folder, in no particular order: all but compiled code,
     which .dvcignore leaves out."""

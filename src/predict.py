@@ -27,19 +27,25 @@ def packed_picture(
     picture: "Image.Image", description: Mapping[str, Any], name: str = "the picture"
 ) -> "np.ndarray":
     """A picture as the packed data set of the model would hold it: uint8 H x W x C.
-    `description`: model.json. InputError for more than 8 bits per channel."""
+    `description`: model.json. InputError for one that cannot be converted."""
+    from src.data.decode import BadPicture, Picture
+
+    try:
+        return _fitted(Picture.of(picture).image, description)
+    except BadPicture as error:
+        raise _cannot_be_used(name, error) from None
+
+
+def _fitted(upright: "Image.Image", description: Mapping[str, Any]) -> "np.ndarray":
     from src.data.fit import fit_picture
 
     channels, size, _ = description["input_size"]
-    return fit_picture(
-        picture,
-        size,
-        channels,
-        description["fit"],
-        name,
-        interpolation=description["interpolation"],
-        crop_ratio=description.get("crop_ratio", 1.0),
-    )
+    interpolation, crop_ratio = description["interpolation"], description.get("crop_ratio", 1.0)
+    return fit_picture(upright, size, channels, description["fit"], interpolation, crop_ratio)
+
+
+def _cannot_be_used(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} cannot be used: {error}")
 
 
 def predict_pictures(
@@ -85,7 +91,7 @@ def predict_pictures(
 def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Files as they are named, and of a folder the pictures below it, by their ending and sorted;
     and the names of which there is nothing."""
-    from src.data.sources import PICTURE_SUFFIXES
+    from src.data.decode import PICTURE_SUFFIXES
 
     found: list[Path] = []
     for path in paths:
@@ -103,18 +109,13 @@ def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
-    """The picture in a file, as packed_picture makes it; InputError when it cannot be read."""
-    from PIL import Image
+    """The picture in a file, as prepare packs it; InputError when it cannot be read."""
+    from src.data.decode import BadPicture, decode, read_content
 
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return packed_picture(picture, description, str(path))
-    except InputError:
-        raise
-    except Exception as error:  # Pillow raises many types on broken files, not all OSError
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{shown(path)} cannot be read as a picture ({reason})") from None
+        return _fitted(decode(read_content(path)).image, description)
+    except BadPicture as error:
+        raise _cannot_be_used(shown(path), error) from None
 
 
 def predict_files(

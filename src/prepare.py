@@ -1,164 +1,164 @@
 """Stage `prepare`: pictures from a source become a packed data set with fixed splits."""
 
-import hashlib
-from collections import Counter
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src import stage
 from src.errors import InputError
 
+if TYPE_CHECKING:
+    from src.data.ledger import Ledger
+    from src.data.report import Report
+    from src.data.sources.base import Source
+
 OUT = Path("data/prepared")
-SAMPLES_PER_CLASS = 10
-CLASSES_SHOWN = 20
 SEEDS_TRIED = 200
+PICTURES_TRIED = 200  # per class: a seed that gives these every split does for all (choice)
 
 
 def main(run: stage.Stage) -> None:
-    from src.data.sources import open_source
+    from src.data.sources.catalog import open_source
     from src.files import fresh_directory
 
+    failed = run.root / ".cache/prepare"
+    shutil.rmtree(failed, ignore_errors=True)
     source = open_source(run.params)
     with fresh_directory(OUT) as folder:
-        pack(source, run.params, folder)
+        pack(source, run.params, folder, failed)
 
 
-def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
-    """Write the packed data set of `source` into `folder`; InputError when a class has no picture
-    in a split, or a picture is in two given ones."""
-    from contextlib import ExitStack
+def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path) -> None:
+    """Write the packed data set of `source` into `folder`. InputError for pictures that cannot be
+    used, a picture or group in two splits, or a class without a picture in a split, as `on_bad` and
+    `on_leak` say; the report is then in the folder `failed`."""
+    from contextlib import ExitStack, closing
 
-    from src.data.fit import fit_picture
+    from src.data.ledger import Ledger
     from src.data.pack import PixelStatistics, SplitWriter
-    from src.data.split import SPLITS, split_of
+    from src.data.read import Reader, Rejected
+    from src.data.report import Report
+    from src.data.samples import Samples
+    from src.data.split import SPLITS
+    from src.data.workers import read_in_order, worker_count
     from src.files import write_json
+    from src.terminal import Counted
 
-    size, channels, fit = (params[f"prepare.{key}"] for key in ("size", "channels", "fit"))
-    interpolation, crop_ratio = params["prepare.interpolation"], params["prepare.crop_ratio"]
-    seed, shares = params["prepare.split_seed"], _shares(source, params)
-    contents: Counter[str] = Counter()
-    split_of_content: dict[str, str] = {}
-    left_out = 0
-    statistics = PixelStatistics(channels)
+    keys = ("size", "channels", "fit", "interpolation", "crop_ratio")
+    reader = Reader(**{key: params[f"prepare.{key}"] for key in keys})
+    workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
+    shape = (reader.size, reader.size, reader.channels)
+    ledger = Ledger(source.classes, params["prepare.split_seed"], _shares(source, params))
+    report = Report(source, ledger, reader.channels, folder)
+    statistics, samples = PixelStatistics(reader.channels), Samples(source.classes)
     with ExitStack() as stack:
+        stack.callback(report.close)
         writers = {
-            split: stack.enter_context(SplitWriter(folder, split, (size, size, channels)))
-            for split in SPLITS
+            split: stack.enter_context(SplitWriter(folder, split, shape)) for split in SPLITS
         }
-        for item in source.items:
-            content, picture = item.read()
-            sha256 = hashlib.sha256(content).hexdigest()
-            split = item.split or split_of(sha256, seed, *shares)
-            if split_of_content.setdefault(sha256, split) != split:
-                if source.published:
-                    left_out += 1
-                    continue
-                raise InputError(
-                    f"prepare: {item.name} of split {split} is the same picture as one of split "
-                    f"{split_of_content[sha256]}: a net must not be tested on what it learnt; "
-                    "remove one of them"
-                )
-            pixels = fit_picture(picture, size, channels, fit, item.name, interpolation, crop_ratio)
-            writers[split].add(pixels, item.label, item.name, sha256)
-            contents[sha256] += 1
+        results = stack.enter_context(closing(read_in_order(source.items, reader, workers)))
+        progress = Counted("prepare", source.total, params["machine.progress"])
+        stack.enter_context(progress)
+        for item, result in results:
+            progress.advance()
+            if isinstance(result, Rejected):
+                report.reject(item, result)
+                continue
+            split = ledger.place(item, result.sha256)
+            if split is None:
+                continue
+            report.add(result)
+            samples.add(split, item.label, writers[split].count)
+            writers[split].add(result.pixels, item.label, item.name, result.sha256)
             if split == "train":
-                statistics.add(pixels)
-    per_class = {
-        split: _per_class(writer.rows, source.classes) for split, writer in writers.items()
-    }
-    _require_every_class(per_class, source, writers, params)
+                statistics.add(reader.size**2, result.sums, result.squares)
+            # quality.add(split, item.label, result.width, result.height, result.pixels) goes here:
+            # every picture of the packed data set passes once, in order.
+    report.write()
+    _decide(report, source, ledger, params, failed)
     mean, std = statistics.mean_and_std()
     meta = {
         "classes": source.classes,
-        "size": size,
-        "channels": channels,
-        "fit": fit,
-        "crop_ratio": crop_ratio,
-        "interpolation": interpolation,
+        **{key: params[f"prepare.{key}"] for key in ("size", "channels", "fit")},
+        **{key: params[f"prepare.{key}"] for key in ("crop_ratio", "interpolation")},
         "mean": mean,
         "std": std,
-        "counts": {split: len(writer.rows) for split, writer in writers.items()},
+        "counts": {split: writer.count for split, writer in writers.items()},
         "shards": {split: writer.shards for split, writer in writers.items()},
         "source": params["prepare.source"],
     }
     write_json(folder / "meta.json", meta)
-    report = {
-        "per_class": per_class,
-        "identical_pictures": sum(count - 1 for count in contents.values()),
-        **({"left_out_as_in_a_given_split": left_out} if source.published else {}),
-        **source.notes,
-    }
-    write_json(folder / "report.json", report)
-    (folder / "samples.png").write_bytes(_samples(folder, source.classes))
+    # quality.write(folder, report.rejected) goes here: all pictures are packed.
+    (folder / "samples.png").write_bytes(samples.draw(folder, writers["train"]))
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
-    print(f"prepare: {len(source.classes)} classes, {counts}, {size} px, {channels} channel(s)")
-    if left_out:
-        print(f"prepare: {left_out} pictures were left out: a published split has the same ones")
-    if files := source.notes.get("files_left_out"):
-        print(f"prepare: {files} files were left out, by their ending they are no pictures")
-
-
-def _shares(source: Any, params: Mapping[str, Any]) -> tuple[float, float]:
-    """The shares of val and test that go there by hash: none where the source gives the split."""
-    return (
-        0 if "val" in source.given else params["prepare.val_share"],
-        0 if "test" in source.given else params["prepare.test_share"],
+    print(
+        f"prepare: {len(source.classes)} classes, {counts}, {reader.size} px, "
+        f"{reader.channels} channel(s)"
     )
+    for remark in [*source.remarks, *report.remarks()]:
+        print(f"prepare: {remark}")
 
 
-def _per_class(rows: list[tuple[int, int, str, str]], classes: list[str]) -> dict[str, int]:
-    counts = Counter(label for _, label, _, _ in rows)
-    return {name: counts[label] for label, name in enumerate(classes)}
+def _shares(source: "Source", params: Mapping[str, Any]) -> tuple[float, float]:
+    """The shares of val and test that go there by hash: none where the source gives the split."""
+    val_share, test_share = params["prepare.val_share"], params["prepare.test_share"]
+    return (0 if "val" in source.given else val_share, 0 if "test" in source.given else test_share)
 
 
-def _require_every_class(
-    per_class: dict[str, dict[str, int]], source: Any, writers: Any, params: Mapping[str, Any]
+def _decide(
+    report: "Report",
+    source: "Source",
+    ledger: "Ledger",
+    params: Mapping[str, Any],
+    failed: Path,
 ) -> None:
-    for split, counts in per_class.items():
-        missing = [name for name, count in counts.items() if count == 0]
-        if missing:
-            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-            raise InputError(
-                f"prepare: no picture of class {shown} in split {split}: "
-                + _remedy(source, writers, params)
-            )
+    """InputError when the pictures must not be used as they are."""
+    skip, drop = params["prepare.on_bad"] == "skip", params["prepare.on_leak"] == "drop"
+    wrong = None
+    if report.rejected and not skip:
+        wrong = report.first_rejected(failed)
+    elif ledger.leaks.count and not source.published and not drop:
+        wrong = report.first_leak(failed)
+    elif missing := _missing(ledger, skip):
+        split, names = missing
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        wrong = f"no picture of class {shown} in split {split}: " + _remedy(
+            source, ledger, params, report
+        )
+    if wrong:
+        report.copy_to(failed)
+        raise InputError(f"prepare: {wrong}")
 
 
-def _remedy(source: Any, writers: Any, params: Mapping[str, Any]) -> str:
+def _missing(ledger: "Ledger", skip: bool) -> tuple[str, list[str]] | None:
+    """A split without pictures of some classes, and these. With `skip` only a split that nothing
+    can be learnt from or measured on counts: train without a class, or an empty one."""
+    for split, counts in ledger.per_class.items():
+        names = [name for label, name in enumerate(ledger.classes) if not counts[label]]
+        if names and (not skip or split == "train" or not counts.total()):
+            return split, names
+    return None
+
+
+def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], report: "Report") -> str:
     """What to change so that each class has a picture in each split."""
     from src.data.split import SPLITS, split_of
 
     fixed = source.given - {"train"}
-    rows = [(row[1], row[3]) for split in set(SPLITS) - fixed for row in writers[split].rows]
-    there = {(row[1], split) for split in fixed for row in writers[split].rows}
+    there = {(label, split) for split in fixed for label in ledger.per_class[split]}
+    hashed = list(ledger.hashed(PICTURES_TRIED))
     shares = _shares(source, params)
     for seed in range(SEEDS_TRIED if len(fixed) < 2 else 0):
-        seen = there | {(label, split_of(sha256, seed, *shares)) for label, sha256 in rows}
+        seen = there | {(label, split_of(content, seed, *shares)) for label, content in hashed}
         if len(seen) == len(source.classes) * len(SPLITS):
             return f"set prepare.split_seed={seed}, which gives every split every class"
-    left_out = source.notes.get("files_left_out", 0)
-    also = f" ({left_out} files were left out, by their ending no pictures)" if left_out else ""
-    return "add pictures of it, or remove the class" + also
-
-
-def _samples(folder: Path, classes: list[str]) -> bytes:
-    import numpy as np
-
-    from src.data.packed import PackedSplit
-    from src.data.pictures import picture_grid
-
-    train = PackedSplit(folder, "train")
-    chosen: list[int] = []
-    captions: list[str] = []
-    for label, name in list(enumerate(classes))[:CLASSES_SHOWN]:
-        indices = np.flatnonzero(train.labels == label)[:SAMPLES_PER_CLASS].tolist()
-        blank = SAMPLES_PER_CLASS - len(indices)
-        chosen += indices + [-1] * blank
-        captions += [name] * len(indices) + [""] * blank
-    white = np.full((train.meta["size"],) * 2 + (train.meta["channels"],), 255, dtype=np.uint8)
-    pictures = [white if index < 0 else train.pictures([index])[0] for index in chosen]
-    return picture_grid(pictures, captions, SAMPLES_PER_CLASS, "prepared: training pictures")
+    also = [
+        f"{source.notes['files_left_out']} files were left out, by their name no pictures"
+    ] * bool(source.notes.get("files_left_out")) + [
+        f"{report.rejected} pictures cannot be used"
+    ] * bool(report.rejected)
+    return "add pictures of it, or remove the class" + (f" ({'; '.join(also)})" if also else "")
 
 
 if __name__ == "__main__":

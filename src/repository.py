@@ -55,7 +55,7 @@ def changed_inputs(lock: str) -> list[str]:
                 if pipeline.canonical(value) != pipeline.canonical(locked["params"].get(key)):
                     changed[f"{key}={value}"] = None
             for dep in entry.deps:  # data takes long to hash: `dvc status` tells of it
-                if dep.startswith("src/") and pipeline.md5_of(dep) != locked["deps"].get(dep):
+                if pipeline.is_code(dep) and pipeline.md5_of(dep) != locked["deps"].get(dep):
                     changed[dep] = None
         return list(changed)
     except (InputError, OSError) as error:

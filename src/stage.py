@@ -21,6 +21,7 @@ from src import params as params_module
 from src import pipeline, process
 from src.errors import GateError, InputError
 
+FILES_LISTED = 5000  # of a folder, to name the one that changed; 2 MB (choice)
 ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
 
 
@@ -130,16 +131,38 @@ def _file_state(path: Path) -> dict[str, Any]:
             f"{path} does not exist: make it with `dvc repro`, fetch it with `dvc pull`, "
             f"or name another file in {params_module.FILE}"
         )
-    files = [path] if path.is_file() else pipeline.files_below(path)
-    return {str(file): _content_or_date(file) for file in files}
+    return _folder_state(path) if path.is_dir() else {str(path): _content_or_time(str(path))}
 
 
-def _content_or_date(file: Path) -> Any:
-    """What tells whether a file changed: of code its content, of data, which is large, size and
-    date."""
-    if file.suffix in (".py", ".yaml"):
-        return hashlib.md5(file.read_bytes()).hexdigest()
-    return file.stat().st_size, file.stat().st_mtime_ns
+def _folder_state(folder: Path) -> dict[str, Any]:
+    """The files below a folder with content, or size and time; of very many only their number and a
+    sum over all, so that the memory does not grow with the pictures."""
+    listed: dict[str, Any] = {}
+    count, total = 0, 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in names:
+            file = os.path.join(parent, name)
+            if (found := _content_or_time(file)) is None:
+                continue
+            text = f"{found} {file}".encode("utf-8", "surrogateescape")
+            digest = hashlib.blake2b(text, digest_size=8).digest()
+            count, total = count + 1, (total + int.from_bytes(digest, "big")) % 2**64
+            if count <= FILES_LISTED:
+                listed[file] = found
+    return listed if count <= FILES_LISTED else {str(folder): (count, total)}
+
+
+def _content_or_time(file: str) -> Any:
+    """What tells whether a file changed: of code its content; of data, which is large, size and
+    time of change."""
+    try:
+        if file.endswith((".py", ".yaml")):
+            return hashlib.md5(Path(file).read_bytes()).hexdigest()
+        found = os.stat(file)
+    except OSError:  # a link that leads nowhere
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def run(name: str, main: Callable[[Stage], None]) -> None:

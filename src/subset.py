@@ -34,7 +34,7 @@ def main(run: stage.Stage) -> None:
                 for index in balanced_choice(full, per_class, run.params["subset.seed"]):
                     label, path, sha256 = full.labels[index], full.paths[index], full.sha256[index]
                     writer.add(full.pictures([index])[0], int(label), path, sha256)
-            counts[split], shards[split] = len(writer.rows), writer.shards
+            counts[split], shards[split] = writer.count, writer.shards
         write_json(folder / "meta.json", {**meta, "counts": counts, "shards": shards})
     print("subset: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 

@@ -1,4 +1,4 @@
-"""What a person sees while training: a bar on a terminal, else one line per epoch.
+"""What a person sees while a stage works: a bar on a terminal, else a line now and then.
 
 Nothing here can change an output, so no stage depends on this file.
 """
@@ -68,3 +68,44 @@ class Progress:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+class Counted:
+    """Progress of `total` pictures of a stage, on stderr: a bar where it is a terminal, else a line
+    now and then. `mode`: auto or off."""
+
+    SECONDS = 15.0  # between two lines (choice)
+
+    def __init__(self, stage: str, total: int, mode: str):
+        self.stage, self.total, self.done = stage, total, 0
+        self.off = mode == "off"
+        self.started_at = self.shown_at = time.monotonic()
+        show_bar = not self.off and sys.stderr.isatty()
+        self.bar = (
+            tqdm(total=total, desc=stage, unit="picture", leave=False, dynamic_ncols=True)
+            if show_bar
+            else None
+        )
+
+    def __enter__(self) -> "Counted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self) -> None:
+        """One picture is done."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif not self.off and self.done % 64 == 0:  # the clock is not read at each picture
+            now = time.monotonic()
+            if now - self.shown_at >= self.SECONDS:
+                self.shown_at = now
+                rate = self.done / (now - self.started_at)
+                left = _minutes((self.total - self.done) / rate)
+                line = (
+                    f"{self.stage}: {self.done} of {self.total} pictures  {rate:.0f}/s  {left} left"
+                )
+                print(line, file=sys.stderr, flush=True)

@@ -50,7 +50,7 @@ def noise(size: tuple[int, int], channels: int = 3) -> Image.Image:
 def test_the_defaults_give_the_bits_they_always_gave(
     fit: str, shape: tuple[int, int], channels: int
 ) -> None:
-    pixels = fit_picture(noise(shape, channels), 28, channels, fit, "x")
+    pixels = fit_picture(noise(shape, channels), 28, channels, fit)
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == RECORDED[fit, shape, channels]
 
 
@@ -64,7 +64,7 @@ def test_without_a_crop_it_is_pillows_own(method: str, shape: tuple[int, int]) -
         "squash": picture.resize((24, 24), resampling),
     }
     for fit, wanted in expected.items():
-        pixels = fit_picture(picture, 24, 3, fit, "x", method)
+        pixels = fit_picture(picture, 24, 3, fit, method)
         assert np.array_equal(pixels, np.asarray(wanted)), fit
 
 
@@ -75,42 +75,42 @@ def test_crop_ratio_is_a_larger_square_with_the_middle_cut_out(
     fit: str, shape: tuple[int, int], method: str
 ) -> None:
     picture = noise(shape)
-    larger = fit_picture(picture, 32, 3, fit, "x", method)[4:28, 4:28]  # 24 / 0.75 = 32
-    pixels = fit_picture(picture, 24, 3, fit, "x", method, crop_ratio=0.75)
+    larger = fit_picture(picture, 32, 3, fit, method)[4:28, 4:28]  # 24 / 0.75 = 32
+    pixels = fit_picture(picture, 24, 3, fit, method, crop_ratio=0.75)
     # The edge of what `pad` shows falls between two pixels of the source, and is rounded.
     inner = slice(3, -3) if fit == "pad" else slice(None)
     difference = np.abs(pixels.astype(int) - larger)[inner, inner]
     # Pillow takes or leaves a source pixel by half a pixel's distance, where rounding decides.
     assert difference.max() <= 8
     assert difference.mean() < 0.5  # a shift by a pixel gives about 40 here
-    assert not np.array_equal(pixels, fit_picture(picture, 24, 3, fit, "x", method))
+    assert not np.array_equal(pixels, fit_picture(picture, 24, 3, fit, method))
 
 
 def test_cropping_cuts_the_black_of_pad_first() -> None:
     wide = Image.new("L", (80, 40), 255)
-    whole = fit_picture(wide, 40, 1, "pad", "x")[:, :, 0]
+    whole = fit_picture(wide, 40, 1, "pad")[:, :, 0]
     assert (whole == 255).mean() == 0.5
-    middle = fit_picture(wide, 40, 1, "pad", "x", crop_ratio=0.8)[:, :, 0]
+    middle = fit_picture(wide, 40, 1, "pad", crop_ratio=0.8)[:, :, 0]
     assert (middle[:7] == 0).all()
     assert (middle[8:32] == 255).all()
-    assert (fit_picture(wide, 40, 1, "pad", "x", crop_ratio=0.5) == 255).all()
+    assert (fit_picture(wide, 40, 1, "pad", crop_ratio=0.5) == 255).all()
 
 
 def test_squash_cuts_both_sides_by_the_same_share() -> None:
     pixels = np.zeros((40, 80), dtype=np.uint8)
     pixels[10:30, 20:60] = 255
     picture = Image.fromarray(pixels)
-    assert (fit_picture(picture, 16, 1, "squash", "x", "nearest", 0.5) == 255).all()
-    assert (fit_picture(picture, 16, 1, "squash", "x", "nearest", 0.75) == 0).any()
+    assert (fit_picture(picture, 16, 1, "squash", "nearest", 0.5) == 255).all()
+    assert (fit_picture(picture, 16, 1, "squash", "nearest", 0.75) == 0).any()
 
 
 def test_interpolations_differ() -> None:
-    results = {fit_picture(noise((64, 64)), 24, 3, "crop", "x", m).tobytes() for m in METHODS}
+    results = {fit_picture(noise((64, 64)), 24, 3, "crop", m).tobytes() for m in METHODS}
     assert len(results) == len(METHODS)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_a_line_of_pixels_can_be_fitted(fit: str) -> None:
-    pixels = fit_picture(Image.new("L", (900, 1), 255), 16, 1, fit, "x", crop_ratio=0.9)
+    pixels = fit_picture(Image.new("L", (900, 1), 255), 16, 1, fit, crop_ratio=0.9)
     assert pixels.shape == (16, 16, 1)
     assert (pixels == 255).any()

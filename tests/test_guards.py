@@ -54,7 +54,9 @@ def test_prepare_declares_what_its_sources_read(project: Path, tmp_path: Path) -
 
     write_pictures(pictures, {"a": 30, "b": 30})
     read: set[str] = set()
-    for source, path in (("synthetic", "data/builtin/README.md"), ("folder", str(pictures))):
+    rows = [f"a/{n:03d}.png,a\nb/{n:03d}.png,b\n" for n in range(30)]
+    (pictures / "labels.csv").write_text("path,label\n" + "".join(rows))
+    for source, path in (("synthetic", "data/builtin/README.md"), ("csv", str(pictures))):
         set_params(project, source=source, path=path)
         stage = run_stage(project, "prepare")
         read |= stage.params.read

@@ -284,8 +284,8 @@ def write_unbalanced(folder: Path, counts: list[int]) -> PackedSplit:
     with SplitWriter(folder, "train", (2, 2, 1)) as writer:
         for label, count in enumerate(counts):
             for _ in range(count):
-                picture = np.full((2, 2, 1), 50 * label + len(writer.rows) % 7, dtype=np.uint8)
-                writer.add(picture, label, "x", f"{len(writer.rows):064x}")
+                picture = np.full((2, 2, 1), 50 * label + writer.count % 7, dtype=np.uint8)
+                writer.add(picture, label, "x", f"{writer.count:064x}")
     meta = {"classes": [str(label) for label in range(len(counts))], "size": 2, "channels": 1,
             "mean": [0.5], "std": [0.5], "shards": {"train": writer.shards}}  # fmt: skip
     write_json(folder / "meta.json", meta)

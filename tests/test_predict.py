@@ -116,19 +116,21 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     shutil.copytree(trained[1] / "cat", folder)
     content = (folder / "001.png").read_bytes()
     (folder / "001.png").write_bytes(content[: len(content) // 2])
-    Image.fromarray(np.zeros((9, 9), dtype=np.uint16)).save(folder / "002.png")
+    os.mkfifo(folder / "pipe")
     (folder / "notes.txt").write_text("no picture")
-    ended = run_tool(alone, folder, folder / "nowhere.png", "--top", 1, "--batch", 4)
+    ended = run_tool(
+        alone, folder, folder / "pipe", folder / "nowhere.png", "--top", 1, "--batch", 4
+    )
     assert ended.returncode == 1
     errors = ended.stderr.splitlines()
     assert len(errors) == 4, ended.stderr
     assert f"{folder}/nowhere.png does not exist" in errors
-    assert any("001.png cannot be read as a picture" in line for line in errors)
-    assert any("002.png has more than 8 bits" in line for line in errors)
-    assert errors[-1] == "predict: 3 of 32 files could not be read"
+    assert any("001.png cannot be used: it is cut short or damaged" in line for line in errors)
+    assert any("pipe cannot be used: it is no file" in line for line in errors)
+    assert errors[-1] == "predict: 3 of 33 files could not be read"
     table = ended.stdout.splitlines()
     assert table[0].split() == ["picture", "class", "prob."]
-    assert len(table) == 1 + 29
+    assert len(table) == 1 + 30
     assert all(len(line.split()) == 3 for line in table)
     assert "Traceback" not in ended.stderr
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from src.data.packed import PackedSplit
-from src.data.source_torchvision_sets import SETS
-from src.data.sources import open_source
+from src.data.sources.catalog import open_source
+from src.data.sources.torchvision_sets import SETS
 from src.errors import InputError
 from tests.conftest import run_stage, set_params
 

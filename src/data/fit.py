@@ -1,9 +1,7 @@
-"""A picture of any size and mode into the square uint8 array that the packed data set holds."""
+"""An upright picture of any size into the square uint8 array that the packed data set holds."""
 
 import numpy as np
-from PIL import Image, ImageOps
-
-from src.errors import InputError
+from PIL import Image
 
 Box = tuple[float, float, float, float]
 
@@ -13,27 +11,17 @@ def fit_picture(
     size: int,
     channels: int,
     fit: str,
-    name: str,
     interpolation: str = "bilinear",
     crop_ratio: float = 1.0,
 ) -> np.ndarray:
-    """`picture` as uint8 array, `size` x `size` x `channels`.
+    """`picture` (mode L or RGB, see src/data/decode.py) as uint8, `size` x `size` x `channels`.
 
-    Turned upright by its EXIF tag, transparency put on white; `fit`: `crop` keeps the middle
-    square, `pad` adds black, `squash` ignores the aspect ratio. `interpolation`: Pillow's bilinear,
-    bicubic, lanczos (these average over the area when they reduce) or nearest. `crop_ratio`, in
-    (0, 1]: the share of the side that is kept. It is as if `fit` made a square of `size` /
-    `crop_ratio` and the middle `size` x `size` were cut out of it (timm's crop_pct), so `pad` loses
-    its black first and `squash` cuts both sides by the same share. InputError for pictures of more
-    than 8 bits per channel, which Pillow's conversion would clip to white or black.
+    `fit`: `crop` keeps the middle square, `pad` adds black, `squash` ignores the aspect ratio.
+    `interpolation`: Pillow's bilinear, bicubic, lanczos (these average over the area when they
+    reduce) or nearest. `crop_ratio`, in (0, 1]: the share of the side that is kept. It is as if
+    `fit` made a square of `size` / `crop_ratio` and the middle `size` x `size` were cut out of it
+    (timm's crop_pct), so `pad` loses its black first and `squash` cuts both sides by one share.
     """
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
-        raise InputError(f"{name} has more than 8 bits per channel: convert it to 8 bits")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
     method = Image.Resampling[interpolation.upper()]
     width, height = picture.size

@@ -4,13 +4,14 @@ A packed data set is a folder with `<split>-images-00000.npy` (uint8, N x H x W 
 256 MB each), `<split>.csv` (index, label, path, sha256 of the source) and `meta.json`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from src.files import write_csv
+from src.files import CsvWriter
 
 SHARD_BYTES = 256 * 2**20
 TABLE_HEADER = ("index", "label", "path", "sha256")
@@ -22,7 +23,8 @@ class SplitWriter:
     def __init__(self, folder: Path, split: str, shape: tuple[int, int, int]):
         self.folder, self.split, self.shape = folder, split, shape
         self.per_shard = max(1, SHARD_BYTES // int(np.prod(shape)))
-        self.rows: list[tuple[int, int, str, str]] = []
+        self.count = 0
+        self._table = CsvWriter(folder / f"{split}.csv", TABLE_HEADER)
         self.shards: list[str] = []
         self._file: Any = None
         self._in_shard = 0
@@ -33,7 +35,8 @@ class SplitWriter:
             self._open_shard()
         self._file.write(picture.tobytes())
         self._in_shard += 1
-        self.rows.append((len(self.rows), label, path, sha256))
+        self._table.add((self.count, label, path, sha256))
+        self.count += 1
 
     def __enter__(self) -> "SplitWriter":
         return self
@@ -45,8 +48,7 @@ class SplitWriter:
         trace: TracebackType | None,
     ) -> None:
         self._close_shard()
-        if kind is None:
-            write_csv(self.folder / f"{self.split}.csv", TABLE_HEADER, self.rows)
+        self._table.close()
 
     def _open_shard(self) -> None:
         self._close_shard()
@@ -80,12 +82,12 @@ class PixelStatistics:
         self.sums = np.zeros(channels, dtype=object)
         self.squares = np.zeros(channels, dtype=object)
 
-    def add(self, picture: np.ndarray) -> None:
-        """Count a picture (uint8, H x W x C)."""
-        pixels = picture.reshape(-1, picture.shape[-1]).astype(np.int64)
-        self.count += len(pixels)
-        self.sums += pixels.sum(axis=0)
-        self.squares += (pixels * pixels).sum(axis=0)
+    def add(self, pixels: int, sums: Sequence[int], squares: Sequence[int]) -> None:
+        """Count a picture of so many pixels by the sums of its values and of their squares, per
+        channel."""
+        self.count += pixels
+        self.sums += sums
+        self.squares += squares
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Per channel, in units of the full range (0..1). A constant channel gets std 1."""

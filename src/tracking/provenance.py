@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.pipeline import canonical, fingerprint_from_lock, locked_stage
+from src.pipeline import canonical, fingerprint_from_lock, is_code, locked_stage
 from src.stage import Stage
 
 NAME_LENGTH = 80
@@ -100,8 +100,8 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     gone = {path for path in gone if not f"/{path}".endswith(given)}
     return [
         *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
-        *(_short(path) for path in sorted(deps) if path.startswith("src/")),
-        *(_short(path) for path in sorted(deps) if not path.startswith("src/")),
+        *(_short(path) for path in sorted(deps) if is_code(path)),
+        *(_short(path) for path in sorted(deps) if not is_code(path)),
         *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
         *(f"-{_package(key)}" for key in before if key not in params),
         *(f"-{_short(path)}" for path in sorted(gone)),
@@ -123,7 +123,7 @@ def _name(start: str, changed: list[str] | None) -> str:
 
 def _short(path: str) -> str:
     """`code:training/loop.py`, `code:checks`, `data:prepared`, `input:models/model.json`."""
-    if path.startswith("src/"):
+    if is_code(path):
         return "code:" + path.removeprefix("src/")
     return "data:" + path.removeprefix("data/") if path.startswith("data/") else "input:" + path
 

@@ -10,14 +10,15 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from src.data.source_torchvision_sets import SETS, Set
-from src.data.sources import Item, Source
+from src.data.sources.base import Item, PictureFile, Pixels, Read, Source
+from src.data.sources.torchvision_sets import SETS, Set
 from src.errors import InputError
 from src.params import did_you_mean
 
@@ -36,7 +37,8 @@ def torchvision_source(params: Mapping[str, Any]) -> Source:
     opened = _open(name, chosen, root, found)
     classes = _classes(name, chosen, opened)
     given = frozenset(opened) if "train" in opened else frozenset[str]()
-    return Source(classes, _items(name, opened, len(classes)), given, published=True)
+    items, total = _items(name, opened, len(classes)), sum(map(len, opened.values()))
+    return Source(classes, items, total, given, published=True, in_memory=not _loads_files(name))
 
 
 def _unknown(name: str) -> InputError:
@@ -79,11 +81,14 @@ def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict
 
     create = getattr(datasets, name)
     # Some classes download unless told not to, and some know no such argument.
-    offline = {"download": False} if "download" in inspect.signature(create).parameters else {}
+    known = inspect.signature(create).parameters
+    offline: dict[str, Any] = {"download": False} if "download" in known else {}
+    # They give the path instead of the picture, and workers read the files.
+    by_path: dict[str, Any] = {"loader": Path} if _loads_files(name) else {}
 
     def create_all(folder: Path) -> dict[str, Any]:
         return {
-            split: create(str(folder), **arguments, **offline)
+            split: create(str(folder), **arguments, **offline, **by_path)
             for split, arguments in chosen.splits.items()
         }
 
@@ -102,6 +107,13 @@ def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict
             f"params.yaml: prepare.path {root} does not hold {PREFIX}{name} ({_reason(error)}): "
             f"put {', '.join(chosen.files)} there, as published"
         ) from None
+
+
+def _loads_files(name: str) -> bool:
+    """Whether the set loads each picture from a file of its own, by a function one can give."""
+    from torchvision import datasets
+
+    return "loader" in inspect.signature(getattr(datasets, name)).parameters
 
 
 def _reason(error: Exception) -> str:
@@ -147,7 +159,7 @@ def _items(name: str, opened: Mapping[str, Any], classes: int) -> Iterator[Item]
                 raise InputError(
                     f"{PREFIX}{name}: {where} cannot be read ({_reason(error)}): get its file again"
                 ) from None
-            if not isinstance(picture, Image.Image) or not 0 <= label < classes:
+            if not isinstance(picture, Image.Image | Path) or not 0 <= label < classes:
                 raise InputError(
                     f"{PREFIX}{name}: {where} has label {label}, which is none of {classes} classes"
                 )
@@ -155,10 +167,9 @@ def _items(name: str, opened: Mapping[str, Any], classes: int) -> Iterator[Item]
             yield Item(where, label, _reader(picture), item_split)
 
 
-def _reader(picture: Image.Image) -> Callable[[], tuple[bytes, Image.Image]]:
-    def read() -> tuple[bytes, Image.Image]:
-        # The pixels of a palette picture are not its colours.
-        colours = picture.convert("RGBA") if picture.mode == "P" else picture
-        return colours.tobytes(), picture
-
-    return read
+def _reader(picture: Image.Image | Path) -> Read:
+    if isinstance(picture, Path):
+        return PictureFile(str(picture))
+    # The pixels of a palette picture are not its colours.
+    plain = {"P": "RGBA", "1": "L"}.get(picture.mode)
+    return Pixels(np.asarray(picture.convert(plain) if plain else picture))

@@ -1,0 +1,193 @@
+"""Bytes into an upright picture of 8 bits per channel, or into the reason why they are none.
+
+The one place where that is decided, for training and for prediction. Facts of Pillow behind it:
+`verify()` passes a JPEG that is cut in half, only `load()` finds out, and a second try on the same
+object may give black pixels; `convert("RGB")` makes 16-bit pictures white and float ones black;
+broken files raise any type of exception.
+"""
+
+import io
+import os
+import re
+import stat
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# By their ending, files in a folder are taken for pictures; what they are, their content says.
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
+    ".jp2", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+# Not Pillow's other ones: they are rare as photos, and reading EPS starts a foreign program.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM")
+LARGEST_PICTURE = 89_478_485  # pixels: Pillow's limit for a decompression bomb, a quarter GB as RGB
+LARGEST_FILE = 2**30  # bytes; such a picture, with 16 bits in 4 channels, takes less (choice)
+# What the EXIF orientation asks for (EXIF 2.3, tag 0x0112).
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+GET_AGAIN = "get it again from where it came, or remove it"
+
+
+class BadPicture(Exception):
+    """Something cannot be used as a picture: `reason` (from a small set of texts), what to do about
+    it (`remedy`), and a `detail` from Pillow or the system."""
+
+    def __init__(self, reason: str, remedy: str, detail: str = ""):
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason, self.remedy, self.detail = reason, remedy, detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`image`: upright, mode L or RGB. What it was: `mode` (Pillow's), `turned` by its EXIF tag,
+    and the number of its `frames`, of which this is the first."""
+
+    image: Image.Image
+    mode: str
+    turned: bool = False
+    frames: int = 1
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "Picture":
+        """A picture of Pillow in any mode; BadPicture when it cannot be converted."""
+        turn = _turn(image)
+        try:
+            upright = _eight_bits(image if turn is None else image.transpose(turn))
+        except (BadPicture, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"its mode {image.mode} cannot be converted"
+            raise BadPicture(reason, "save it as RGB or grey", _text(error)) from None
+        return cls(upright, image.mode, turn is not None)
+
+
+def read_content(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file; BadPicture when it is missing, unreadable, empty, huge or no file."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
+            raise BadPicture("it is no file", "remove it", kind)
+        if found.st_size > LARGEST_FILE:
+            raise BadPicture("it is larger than 1 GiB", "save it smaller, or remove it")
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise BadPicture("it is a link that leads nowhere", "mend or remove the link") from None
+        raise BadPicture("it does not exist", "correct its path, or put it there") from None
+    except PermissionError:
+        raise BadPicture("there is no permission to read it", "`chmod u+r` it") from None
+    except OSError as error:
+        if os.path.islink(path):
+            raise BadPicture("it is a link that leads back to itself", "remove the link") from None
+        raise BadPicture("it cannot be read", GET_AGAIN, error.strerror or "") from None
+    if not content:
+        raise BadPicture("it is empty", GET_AGAIN)
+    return content
+
+
+def decode(content: bytes) -> Picture:
+    """The first frame of the picture in `content`, upright, its transparency put on white, more
+    than 8 bits scaled; BadPicture when there is none, or only a part of one."""
+    with warnings.catch_warnings():
+        # Each is decided here: too many pixels are refused below, and what is wrong only beside the
+        # pixels (EXIF, a palette's transparency) does not matter.
+        warnings.simplefilter("ignore")
+        image = _load(content)
+        picture = Picture.of(image)
+        return Picture(picture.image, picture.mode, picture.turned, _frames(image))
+
+
+def _load(content: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > LARGEST_PICTURE:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height}")
+        image.load()
+    except Image.DecompressionBombError as error:
+        size = re.search(r"\d+ x \d+|\d+ pixels", str(error))
+        detail = f"{size[0] if size else error}, at most {LARGEST_PICTURE} pixels"
+        raise BadPicture("it has too many pixels", "save it smaller", detail) from None
+    except Image.UnidentifiedImageError:
+        raise _no_picture(content) from None
+    except MemoryError:  # the machine's limit, not the picture's fault
+        raise
+    except Exception as error:  # broken files raise many types, not all OSError
+        raise BadPicture("it is cut short or damaged", GET_AGAIN, _text(error)) from None
+    return image
+
+
+def _no_picture(content: bytes) -> BadPicture:
+    start = content[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return BadPicture("it is a pointer of git LFS", "fetch the file with `git lfs pull`")
+    if start.startswith((b"<!doctype html", b"<html")):
+        return BadPicture("it is a web page", "download the picture again, or remove the file")
+    return BadPicture("it holds no picture, or not in a format that is read here", "save it as PNG "
+                      "or JPEG, or remove it")  # fmt: skip
+
+
+def _text(error: Exception) -> str:
+    # Pillow names the file object, which says nothing and differs from run to run.
+    text = re.sub(r" ?<_io\.BytesIO[^>]*>", "", " ".join(str(error).split()))
+    return text[:200] or type(error).__name__
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a broken EXIF block says nothing of the pixels
+        return None
+
+
+def _frames(image: Image.Image) -> int:
+    if image.format == "MPO":  # a photo with a small preview of itself
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # the frames behind the first one are damaged, and are not used
+        return 2
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """`image` in mode L or RGB."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scaled(np.asarray(image)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Values of more than 8 bits as uint8. 16-bit ones from their full range; others from the first
+    of 0..1 (floats), 0..255 and 0..65535 that holds them all, else from their own range."""
+    if values.dtype.itemsize == 2 and values.dtype.kind == "u":
+        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise BadPicture("some of its pixels are no numbers", "save it with numbers alone")
+    low, high = 0.0, float(numbers.max())
+    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    fitting = [top for top in tops if high <= top and numbers.min() >= 0]
+    if fitting:
+        high = fitting[0]
+    else:
+        low = float(numbers.min())
+    span = high - low or 1.0
+    return np.floor((numbers - low) / span * 255 + 0.5).astype(np.uint8)

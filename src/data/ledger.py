@@ -1,0 +1,80 @@
+"""Which picture went into which split, and what that tells: copies, leaks, contradicting labels."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from src.data.sources.base import Item
+from src.data.split import SPLITS, split_of
+from src.files import scratch_database
+
+LISTED = 50  # examples of each kind in report.json (choice)
+
+
+@dataclass
+class Cases:
+    """How often something happened, and the first times."""
+
+    count: int = 0
+    first: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, **case: str) -> None:
+        self.count += 1
+        if len(self.first) < LISTED:
+            self.first.append(case)
+
+
+class Ledger:
+    """Gives every picture its split: the one that the source names, else by the hash of its group
+    or content. Contents and groups are kept on the disk, so that millions take no memory."""
+
+    def __init__(self, classes: list[str], seed: int, shares: tuple[float, float]):
+        self.classes, self.seed, self.shares = classes, seed, shares
+        self.identical, self.conflicts, self.leaks = Cases(), Cases(), Cases()
+        self.per_class: dict[str, Counter[int]] = {split: Counter() for split in SPLITS}
+        self._database = scratch_database()
+        self._database.execute(
+            "CREATE TABLE contents (sha256 BLOB PRIMARY KEY, split TEXT, label INTEGER, name TEXT, "
+            "hashed TEXT) WITHOUT ROWID"
+        )
+        self._database.execute(
+            "CREATE TABLE groups (name TEXT PRIMARY KEY, split TEXT, first TEXT) WITHOUT ROWID"
+        )
+
+    def place(self, item: Item, sha256: str) -> str | None:
+        """The split of a picture; None when it would be a leak: another split has the same content
+        or a picture of the same group."""
+        hashed = None if item.split else f"group {item.group}" if item.group else sha256
+        split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
+        group = self._known("groups", "first", "name", item.group) if item.group else None
+        same = self._known("contents", "name, label", "sha256", bytes.fromhex(sha256))
+        for known, what in ((same, "the same picture"), (group, f"of the same group {item.group}")):
+            if known and known[0] != split:
+                self.leaks.add(
+                    path=item.name, split=split, what=what, as_path=known[1], in_split=known[0]
+                )
+                return None
+        self.per_class[split][item.label] += 1
+        if item.group and not group:
+            named = (item.group, split, item.name)
+            self._database.execute("INSERT INTO groups VALUES (?, ?, ?)", named)
+        if same:
+            self.identical.add(path=item.name, as_path=same[1])
+            if same[2] != item.label:
+                labels = {"label": self.classes[item.label], "as_label": self.classes[same[2]]}
+                self.conflicts.add(path=item.name, as_path=same[1], **labels)
+        else:
+            row = (bytes.fromhex(sha256), split, item.label, item.name, hashed)
+            self._database.execute("INSERT INTO contents VALUES (?, ?, ?, ?, ?)", row)
+        return split
+
+    def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
+        """Class index and what is hashed, of pictures that go by hash: so many of each class."""
+        sql = "SELECT label, hashed FROM contents WHERE label = ? AND hashed IS NOT NULL LIMIT ?"
+        for label in range(len(self.classes)):
+            yield from self._database.execute(sql, (label, most_per_class))
+
+    def _known(self, table: str, more: str, key: str, value: Any) -> Any:
+        sql = f"SELECT split, {more} FROM {table} WHERE {key} = ?"
+        return self._database.execute(sql, (value,)).fetchone()

@@ -1,0 +1,1 @@
+"""Where pictures come from: a file per kind of source, and the table of them in catalog.py."""

@@ -1,0 +1,178 @@
+"""A folder of class folders, or of train, val and test folders of class folders.
+
+Files nested below a class folder, however deep, belong to that class. Names that begin with a dot
+(`._x.jpg`, `.DS_Store`) are no pictures, nor are files with another ending than a picture's.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.data.decode import PICTURE_SUFFIXES
+from src.data.sources.base import (
+    SPLIT_NAMES,
+    Item,
+    PictureFile,
+    Read,
+    Refused,
+    Source,
+    data_folder,
+    refuse_name,
+    remark_on_twins,
+    text_of,
+)
+from src.errors import InputError
+
+
+@dataclass
+class Found:
+    """What a walk through a folder met beside pictures: files left out, by their ending."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def leave_out(self, name: str) -> None:
+        suffix = os.path.splitext(name)[1].lower()
+        self.left_out["hidden" if name.startswith(".") else text_of(suffix) or "no ending"] += 1
+
+
+def class_folders(params: Mapping[str, Any]) -> Source:
+    """The pictures of class folders below `prepare.path`. What is missing of val and test is taken
+    from train by hash."""
+    root = data_folder(params["prepare.path"], "folder", "of class folders")
+    tops = [folder for folder in _folders(root) if not refuse_name(folder.name)]
+    _refuse_a_mixture(root, tops)
+    parents: list[tuple[str | None, Path]] = [(None, root)]
+    if tops and tops[0].name.lower() in SPLIT_NAMES:
+        parents = [(SPLIT_NAMES[top.name.lower()], top) for top in tops]
+        _require_train_once(root, [split for split, _ in parents])
+        # What a given test or val split holds is not learnt.
+        parents.sort(key=lambda parent: ("test", "val", "train").index(parent[0] or ""))
+    given = [split for split, _ in parents if split]
+    found = Found()
+    counts: Counter[str] = Counter()
+    total = 0
+    for _, parent in parents:
+        for entry in sorted(parent.iterdir()) if os.access(parent, os.R_OK | os.X_OK) else ():
+            if not _is_folder(entry):
+                found.leave_out(entry.name)
+        for folder in _folders(parent):
+            here = sum(1 for _ in walk(folder, found))
+            counts[folder.name] += 0 if refuse_name(folder.name) else here
+            total += 1 if refuse_name(folder.name) else here
+    classes = sorted(name for name, count in counts.items() if count)
+    empty = sorted(name for name, count in counts.items() if not count and not refuse_name(name))
+    if len(classes) < 2:
+        raise InputError(
+            f"{root} must hold one folder per class, at least two; found {len(classes)}"
+            + (f" with pictures ({', '.join(empty[:3])} without)" if empty else "")
+        )
+    notes = {
+        "given_splits": sorted(given),
+        "files_left_out": sum(found.left_out.values()),
+        "files_left_out_by_ending": dict(sorted(found.left_out.items())),
+        "classes_without_pictures": empty,
+    }
+    remarks = remark_on_twins(classes)
+    if found.left_out:
+        count = notes["files_left_out"]
+        remarks.append(f"{count} files were left out, by their name or place they are no pictures")
+    if empty:
+        remarks.append(f"no class is made of folders without a picture: {', '.join(empty[:5])}")
+    items = _items(root, parents, {name: label for label, name in enumerate(classes)})
+    return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
+
+
+def _items(
+    root: Path, parents: list[tuple[str | None, Path]], label_of: Mapping[str, int]
+) -> Iterator[Item]:
+    for split, parent in parents:
+        for folder in _folders(parent):
+            name = folder.relative_to(root).as_posix()
+            if refused := refuse_name(folder.name):
+                yield Item(text_of(name), 0, refused)
+            elif folder.name in label_of:
+                for path, read in walk(folder, Found()):
+                    name = text_of(os.path.relpath(path, root)) if refuse_name(path) else (
+                        Path(path).relative_to(root).as_posix()
+                    )  # fmt: skip
+                    item_split = None if split == "train" else split
+                    yield Item(name, label_of[folder.name], read, item_split)
+
+
+def walk(folder: Path | str, found: Found) -> Iterator[tuple[str, Read]]:
+    """Each picture file below `folder`, sorted by path, with how to read it; links are followed.
+    What cannot be entered or named comes as Refused, the rest is counted in `found`."""
+    above = [_identity(os.stat(parent)) for parent in Path(folder).absolute().parents]
+    yield from _walk(os.fspath(folder), found, above)
+
+
+def _walk(folder: str, found: Found, above: list[tuple[int, int]]) -> Iterator[tuple[str, Read]]:
+    try:
+        here = _identity(os.stat(folder))
+        if here in above:
+            yield folder, Refused("it is a link to a folder above it", "remove the link")
+            return
+        with os.scandir(folder) as scan:
+            entries = sorted((entry.name, _is_folder(entry)) for entry in scan)
+    except PermissionError:
+        yield folder, Refused("there is no permission to enter it", "`chmod u+rx` the folder")
+        return
+    except OSError as error:
+        yield folder, Refused("it cannot be entered", f"repair the folder ({error.strerror})")
+        return
+    for name, is_folder in entries:
+        path = os.path.join(folder, name)
+        if is_folder:
+            if not name.startswith("."):
+                yield from _walk(path, found, [*above, here])
+        elif name.startswith(".") or not name.lower().endswith(PICTURE_SUFFIXES):
+            found.leave_out(name)
+        else:
+            yield path, refuse_name(path) or PictureFile(path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: "os.DirEntry[str] | Path") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself: reading it says so
+        return False
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(
+        item for item in parent.iterdir() if _is_folder(item) and not item.name.startswith(".")
+    )
+
+
+def _require_train_once(root: Path, splits: list[str | None]) -> None:
+    if "train" not in splits:
+        raise InputError(f"{root} has split folders but no folder train")
+    if len(splits) != len(set(splits)):
+        raise InputError(f"{root} has two folders for one split: keep one of them")
+
+
+def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
+    """InputError when some folders are named like splits and others are not: taken as classes,
+    the splits would be learnt; taken as splits, pictures would be lost."""
+    splits = [top.name for top in tops if top.name.lower() in SPLIT_NAMES]
+    others = [top.name for top in tops if top.name.lower() not in SPLIT_NAMES]
+    if not splits or not others:
+        return
+    shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
+    if "train" in [name.lower() for name in splits]:
+        raise InputError(
+            f"{root} has {shown} beside the split folders {', '.join(splits)}: move {shown} out of "
+            f"it, or rename {', '.join(splits)} if these are classes too"
+        )
+    raise InputError(
+        f"{root} has {', '.join(splits)} beside {shown}, and a folder of that name can be a split "
+        f"or a class: rename {', '.join(splits)} if that is a class, or put the class folders for "
+        "training into a folder train"
+    )

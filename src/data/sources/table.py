@@ -1,0 +1,229 @@
+"""A CSV file that names the pictures of a folder, and the class of each.
+
+`prepare.path` is the folder, so that DVC tracks the table and the pictures as one dependency.
+"""
+
+import csv
+import io
+import ntpath
+import os
+import posixpath
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from src.data.sources.base import (
+    SPLIT_NAMES,
+    Item,
+    PictureFile,
+    Refused,
+    Source,
+    data_folder,
+    refuse_name,
+    remark_on_twins,
+    text_of,
+)
+from src.data.sources.encoding import encoding_of
+from src.data.sources.folder import Found, walk
+from src.errors import InputError
+from src.files import scratch_database
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+COLUMNS = ("path", "label", "split", "group")
+CORRECT = "correct the row"
+
+
+def csv_table(params: Mapping[str, Any]) -> Source:
+    """The pictures that `prepare.csv_file` names. Labels are text exactly as written."""
+    root = data_folder(params["prepare.path"], "csv", "with the table and the pictures")
+    table = _Table(root, params)
+    database = scratch_database()
+    database.execute(
+        "CREATE TABLE pictures (path TEXT PRIMARY KEY, line INTEGER, label TEXT, split TEXT, "
+        "grouped TEXT, refused TEXT)"
+    )
+    repeated = _fill(database, table)
+
+    def found(sql: str) -> list[Any]:
+        return [row[0] for row in database.execute(sql)]
+
+    classes = sorted(found("SELECT DISTINCT label FROM pictures WHERE refused IS NULL"))
+    if len(classes) < 2:
+        raise InputError(
+            f"{table.name} must name at least two classes in column {table.columns['label']}; "
+            f"found {len(classes)}" + _first_refused(database)
+        )
+    given: list[str] = []
+    if "split" in table.columns:
+        given = found("SELECT DISTINCT split FROM pictures WHERE refused IS NULL")
+        if "train" not in given:
+            raise InputError(f"{table.name}: no row of column {table.columns['split']} says train")
+    without_row = _pictures_without_a_row(root, database)
+    notes = {
+        "given_splits": sorted(given),
+        "repeated_rows": repeated,
+        "pictures_without_a_row": without_row,
+        "encoding": table.encoding,
+        "delimiter": next(name for name, sign in DELIMITERS.items() if sign == table.delimiter),
+    }
+    remarks = remark_on_twins(classes)
+    if repeated:
+        remarks.append(f"{repeated} rows of {table.name} say again what another one says")
+    if without_row:
+        remarks.append(f"{without_row} pictures in {root} are in no row of {table.name}")
+    (total,) = found("SELECT count(*) FROM pictures")
+    label_of = {name: label for label, name in enumerate(classes)}
+    items = _items(root, database, label_of)
+    return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
+
+
+class _Table:
+    """The file, its encoding, delimiter and the place of the columns."""
+
+    def __init__(self, root: Path, params: Mapping[str, Any]):
+        self.root, self.path = root, root / params["prepare.csv_file"]
+        self.name = str(self.path)
+        if (
+            Path(params["prepare.csv_file"]).is_absolute()
+            or ".." in self.path.relative_to(root).parts
+        ):
+            raise InputError(
+                "params.yaml: prepare.csv_file must lie in prepare.path, which DVC tracks"
+            )
+        if not self.path.is_file():
+            raise InputError(
+                f"params.yaml: prepare.csv_file {params['prepare.csv_file']} is no file in {root}"
+            )
+        self.encoding = encoding_of(self.path, params["prepare.csv_encoding"])
+        names = {column: params[f"prepare.csv_{column}_column"] for column in COLUMNS}
+        optional = ("split", "group")
+        self.columns = {
+            column: name
+            for column, name in names.items()
+            if not (column in optional and name == "none")
+        }
+        with self._open() as file:
+            header = file.readline()
+        if not header.strip():
+            raise InputError(f"{self.name} is empty: its first line must name the columns")
+        self.delimiter, self.header = self._read_header(header, params["prepare.csv_delimiter"])
+
+    def _open(self) -> io.TextIOWrapper:
+        return open(self.path, encoding=self.encoding, newline="")
+
+    def _read_header(self, line: str, delimiter: str) -> tuple[str, list[str]]:
+        signs = list(DELIMITERS.values()) if delimiter == "auto" else [DELIMITERS[delimiter]]
+        read = {sign: next(csv.reader([line], delimiter=sign), []) for sign in signs}
+        for sign, header in read.items():
+            if all(header.count(name) == 1 for name in self.columns.values()):
+                return sign, header
+        sign, header = max(read.items(), key=lambda pair: len(pair[1]))
+        for column, name in self.columns.items():
+            if header.count(name) > 1:
+                raise InputError(f"{self.name} has two columns {name}: rename one of them")
+            if name not in header:
+                raise InputError(
+                    f"{self.name} has no column {name} (prepare.csv_{column}_column); its first "
+                    f"line must name the columns, and names {', '.join(header)[:150]}"
+                )
+        raise AssertionError("a column is missing or there twice")
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str], str]]:
+        """Line number, values by column, and what is wrong with the row."""
+        places = {column: self.header.index(name) for column, name in self.columns.items()}
+        with self._open() as file:
+            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
+            try:
+                next(reader)
+                for row in reader:
+                    if not any(row):
+                        continue
+                    values = {
+                        c: row[place] if place < len(row) else "" for c, place in places.items()
+                    }
+                    wrong = "" if len(row) == len(self.header) else (
+                        f"its row has {len(row)} fields instead of {len(self.header)}"
+                    )  # fmt: skip
+                    yield reader.line_num, values, wrong
+            except csv.Error as error:
+                raise InputError(
+                    f"{self.name}, near line {reader.line_num}: {error}: close its quotes or "
+                    "save the table again"
+                ) from None
+
+
+def _fill(database: sqlite3.Connection, table: _Table) -> int:
+    """The rows into the database; the number of those that repeat another."""
+    repeated, any_row = 0, False
+    for line, values, wrong in table.rows():
+        any_row = True
+        label, group = values["label"], values.get("group") or None
+        path, refused = _clean_path(values["path"], line, table.root)
+        split = SPLIT_NAMES.get(values.get("split", "").strip().lower())
+        if wrong or not label or "\r" in label:
+            refused = wrong or ("its row has a carriage return in the label" if label
+                                else "its row has no label")  # fmt: skip
+        elif "split" in table.columns and split is None:
+            refused = "its row has a split that is none of train, val, test"
+        sql = "SELECT label, split, grouped FROM pictures WHERE path = ?"
+        known = database.execute(sql, (path,)).fetchone()
+        if known is None:
+            row = (path, line, label, split, group, refused)
+            database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
+        elif known == (label, split, group):
+            repeated += 1
+        else:
+            what = "labels" if known[0] != label else "splits" if known[1] != split else "groups"
+            sql = "UPDATE pictures SET refused = ? WHERE path = ?"
+            database.execute(sql, (f"its rows have different {what}", path))
+    if not any_row:
+        raise InputError(f"{table.name} has a header and no rows: add a row for each picture")
+    return repeated
+
+
+def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
+    """The path relative to the folder, and why it is refused."""
+    if not path.strip():
+        return f"(line {line})", "its row has no path"
+    if "\0" in path:
+        return path.replace("\0", "\\0"), "its path has a zero byte in it"
+    if "\\" in path and not os.path.lexists(root / path):
+        path = path.replace("\\", "/")  # as Windows writes them
+    if posixpath.isabs(path) or ntpath.splitdrive(path)[0]:
+        return path, "its path is absolute"
+    clean = posixpath.normpath(path)
+    if clean == ".." or clean.startswith("../"):
+        return path, "its path leads out of the data folder"
+    refused = refuse_name(clean)
+    return text_of(clean) if refused else clean, refused.reason if refused else None
+
+
+def _first_refused(database: sqlite3.Connection) -> str:
+    sql = "SELECT line, refused FROM pictures WHERE refused IS NOT NULL ORDER BY line LIMIT 1"
+    row = database.execute(sql).fetchone()
+    return f"; line {row[0]}: {row[1]}" if row else ""
+
+
+def _pictures_without_a_row(root: Path, database: sqlite3.Connection) -> int:
+    count = 0
+    for path, _ in walk(root, Found()):
+        name = os.path.relpath(path, root)
+        if not refuse_name(name):
+            sql = "SELECT 1 FROM pictures WHERE path = ?"
+            count += database.execute(sql, (name,)).fetchone() is None
+    return count
+
+
+def _items(root: Path, database: sqlite3.Connection, label_of: Mapping[str, int]) -> Iterator[Item]:
+    """Given test and val splits first: what they hold is not learnt."""
+    sql = (
+        "SELECT path, line, label, split, grouped, refused FROM pictures ORDER BY "
+        "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 ELSE 2 END, line, path"
+    )
+    for path, line, label, split, group, refused in database.execute(sql):
+        if refused:
+            yield Item(path, 0, Refused(refused, f"{CORRECT} (line {line})"))
+        else:
+            given = None if split == "train" else split
+            yield Item(path, label_of[label], PictureFile(str(root / path)), given, group)
