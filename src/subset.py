@@ -41,14 +41,14 @@ def main(run: stage.Stage) -> None:
 
 def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]:
     """Indices of `per_class` pictures of each class of a PackedSplit, in ascending order; of every
-    class as many as the rarest one has, if that is fewer. The hash of a picture decides, so adding
-    pictures exchanges few."""
+    class as many as the rarest one has, if that is fewer (a class without any does not count). The
+    hash of a picture decides, so adding pictures exchanges few."""
     import numpy as np
 
     from src.data.split import hash_share
 
     counts = np.bincount(data.labels, minlength=len(data.meta["classes"]))
-    take = min(per_class, int(counts.min()))
+    take = min(per_class, int(counts[counts > 0].min()))  # val may lack a class, see prepare
     chosen: list[int] = []
     for label in range(len(counts)):
         candidates = np.flatnonzero(data.labels == label).tolist()

@@ -42,7 +42,10 @@ def test_the_fingerprint_of_the_lock_is_that_of_the_stage(clone: Path) -> None:
 
 def test_what_cannot_change_a_result_does_not(clone: Path) -> None:
     before = lock(clone)
-    set_params(clone, workers=2, checkpoint_minutes=0.0001, tracking="false", progress="auto")
+    set_params(
+        clone, workers=2, prepare_workers=2, checkpoint_minutes=0.0001, tracking="false",
+        progress="auto",
+    )  # fmt: skip
     assert "Running stage" not in run(clone, "dvc", "repro")
     run(clone, "dvc", "repro", "--force")
     assert lock(clone) == before
@@ -63,6 +66,8 @@ class Progress:
     def advance(self): pass
     def show(self, *_): pass
     def epoch_done(self, row): pass
+
+class Counted(Progress): pass
 """,
     "src/stage.py": """
 from pathlib import Path

@@ -276,6 +276,31 @@ def test_a_suggested_split_seed_works(project: Path, tmp_path: Path) -> None:
     assert all(set(data.labels) == {0, 1} for data in splits.values())
 
 
+def test_a_leak_can_be_dropped_and_stays_in_test(project: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for number, split in enumerate(("train", "val", "test")):
+        write_pictures(pictures / split, {"cat": 30, "dog": 30}, size=(10, 10 + number))
+    shutil.copy(pictures / "train/dog/003.png", pictures / "test/dog/leak.png")
+    shutil.copy(pictures / "train/dog/004.png", pictures / "val/cat/leak.png")
+    with pytest.raises(
+        InputError, match=r"1 more such picture, see .*report\.json; prepare\.on_leak"
+    ):
+        prepare_folder(project, pictures)
+    kept = json.loads((project / ".cache/prepare/report.json").read_text())
+    splits = by_path(prepare_folder(project, pictures, on_leak="drop"))
+    assert set(splits) == {
+        path.relative_to(pictures).as_posix()
+        for path in pictures.rglob("*.png")
+        if path.relative_to(pictures).as_posix() not in ("train/dog/003.png", "train/dog/004.png")
+    }
+    assert (splits["test/dog/leak.png"], splits["val/cat/leak.png"]) == ("test", "val")
+    report = json.loads((project / "data/prepared/report.json").read_text())
+    assert report["leaks"] == kept["leaks"]
+    assert [case["path"] for case in report["leaks"]["first"]] == [
+        "train/dog/003.png", "train/dog/004.png"
+    ]  # fmt: skip
+
+
 def test_folder_source_needs_a_folder(project: Path) -> None:
     set_params(project, source="folder")
     with pytest.raises(InputError, match=r"prepare\.path must be a folder of class folders"):
@@ -299,6 +324,13 @@ def test_subset_is_balanced_and_stable(finished: tuple[Path, object]) -> None:
     assert set(balanced_choice(full, 5, seed=0)) < set(chosen)
     rarest = int(np.bincount(full.labels).min())
     assert np.bincount(full.labels[balanced_choice(full, 999, 0)]).tolist() == [rarest] * 3
+
+
+def test_a_class_that_val_lacks_does_not_empty_the_subset(finished: tuple[Path, object]) -> None:
+    full = PackedSplit(finished[0] / "data/prepared", "val")
+    full.labels = np.where(full.labels == 1, 0, full.labels)
+    chosen = balanced_choice(full, 5, seed=0)
+    assert np.bincount(full.labels[chosen]).tolist() == [5, 0, 5]
 
 
 def test_subset_keeps_the_statistics_of_the_full_data(finished: tuple[Path, object]) -> None:
