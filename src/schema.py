@@ -146,6 +146,7 @@ SCHEMA: dict[str, Key] = {
     "evaluate.refresh_batchnorm": _choice("none", "train", "test"),
     "machine.device": _text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
     "machine.workers": _integer(0, 256),
+    "machine.reading": _choice("auto", "resident", "mapped", "workers"),
     "machine.checkpoint_minutes": _POSITIVE,
     "machine.progress": _choice("auto", "off"),
     "machine.tracking": _BOOL,
