@@ -151,8 +151,9 @@ def write_pictures(test: Any, probabilities: Any) -> None:
     from sklearn.metrics import confusion_matrix as count_confusions
 
     from src.data.pictures import picture_grid
+    from src.figure import shown_name
     from src.files import write_bytes
-    from src.plots import confusion_matrix, shown_name
+    from src.plots import confusion_matrix
 
     labels = test.labels
     classes = [shown_name(name) for name in test.meta["classes"]]

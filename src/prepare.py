@@ -10,8 +10,6 @@ from src import stage
 from src.errors import InputError
 
 OUT = Path("data/prepared")
-SAMPLES_PER_CLASS = 10
-CLASSES_SHOWN = 20
 SEEDS_TRIED = 200
 
 
@@ -29,8 +27,11 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     in a split, or a picture is in two given ones."""
     from contextlib import ExitStack
 
+    from PIL import ImageOps
+
     from src.data.fit import fit_picture
     from src.data.pack import PixelStatistics, SplitWriter
+    from src.data.quality import Quality
     from src.data.split import SPLITS, split_of
     from src.files import write_json
 
@@ -40,7 +41,7 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
     contents: Counter[str] = Counter()
     split_of_content: dict[str, str] = {}
     left_out = 0
-    statistics = PixelStatistics(channels)
+    statistics, quality = PixelStatistics(channels), Quality(source.classes, channels)
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(SplitWriter(folder, split, (size, size, channels)))
@@ -61,6 +62,8 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
                 )
             pixels = fit_picture(picture, size, channels, fit, item.name, interpolation, crop_ratio)
             writers[split].add(pixels, item.label, item.name, sha256)
+            width, height = ImageOps.exif_transpose(picture).size
+            quality.add(split, item.label, width, height, pixels)
             contents[sha256] += 1
             if split == "train":
                 statistics.add(pixels)
@@ -90,12 +93,14 @@ def pack(source: Any, params: Mapping[str, Any], folder: Path) -> None:
         **source.notes,
     }
     write_json(folder / "report.json", report)
-    (folder / "samples.png").write_bytes(_samples(folder, source.classes))
+    files = source.notes.get("files_left_out", 0)
+    rejects = {"its content is in a published split": left_out, "by its ending no picture": files}
+    quality.write(folder, {reason: count for reason, count in rejects.items() if count})
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {size} px, {channels} channel(s)")
     if left_out:
         print(f"prepare: {left_out} pictures were left out: a published split has the same ones")
-    if files := source.notes.get("files_left_out"):
+    if files:
         print(f"prepare: {files} files were left out, by their ending they are no pictures")
 
 
@@ -140,25 +145,6 @@ def _remedy(source: Any, writers: Any, params: Mapping[str, Any]) -> str:
     left_out = source.notes.get("files_left_out", 0)
     also = f" ({left_out} files were left out, by their ending no pictures)" if left_out else ""
     return "add pictures of it, or remove the class" + also
-
-
-def _samples(folder: Path, classes: list[str]) -> bytes:
-    import numpy as np
-
-    from src.data.packed import PackedSplit
-    from src.data.pictures import picture_grid
-
-    train = PackedSplit(folder, "train")
-    chosen: list[int] = []
-    captions: list[str] = []
-    for label, name in list(enumerate(classes))[:CLASSES_SHOWN]:
-        indices = np.flatnonzero(train.labels == label)[:SAMPLES_PER_CLASS].tolist()
-        blank = SAMPLES_PER_CLASS - len(indices)
-        chosen += indices + [-1] * blank
-        captions += [name] * len(indices) + [""] * blank
-    white = np.full((train.meta["size"],) * 2 + (train.meta["channels"],), 255, dtype=np.uint8)
-    pictures = [white if index < 0 else train.pictures([index])[0] for index in chosen]
-    return picture_grid(pictures, captions, SAMPLES_PER_CLASS, "prepared: training pictures")
 
 
 if __name__ == "__main__":

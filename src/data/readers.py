@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,8 @@ def _read_mapped(
         # Out of pinned memory a GPU copies while the host goes on.
         return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
 
-    on_gpu = device.type == "cuda"
-    pool = ThreadPoolExecutor(
-        1, "reader", torch.cuda.set_device if on_gpu else None, (device,) if on_gpu else ()
-    )
+    choose = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    pool = ThreadPoolExecutor(1, "reader", choose)
     try:
         following = iter(batches)
         waiting = deque(pool.submit(read, indices) for indices in islice(following, AHEAD))
@@ -164,7 +163,7 @@ def _read_with_workers(
     # A generator of its own keeps the loader from drawing from the global one.
     loader = DataLoader(
         _ByIndices(data),
-        sampler=batches,  # type: ignore[arg-type]
+        sampler=batches,
         batch_size=None,
         num_workers=workers,
         pin_memory=device.type == "cuda",
