@@ -24,6 +24,7 @@ from src.data.batches import steps_per_epoch, to_input
 from src.data.mix import Mix
 from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
+from src.data.readers import Reading
 from src.files import write_json
 from src.randomness import sample_order
 from src.terminal import Progress
@@ -64,9 +65,8 @@ def our_epochs(
 ) -> Callable[[], None]:
     """The project's loop over `epochs`, without the validation at the end of each."""
     setup = setup_for(data, net, given)
-    training = Training(
-        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES)
-    )
+    plan, mix = Plan.from_params(given), Mix(0, 0, CLASSES)
+    training = Training(setup, data, data, plan, Augmentation(), mix, Reading.from_params(given))
     training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
 
     def run() -> None:

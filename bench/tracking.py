@@ -47,6 +47,7 @@ class _Alternating:
         from src.data.batches import steps_per_epoch
         from src.data.mix import Mix
         from src.data.packed import PackedSplit
+        from src.data.readers import Reading
         from src.training.checkpoint import Checkpoint
         from src.training.device import prepare_device
         from src.training.loop import Plan, Training
@@ -58,7 +59,7 @@ class _Alternating:
         setup = build_setup(stage.params, data, device, steps)
         mix = Mix.from_params(stage.params, len(data.meta["classes"]))
         plan = Plan(STEPS // steps, BATCH)
-        self.training = Training(setup, data, val, plan, Augmentation(2), mix)
+        self.training = Training(setup, data, val, plan, Augmentation(2), mix, Reading())
         self.checkpoint = Checkpoint(Path("unused"), "bench", 1e9, {})
         self.seconds = 0.0
 

@@ -82,6 +82,7 @@ def predict(
     import numpy as np
     import torch
 
+    from src.data.readers import Reading
     from src.metrics import ACTIVATIONS
     from src.training.inference import logits_of, refresh_batchnorm
 
@@ -92,12 +93,12 @@ def predict(
             "run `dvc repro train`"
         )
     mean, std = description["mean"], description["std"]
-    workers = params["machine.workers"]
+    reading = Reading.from_params(params)
     refresh = params["evaluate.refresh_batchnorm"]
     if refresh != "none":
         model = copy.deepcopy(model)  # the next split starts from the trained statistics again
-        refresh_batchnorm(model, train if refresh == "train" else data, device, mean, std, workers)
-    parts = logits_of(model, data, device, mean, std, workers, params["evaluate.flip"])
+        refresh_batchnorm(model, train if refresh == "train" else data, device, mean, std, reading)
+    parts = logits_of(model, data, device, mean, std, reading, params["evaluate.flip"])
     logits = torch.cat([logits for logits, _ in parts]).cpu().numpy()
     if not np.isfinite(logits).all():
         raise InputError("models/model.safetensors gives outputs that are not numbers")
@@ -150,8 +151,9 @@ def write_pictures(test: Any, probabilities: Any) -> None:
     from sklearn.metrics import confusion_matrix as count_confusions
 
     from src.data.pictures import picture_grid
+    from src.figure import shown_name
     from src.files import write_bytes
-    from src.plots import confusion_matrix, shown_name
+    from src.plots import confusion_matrix
 
     labels = test.labels
     classes = [shown_name(name) for name in test.meta["classes"]]

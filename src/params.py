@@ -160,3 +160,5 @@ def _check_limits(values: Mapping[str, Value]) -> None:
         raise InputError(
             f"{FILE}: class_weights must be none with sampling balanced: each does the same"
         )
+    if values["machine.reading"] == "workers" and not values["machine.workers"]:
+        raise InputError(f"{FILE}: machine.workers must be at least 1 for machine.reading workers")

@@ -1,39 +1,16 @@
 """The pictures of results (curves, confusion matrix, reliability) as PNG bytes, the same bytes for
 the same numbers."""
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from src.figure import DPI, png, same_for_everyone
 
-DPI = 100
 NAMES_SHOWN = 30  # classes above which the confusion matrix has no names and numbers
-NAME_LENGTH = 24  # characters of a class name, so that names leave room for the matrix (choice)
 
 
-@contextmanager
-def _same_for_everyone() -> Iterator[None]:
-    """Draw with matplotlib's own settings, whatever a matplotlibrc says, and with text as it is: a
-    class name with dollar signs is no formula."""
-    import matplotlib
-
-    settings: dict[Any, Any] = {
-        **{key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"},
-        "text.parse_math": False,
-    }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A box for each missing character says enough.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-@_same_for_everyone()
+@same_for_everyone()
 def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) -> bytes:
     """One panel per entry of `panels`, each with its lines by name, over 1, 2, 3 ..."""
     from matplotlib.figure import Figure
@@ -50,21 +27,10 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) ->
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
-def shown_name(name: str) -> str:
-    """A class name for a label in a picture: one visible line of at most NAME_LENGTH characters.
-    What is left out is in the middle, since names that begin alike often differ at the end."""
-    if not name.isprintable() or not name.strip():
-        name = repr(name)
-    if len(name) <= NAME_LENGTH:
-        return name
-    end = NAME_LENGTH // 2
-    return name[: NAME_LENGTH - end - 1] + "…" + name[-end:]
-
-
-@_same_for_everyone()
+@same_for_everyone()
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
     """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row.
     `classes` as `shown_name` gives them."""
@@ -86,10 +52,10 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
                     colour = "white" if shares[row, column] > 0.5 else "black"
                     text = str(int(matrix[row, column]))
                     axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
-    return _png(figure)
+    return png(figure)
 
 
-@_same_for_everyone()
+@same_for_everyone()
 def reliability_diagram(
     panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> bytes:
@@ -114,11 +80,4 @@ def reliability_diagram(
         bottom.bar_label(bars, [str(count) if count else "" for count in counts], size=6)
         bottom.set(xlabel="top probability", ylabel="pictures")
         bottom.margins(y=0.2)  # room for the numbers
-    return _png(figure)
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    # Without the version of matplotlib in the metadata, equal pictures are equal bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)

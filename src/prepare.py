@@ -36,10 +36,10 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
     from contextlib import ExitStack, closing
 
     from src.data.ledger import Ledger
-    from src.data.pack import PixelStatistics, SplitWriter
+    from src.data.pack import SplitWriter
+    from src.data.quality import Quality
     from src.data.read import Reader, Rejected
     from src.data.report import Report
-    from src.data.samples import Samples
     from src.data.split import SPLITS
     from src.data.workers import read_in_order, worker_count
     from src.files import write_json
@@ -51,7 +51,7 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
     shape = (reader.size, reader.size, reader.channels)
     ledger = Ledger(source.classes, params["prepare.split_seed"], _shares(source, params))
     report = Report(source, ledger, reader.channels, folder)
-    statistics, samples = PixelStatistics(reader.channels), Samples(source.classes)
+    quality = Quality(source.classes, reader.size, reader.channels)
     with ExitStack() as stack:
         stack.callback(report.close)
         writers = {
@@ -69,15 +69,11 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
             if split is None:
                 continue
             report.add(result)
-            samples.add(split, item.label, writers[split].count)
             writers[split].add(result.pixels, item.label, item.name, result.sha256)
-            if split == "train":
-                statistics.add(reader.size**2, result.sums, result.squares)
-            # quality.add(split, item.label, result.width, result.height, result.pixels) goes here:
-            # every picture of the packed data set passes once, in order.
+            quality.add(split, item.label, result)
     report.write()
     _decide(report, source, ledger, params, failed)
-    mean, std = statistics.mean_and_std()
+    mean, std = quality.splits["train"].statistics.mean_and_std()
     meta = {
         "classes": source.classes,
         **{key: params[f"prepare.{key}"] for key in ("size", "channels", "fit")},
@@ -89,8 +85,7 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
         "source": params["prepare.source"],
     }
     write_json(folder / "meta.json", meta)
-    # quality.write(folder, report.rejected) goes here: all pictures are packed.
-    (folder / "samples.png").write_bytes(samples.draw(folder, writers["train"]))
+    quality.write(folder, report.left_out(), (ledger.identical.count, ledger.conflicts.count))
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(
         f"prepare: {len(source.classes)} classes, {counts}, {reader.size} px, "

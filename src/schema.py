@@ -155,6 +155,7 @@ SCHEMA: dict[str, Key] = {
     "evaluate.refresh_batchnorm": _choice("none", "train", "test"),
     "machine.device": _text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
     "machine.workers": _integer(0, 256),
+    "machine.reading": _choice("auto", "resident", "mapped", "workers"),
     "machine.prepare_workers": Key(
         "auto or an integer in 0..256",
         lambda text: text if text == "auto" else _integer(0, 256).parse(text),

@@ -17,6 +17,7 @@ def main(run: stage.Stage) -> None:
     from src.data.batches import steps_per_epoch
     from src.data.mix import Mix
     from src.data.packed import PackedSplit
+    from src.data.readers import Reading
     from src.data.show import examples_picture
     from src.pipeline import md5_of
     from src.terminal import Progress
@@ -37,7 +38,8 @@ def main(run: stage.Stage) -> None:
     setup = build_setup(params, train, device, steps_per_epoch(len(train), plan.batch_size))
     mix = Mix.from_params(params, len(train.meta["classes"]))
     augmentation = Augmentation.from_params(params)
-    training = Training(setup, train, val, plan, augmentation, mix, params["machine.workers"])
+    reading = Reading.from_params(params)
+    training = Training(setup, train, val, plan, augmentation, mix, reading)
     kind = machine_kind(device)
     checkpoint = Checkpoint(run.root, run.fingerprint, params["machine.checkpoint_minutes"], kind)
     with tracking.start(run) as log, told_in_one_line("train"):

@@ -10,6 +10,7 @@ import torch
 from src import randomness
 from src.data.batches import ordered_batches, steps_per_epoch, to_input, training_batches
 from src.data.packed import PackedSplit
+from src.data.readers import Reading
 
 CPU = torch.device("cpu")
 
@@ -51,7 +52,7 @@ def test_pictures_and_labels_belong_together(data: PackedSplit) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_change_nothing(data: PackedSplit, workers: int) -> None:
-    assert equal(batches_of(data), batches_of(data, workers=workers))
+    assert equal(batches_of(data), batches_of(data, reading=Reading("workers", workers)))
 
 
 def test_an_epoch_goes_on_from_any_step(data: PackedSplit) -> None:
@@ -70,7 +71,7 @@ def test_order_follows_seed_and_epoch_alone(data: PackedSplit) -> None:
 def test_reading_draws_nothing_from_the_global_generator(data: PackedSplit) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    batches_of(data, workers=2)
+    batches_of(data, reading=Reading("workers", 2))
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -16,6 +16,7 @@ from src import evaluate
 from src.data.batches import EVAL_BATCH, to_input
 from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
+from src.data.readers import Reading
 from src.errors import InputError
 from src.files import write_json
 from src.metrics import normalised_sigmoid, softmax
@@ -126,7 +127,7 @@ def test_refreshing_forgets_the_old_statistics_and_draws_nothing(tmp_path: Path)
     refresh_batchnorm(net, data, CPU, MEAN, STD)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    refresh_batchnorm(other, data, CPU, MEAN, STD, workers=1)
+    refresh_batchnorm(other, data, CPU, MEAN, STD, Reading("workers", 1))
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in net.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
@@ -215,7 +216,7 @@ def test_without_options_the_outputs_are_those_of_the_net_bit_by_bit(evaluable: 
     with working_in(evaluable):
         model, about = load_model()
         data = PackedSplit("data/prepared", "val")
-        params = {"machine.workers": 0, "evaluate.flip": False}
+        params = {"machine.workers": 0, "machine.reading": "auto", "evaluate.flip": False}
         found = evaluate.predict(
             model, about, data, None, {**params, "evaluate.refresh_batchnorm": "none"}, CPU
         )
@@ -230,7 +231,7 @@ def test_a_refreshed_net_does_not_reach_the_next_split(evaluable: Path) -> None:
     with working_in(evaluable):
         model, about = load_model()
         before = copy.deepcopy(model.state_dict())
-        params = {"machine.workers": 0, "evaluate.flip": False}
+        params = {"machine.workers": 0, "machine.reading": "auto", "evaluate.flip": False}
         data = PackedSplit("data/prepared", "val")
         evaluate.predict(
             model, about, data, None, {**params, "evaluate.refresh_batchnorm": "test"}, CPU
@@ -259,7 +260,7 @@ def test_outputs_are_the_same_bytes_again(evaluable: Path) -> None:
 
     first = contents()
     assert "reliability.png" in first
-    set_params(evaluable, workers=1)
+    set_params(evaluable, workers=1, reading="workers")
     assert contents() == first
 
 

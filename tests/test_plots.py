@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from src.data.pictures import _font, picture_grid
-from src.plots import NAME_LENGTH, confusion_matrix, curves, reliability_diagram, shown_name
+from src.figure import NAME_LENGTH, shown_name
+from src.plots import confusion_matrix, curves, reliability_diagram
 from tests.closure import ROOT
 
 DRAW = """

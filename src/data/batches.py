@@ -4,25 +4,12 @@ import functools
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from src.data.packed import PackedSplit
+from src.data.readers import MAPPED, Batch, Reading, read_batches
 from src.randomness import balanced_order, sample_order
 
 EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
-
-Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-class _ByIndices(Dataset[Batch]):
-    """A data set whose "item" is a whole batch: one read per batch, not one per picture."""
-
-    def __init__(self, data: PackedSplit):
-        self.data = data
-
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        labels = torch.from_numpy(self.data.labels[indices])
-        return torch.from_numpy(self.data.pictures(indices)), labels
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -38,43 +25,28 @@ def training_batches(
     batch_size: int,
     device: torch.device,
     first_step: int = 0,
-    workers: int = 0,
+    reading: Reading = MAPPED,
     sampling: str = "random",
 ) -> Iterator[Batch]:
     """The batches of an epoch from `first_step` on: (pictures uint8 B x H x W x C, labels int64 B)
     on the device. The order is a function of (seed, epoch). `sampling`: random visits each sample
-    once; balanced draws with replacement, each class as often."""
+    once; balanced draws with replacement, each class as often. `reading` changes nothing of it."""
     if sampling == "balanced":
         order = balanced_order(seed, epoch, torch.from_numpy(data.labels)).numpy()
     else:
         order = sample_order(seed, epoch, len(data)).numpy()
     steps = range(first_step, steps_per_epoch(len(data), batch_size))
     return read_batches(
-        data, [order[s * batch_size : (s + 1) * batch_size] for s in steps], device, workers
+        data, [order[s * batch_size : (s + 1) * batch_size] for s in steps], device, reading
     )
 
 
-def ordered_batches(data: PackedSplit, device: torch.device, workers: int = 0) -> Iterator[Batch]:
+def ordered_batches(
+    data: PackedSplit, device: torch.device, reading: Reading = MAPPED
+) -> Iterator[Batch]:
     """All samples in their order, for evaluation; shapes as in training_batches."""
     indices = torch.arange(len(data)).split(EVAL_BATCH)
-    return read_batches(data, [part.numpy() for part in indices], device, workers)
-
-
-def read_batches(
-    data: PackedSplit, batches: list, device: torch.device, workers: int
-) -> Iterator[Batch]:
-    """The batches of the given index arrays, on the device; `workers` processes read them."""
-    # A generator of its own keeps the loader from drawing from the global one.
-    loader = DataLoader(
-        _ByIndices(data),
-        sampler=batches,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
-    )
-    for pictures, labels in loader:
-        yield pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    return read_batches(data, [part.numpy() for part in indices], device, reading)
 
 
 def to_input(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

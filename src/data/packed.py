@@ -60,6 +60,19 @@ class PackedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def picture_bytes(self) -> int:
+        """What all pictures of the split take."""
+        return len(self) * self.meta["size"] ** 2 * self.meta["channels"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To a process that is not forked goes the way to the pictures, not the pictures.
+        return {**self.__dict__, "_shards": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._shards = [self._map_shard(name) for name in self.meta["shards"][self.split]]
+
     def pictures(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The pictures at `indices` (n), as uint8 of shape n x H x W x C."""
         indices = np.asarray(indices, dtype=np.int64)

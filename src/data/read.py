@@ -9,8 +9,12 @@ from PIL import Image
 
 from src.data.decode import BadPicture
 from src.data.fit import fit_picture
+from src.data.near import perceptual_hash
 from src.data.sources.base import Item
 
+# Standard deviation in grey levels of 255 below which a picture shows nothing: that of noise. The
+# plainest of digits, Fashion-MNIST, 160 photos and the synthetic shapes has 19. (choice)
+FLAT = 2.0
 CHUNK = 64  # pictures per task at most, so that small ones cost more than their way (choice)
 CHUNK_BYTES = 2 * 2**20  # of packed pixels per task at most, so that memory has a bound (choice)
 
@@ -18,13 +22,16 @@ CHUNK_BYTES = 2 * 2**20  # of packed pixels per task at most, so that memory has
 @dataclass(frozen=True)
 class Packed:
     """A picture that was read: sha256 (hex) of its content, `pixels` (uint8 H x W x C), sums of
-    them and of their squares per channel, and what it was: width and height in pixels (upright),
-    mode, whether it was turned, number of frames."""
+    them and of their squares per channel, whether it shows nothing (`is_flat`), the perceptual
+    `hash` (0 if it shows nothing: such pictures are all alike), and what it was: width and height
+    in pixels (upright), mode, whether it was turned, number of frames."""
 
     sha256: str
     pixels: np.ndarray
     sums: list[int]
     squares: list[int]
+    is_flat: bool
+    hash: int
     width: int
     height: int
     mode: str
@@ -70,10 +77,15 @@ class Reader:
         pixels = fit_picture(
             picture.image, self.size, self.channels, self.fit, self.interpolation, self.crop_ratio
         )
+        sums, squares = _sums(pixels)
+        is_flat = _variance(sums, squares, self.size**2) < FLAT**2
         return Packed(
             hashlib.sha256(content).hexdigest(),
             pixels,
-            *_sums(pixels),
+            sums,
+            squares,
+            is_flat,
+            0 if is_flat else perceptual_hash(pixels.sum(axis=2, dtype=np.float64)),
             picture.image.width,
             picture.image.height,
             picture.mode,
@@ -89,3 +101,9 @@ def _sums(pixels: np.ndarray) -> tuple[list[int], list[int]]:
     counts = np.array(Image.fromarray(squeezed).histogram()).reshape(-1, 256)
     values = np.arange(256)
     return (counts @ values).tolist(), (counts @ values**2).tolist()
+
+
+def _variance(sums: list[int], squares: list[int], pixels: int) -> float:
+    """That of the channel that varies most, in grey levels."""
+    pairs = zip(sums, squares, strict=True)
+    return max(square * pixels - total * total for total, square in pairs) / pixels**2

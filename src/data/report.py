@@ -83,6 +83,12 @@ class Report:
             return {"left_out_as_in_a_given_split": leaks.count}
         return {"leaks": vars(leaks)}
 
+    def left_out(self) -> dict[str, int]:
+        """How many pictures and files are not used, by reason."""
+        leaks = {"another split has the same picture or group": self.ledger.leaks.count}
+        files = {"by its name no picture": self.source.notes.get("files_left_out", 0)}
+        return {**self.reasons, **{key: n for key, n in {**leaks, **files}.items() if n}}
+
     def remarks(self) -> list[str]:
         """A line for each thing that a person should know of."""
         ledger = self.ledger

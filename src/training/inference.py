@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from src.data.batches import EVAL_BATCH, ordered_batches, read_batches, to_input
+from src.data.batches import EVAL_BATCH, ordered_batches, to_input
 from src.data.packed import PackedSplit
+from src.data.readers import MAPPED, Reading, read_batches
 from src.errors import InputError
 from src.randomness import generator
 
@@ -19,7 +20,7 @@ def logits_of(
     device: torch.device,
     mean: Sequence[float],
     std: Sequence[float],
-    workers: int = 0,
+    reading: Reading = MAPPED,
     flip: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(logits float B x K, labels int64 B) for all of `data` in its order, on the device; the net
@@ -31,7 +32,7 @@ def logits_of(
     same probabilities, since logits differ from them by one number per picture and view.
     """
     model.eval()
-    for pictures, labels in ordered_batches(data, device, workers):
+    for pictures, labels in ordered_batches(data, device, reading):
         logits = model(to_input(pictures, mean, std))
         if flip:
             mirrored = to_input(pictures.flip(2), mean, std)  # B x H x W x C: the width
@@ -46,7 +47,7 @@ def refresh_batchnorm(
     device: torch.device,
     mean: Sequence[float],
     std: Sequence[float],
-    workers: int = 0,
+    reading: Reading = MAPPED,
 ) -> None:
     """Replace the statistics of all BatchNorm layers by those of `data`: the mean over batches of
     the batch mean and of the unbiased batch variance, each picture counting alike ("precise
@@ -74,7 +75,7 @@ def refresh_batchnorm(
         layer.reset_running_stats()
         layer.training = True  # not train(), which reaches the dropout inside timm's BatchNormAct2d
     seen = 0
-    for pictures, _ in read_batches(data, _mixed_batches(len(data)), device, workers):
+    for pictures, _ in read_batches(data, _mixed_batches(len(data)), device, reading):
         seen += len(pictures)
         for layer in layers:
             # The cumulative average of momentum=None, with batches counting by their size.

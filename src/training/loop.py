@@ -12,6 +12,7 @@ from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch, training_batches
 from src.data.mix import Mix
 from src.data.packed import PackedSplit
+from src.data.readers import MAPPED, Reading
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
@@ -72,10 +73,10 @@ class Training:
         plan: Plan,
         augmentation: Augmentation,
         mix: Mix,
-        workers: int = 0,
+        reading: Reading = MAPPED,
     ):
         self.setup, self.train, self.val, self.plan = setup, train, val, plan
-        self.augmentation, self.mix, self.workers = augmentation, mix, workers
+        self.augmentation, self.mix, self.reading = augmentation, mix, reading
         self.steps = steps_per_epoch(len(train), plan.batch_size)
         self.epoch = self.step = 0
         self.sums = torch.zeros(4, device=setup.device)
@@ -135,7 +136,7 @@ class Training:
             self.plan.batch_size,
             self.setup.device,
             first_step=self.step,
-            workers=self.workers,
+            reading=self.reading,
             sampling=self.plan.sampling,
         )
 
@@ -144,7 +145,7 @@ class Training:
         train_loss, train_accuracy = self._loss_and_accuracy()
         grad_norm = self.sums[3].item() / max(1, self.step)
         lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
-        val = validate(self.setup, self.val, self.workers)
+        val = validate(self.setup, self.val, self.reading)
         self._require_finite(val["loss"], "validation")
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
@@ -219,14 +220,14 @@ class Training:
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])
 
 
-def validate(setup: Setup, data: PackedSplit, workers: int = 0) -> Row:
+def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> Row:
     """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
     sums = torch.zeros(3, device=setup.device)
     classes = len(data.meta["classes"])
     # Per class: hits, predictions, pictures. Counts, which can be summed over processes.
     counts = torch.zeros(3, classes, dtype=torch.int64, device=setup.device)
     for logits, labels in logits_of(
-        setup.kept_model, data, setup.device, setup.mean, setup.std, workers
+        setup.kept_model, data, setup.device, setup.mean, setup.std, reading
     ):
         sums += batch_sums(setup.criterion(logits, labels), logits, labels)
         predicted = functional.one_hot(logits.argmax(dim=1), classes)

@@ -1,0 +1,180 @@
+"""Ways to read the pictures of index lists, all with the same batches: resident on the device,
+mapped with a thread that reads ahead, mapped with worker processes. `machine.reading` chooses."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from src.data.packed import PackedSplit
+from src.errors import InputError
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+Indices = Sequence[np.ndarray]
+
+# Of the free memory of the device, the share that the pictures of one split may take to stay there:
+# a training holds two splits, and leaves more than half to the net and to others. (choice)
+RESIDENT_SHARE = 0.25
+AHEAD = 3  # batches that the thread reads before they are asked for (choice)
+PART_BYTES = 64 * 2**20  # pictures copied at once on the way to the device (choice)
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`mode`: auto | resident | mapped | workers, as `machine.reading`; `workers`: the processes
+    that read for the last of these. It cannot change a batch."""
+
+    mode: str = "auto"
+    workers: int = 0
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "Reading":
+        """The keys `machine.reading` and `machine.workers` of params.yaml."""
+        return cls(params["machine.reading"], params["machine.workers"])
+
+
+MAPPED = Reading("mapped")  # for few batches, which are not worth moving all pictures
+
+
+def read_batches(
+    data: PackedSplit, batches: Indices, device: torch.device, reading: Reading = MAPPED
+) -> Iterator[Batch]:
+    """For each of the index arrays (int64, B) in `batches`: pictures uint8 B x H x W x C and labels
+    int64 B, on the device. An iterator that is dropped early ends its thread or processes; what
+    went wrong there is raised here. InputError when `resident` is asked for and does not fit."""
+    return TIERS[tier(data, device, reading)](data, batches, device, reading.workers)
+
+
+def tier(data: PackedSplit, device: torch.device, reading: Reading) -> str:
+    """The way that `reading` chooses for a split: with auto `resident` if its pictures take at most
+    RESIDENT_SHARE of the device's free memory, else `workers` if there are some, else `mapped`."""
+    if reading.mode != "auto":
+        return reading.mode
+    is_there = data in _resident and _resident[data][0] == device
+    if is_there or data.picture_bytes <= RESIDENT_SHARE * free_memory(device):
+        return "resident"
+    return "workers" if reading.workers else "mapped"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device; for the CPU, and for MPS, which shares its memory, those
+    of the host or of its container, whichever are fewer."""
+    import psutil
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        free = min(free, limit - int((CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        pass
+    return free
+
+
+# The pictures that are on a device, as long as their PackedSplit lives.
+_resident: WeakKeyDictionary[PackedSplit, tuple[torch.device, torch.Tensor]] = WeakKeyDictionary()
+
+
+def _read_resident(
+    data: PackedSplit, batches: Indices, device: torch.device, workers: int
+) -> Iterator[Batch]:
+    if not batches:
+        return
+    if data not in _resident or _resident[data][0] != device:
+        _resident[data] = device, _to_device(data, device)
+    pictures = _resident[data][1]
+    if device.type == "cpu":
+        host = pictures.numpy()
+        for part in batches:  # a tenth of the time of torch's index_select (measured)
+            yield torch.from_numpy(host.take(part, axis=0)), torch.from_numpy(data.labels[part])
+        return
+    sizes = [len(part) for part in batches]
+    together = np.concatenate(batches)
+    # All indices at once: to copy those of each step would wait for the device.
+    indices = torch.from_numpy(together).to(device).split(sizes)
+    labels = torch.from_numpy(data.labels[together]).to(device).split(sizes)
+    for part, wanted in zip(indices, labels, strict=True):
+        yield pictures.index_select(0, part), wanted
+
+
+def _to_device(data: PackedSplit, device: torch.device) -> torch.Tensor:
+    """All pictures of `data` on the device, uint8 N x H x W x C."""
+    side, channels = data.meta["size"], data.meta["channels"]
+    per_part = max(1, PART_BYTES // (side * side * channels))
+    try:
+        pictures = torch.empty((len(data), side, side, channels), dtype=torch.uint8, device=device)
+        for start in range(0, len(data), per_part):
+            part = np.arange(start, min(start + per_part, len(data)))
+            pictures[start : start + per_part] = torch.from_numpy(data.pictures(part)).to(device)
+    except (RuntimeError, MemoryError):  # torch raises its own for a GPU, a plain one for the host
+        raise InputError(
+            f"params.yaml: machine.reading resident needs {data.picture_bytes / 2**30:.1f} GiB "
+            f"on {device} for {data.folder}, split {data.split}: set auto or mapped"
+        ) from None
+    return pictures
+
+
+def _read_mapped(
+    data: PackedSplit, batches: Indices, device: torch.device, workers: int
+) -> Iterator[Batch]:
+    def read(indices: np.ndarray) -> Batch:
+        batch = torch.from_numpy(data.pictures(indices)), torch.from_numpy(data.labels[indices])
+        # Out of pinned memory a GPU copies while the host goes on.
+        return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
+
+    choose = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    pool = ThreadPoolExecutor(1, "reader", choose)
+    try:
+        following = iter(batches)
+        waiting = deque(pool.submit(read, indices) for indices in islice(following, AHEAD))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(pool.submit(read, indices) for indices in islice(following, 1))
+            yield _moved(batch, device)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _ByIndices(Dataset[Batch]):
+    """A data set whose "item" is a whole batch: one read per batch, not one per picture."""
+
+    def __init__(self, data: PackedSplit):
+        self.data = data
+
+    def __getitem__(self, indices: np.ndarray) -> Batch:
+        labels = torch.from_numpy(self.data.labels[indices])
+        return torch.from_numpy(self.data.pictures(indices)), labels
+
+
+def _read_with_workers(
+    data: PackedSplit, batches: Indices, device: torch.device, workers: int
+) -> Iterator[Batch]:
+    # A generator of its own keeps the loader from drawing from the global one.
+    loader = DataLoader(
+        _ByIndices(data),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        yield _moved(batch, device)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+
+
+TIERS = {"resident": _read_resident, "mapped": _read_mapped, "workers": _read_with_workers}
