@@ -86,9 +86,9 @@ def _bias_comes_through(setup: TrainingSetup, x: Tensor, before: Tensor) -> floa
         # Each output by itself: a shift of all is invisible to softmax and visible to a head.
         change = torch.zeros_like(head.bias)  # type: ignore[arg-type]
         change[0] = sign * BIAS
-        head.bias.add_(change)  # type: ignore[operator,union-attr]
+        head.bias.add_(change)  # type: ignore[operator]
         after = forward(setup.model, x)
-        head.bias.sub_(change)  # type: ignore[operator,union-attr]
+        head.bias.sub_(change)  # type: ignore[operator]
         moves.append(float((after - before)[:, 0].abs().median()))
         others = (after - before)[:, 1:].abs()
         if others.numel() and float(others.max()) > 0.5 * BIAS and moves[-1] > 0.2 * BIAS:

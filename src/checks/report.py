@@ -61,7 +61,9 @@ class Report:
     def waive(self, reasons: Mapping[str, str]) -> "Report":
         """The report in which the checks of these ids count no more, each with its reason."""
         checks = [
-            replace(check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]")
+            replace(
+                check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]"
+            )
             if check.id in reasons and check.status != "pass"
             else check
             for check in self.checks
@@ -87,7 +89,7 @@ class Report:
             lines.append(f"  {mark} {check.id:<{width}}  {check.message}{because}")
             if check.status != "pass":
                 lines += [
-                    f"  {'':<6} {'':<{width}}    {cause}: {sentence(cause)}; look at {look_at(cause)}"
+                    f"{'':{width + 13}}{cause}: {sentence(cause)}; look at {look_at(cause)}"
                     for cause in check.likely_causes[:2]
                 ]
         return "\n".join(lines)

@@ -117,8 +117,8 @@ def _clipping(ctx: Context, watch: Watch) -> Check:
     if ratio < CLIPPED_FAIL:
         return Check("grad_clip", "fail", ratio, CLIPPED_FAIL, text, ["gradient_clipped_away"])
     if ratio < CLIPPED_WARN:
-        return Check("grad_clip", "warn", ratio, CLIPPED_WARN, text,
-                     ["gradient_clipped_away", "loss_scale"])  # fmt: skip
+        causes = ["gradient_clipped_away", "bad_initialisation", "loss_scale"]
+        return Check("grad_clip", "warn", ratio, CLIPPED_WARN, text, causes)
     if ratio > 1.05:
         text = f"the gradient is {ratio:.3g} times what backward made"
         causes = ["gradient_changed", "loss_scale"]
