@@ -115,19 +115,23 @@ def _cell(text: str) -> str:
 def link_consequences(checks: Sequence[Check]) -> list[Check]:
     """Findings after the first fail are marked as its consequences, unless they name a first cause
     of their own kind, which an exact check has seen: two faults are two findings."""
-    root = next((check for check in checks if check.status == "fail"), None)
+    failed = [check for check in checks if check.status == "fail"]
+    # A part that stops says less than a check that saw why it had to.
+    root = next((check for check in failed if check.id in REASONS), failed[0] if failed else None)
     linked = []
     for check in checks:
         follows = (
             root is not None
             and check is not root
             and check.status in ("warn", "fail", "inconclusive")
-            and check.id in SYMPTOMS
+            and (check.id in SYMPTOMS or (root.id in REASONS and check.id.startswith("runs_")))
         )
         linked.append(replace(check, consequence_of=root.id if follows and root else None))
     return linked
 
 
+# Checks that see why a part of the set-up stops.
+REASONS = frozenset({"output_width", "label_range", "input_finite"})
 # Checks that see that something is wrong but not what: behind a fail they are its consequence.
 SYMPTOMS = frozenset({
     "overfit_batch", "fit_subset", "start_loss", "input_dependence", "train_eval_gap",
