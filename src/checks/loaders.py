@@ -119,7 +119,41 @@ def _pairs(ctx: Context, setup: Any) -> list[Check]:
             text = "none of the val loader's pictures is an item of val_data"
             causes = ["loader_of_other_data", "train_val_preprocessing_differ"]
             found.append(Check("val_loader", "warn", 0.0, 0.9, text, causes))
+    if not ctx.deterministic_train and not ctx.soft and not found:
+        found += _resembling(ctx, setup)
     return found or [Check("loader_pairs", "pass", 1.0, 0.98, "pictures come with their labels")]
+
+
+def _resembling(ctx: Context, setup: Any) -> list[Check]:
+    """Where pictures are augmented: those of the loader resemble items of their own label, as new
+    draws of the items do."""
+    sample = ctx.train_sample
+    if sample is None or sample.x.ndim != 4:
+        return []
+    xs, labels = [], []
+    for batch in ctx.batches:
+        x, targets = split_batch(batch)
+        xs.append(to_tensor(x).detach().cpu().float())
+        labels.append(labels_of(targets))
+    given = torch.cat(xs)
+    if given.shape[1:] != sample.x.shape[1:]:
+        return []
+    again = draw(setup.train_data, sample.indices[: len(given)], "train_data")
+    small = torch.nn.functional.adaptive_avg_pool2d
+
+    def agreement(x: Tensor, y: Tensor) -> float:
+        flat = (small(part, 8).reshape(len(part), -1) for part in (x, sample.x))
+        return float((sample.y[torch.cdist(*flat).argmin(1)] == y).float().mean())
+
+    usual, here = agreement(again.x, again.y), agreement(given, torch.cat(labels))
+    text = (
+        f"{here:.0%} of the loader's pictures resemble items of their label, {usual:.0%} by draws"
+    )
+    shares = torch.bincount(sample.y.clamp_min(0)).float() / len(sample)
+    if usual > 0.5 + 0.5 * float(shares.max()) and here < 0.7 * usual and len(given) >= 32:
+        causes = ["loader_misaligned", "labels_shuffled"]
+        return [Check("loader_pairs", "fail", here, 0.7 * usual, text, causes)]
+    return [Check("loader_pairs", "pass", here, 0.7 * usual, text)]
 
 
 def _repeatable(data: Any, sample: Sample) -> bool:

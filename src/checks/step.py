@@ -170,7 +170,9 @@ def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> l
     elif abs(factor / expected - 1) > SCALE_OFF:
         off = factor / expected
         causes = ["loss_scale", "gradient_not_divided_by_accumulate"]
-        if accumulate > 1 and math.isclose(off, accumulate, rel_tol=0.05):
+        # Micro-batches of several calls, or those that one call cuts its batch into.
+        summed = accumulate if accumulate > 1 else len(parts)
+        if not (whole and accumulate == 1) and math.isclose(off, summed, rel_tol=0.05):
             causes.reverse()
         status = "fail" if not 1 / 4 < off < 4 or causes[0] != "loss_scale" else "warn"
         found.append(Check(id, status, factor, expected, text, causes))
