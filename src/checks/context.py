@@ -61,6 +61,7 @@ class Context:
         self.curves: dict[str, dict[str, list[float]]] = {}
         self.loss_reduction = "mean"
         self.scheduler_calls = 0.0  # per optimizer step, as seen in train_step
+        self.later: tuple[Any, Any] = ((), None)  # targets of a later stub call, and what it did
         self.inputs_change = False  # whether the step mixes inputs
         self.failed = False  # whether a check has failed already
         self.deterministic_train = False  # whether train_data gives the same each time

@@ -10,9 +10,9 @@ from src.checks.report import Check
 IMBALANCE = 20.0  # between the most and the least frequent class
 DISTRIBUTION = 0.25  # total variation between the splits' class shares, beyond chance
 CLEAR = 6.0  # standard errors above the share of the largest class: a signal beyond doubt
-NOTHING = 2.0  # standard errors: none at all
+NOTHING = 3.0  # standard errors: none at all
 NOISE_WARN, NOISE_FAIL = 0.04, 0.1  # training labels that all neighbours contradict
-FEW = 40  # items below which nothing is said about a signal
+FEW = 24  # items below which nothing is said about a signal
 
 
 def check_labels(ctx: Context) -> list[Check]:

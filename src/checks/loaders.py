@@ -142,13 +142,11 @@ def _resembling(ctx: Context, setup: Any) -> list[Check]:
     small = torch.nn.functional.adaptive_avg_pool2d
 
     def agreement(x: Tensor, y: Tensor) -> float:
-        flat = (small(part, 8).reshape(len(part), -1) for part in (x, sample.x))
-        return float((sample.y[torch.cdist(*flat).argmin(1)] == y).float().mean())
+        a, b = (small(part, 8).reshape(len(part), -1) for part in (x, sample.x))
+        return float((sample.y[torch.cdist(a, b).argmin(1)] == y).float().mean())
 
     usual, here = agreement(again.x, again.y), agreement(given, torch.cat(labels))
-    text = (
-        f"{here:.0%} of the loader's pictures resemble items of their label, {usual:.0%} by draws"
-    )
+    text = f"{here:.0%} of the loader's pictures resemble items of their label, draws {usual:.0%}"
     shares = torch.bincount(sample.y.clamp_min(0)).float() / len(sample)
     if usual > 0.5 + 0.5 * float(shares.max()) and here < 0.7 * usual and len(given) >= 32:
         causes = ["loader_misaligned", "labels_shuffled"]

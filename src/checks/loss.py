@@ -47,8 +47,9 @@ def direct(ctx: Context, setup: TrainingSetup) -> ValueAndGradient:
 def check_loss(ctx: Context, vg: ValueAndGradient, prefix: str = "loss") -> list[Check]:
     """The properties, each a check; later ones are left out where the first do not hold."""
     classes, width = ctx.classes, ctx.width
-    some = torch.arange(min(classes, 32))
-    labels = some[torch.arange(max(len(some), 8)) % len(some)]
+    # Each class twice and in no order: what goes by place shows, and so does sorting.
+    some = torch.arange(min(classes, 32)).repeat(4 if classes < 4 else 2)
+    labels = some[torch.randperm(len(some), generator=torch.Generator().manual_seed(6))]
     zero = torch.zeros(len(labels), width)
     value, gradient = vg(zero, labels)
     ids = [f"{prefix}_contract", f"{prefix}_gradient", f"{prefix}_confident", f"{prefix}_rows"]
@@ -86,9 +87,16 @@ def _contract(
         return Check(id, "fail", value, even, text, causes)
     # The same rows once, and 3 and 7 times: a mean does not move, a sum goes with the number, and
     # a softmax over the batch gives log B.
-    one = torch.zeros(1, dtype=torch.long)
+    one = torch.ones(1, dtype=torch.long)
     few, many = (vg(zero[:1].repeat(n, 1), one.repeat(n))[0] for n in (3, 7))
+    if not few > 0 or not many > 0:
+        text = f"the loss of equal logits is {few:.4g} for class 1 by itself"
+        causes = ["wrong_loss", "loss_over_batch_axis"]
+        return Check(id, "fail", few, even, text, causes)
     ctx.loss_reduction = "sum" if math.isclose(many / few, 7 / 3, rel_tol=1e-3) else "mean"
+    if math.isclose(many / few, 3 / 7, rel_tol=1e-3):
+        text = "the loss is divided by the batch size twice"
+        return Check(id, "fail", few, even, text, ["loss_scale"])
     if ctx.width > 1 and math.isclose(many / few, math.log(7) / math.log(3), rel_tol=1e-3):
         text = "the loss of equal logits is the log of the batch size, not of the number of classes"
         return Check(id, "fail", few, even, text, ["loss_over_batch_axis"])
@@ -98,7 +106,8 @@ def _contract(
     text = f"loss of equal logits {per_row:.4f} = {ratio:.3g} x {name}, {ctx.loss_reduction}"
     if not 1 / 20 < ratio < 20:
         causes = ["loss_scale", "wrong_loss"]
-        return Check(id, "warn", per_row, near, f"{text}: far from any usual loss", causes)
+        status = "warn" if 1 / 200 < ratio < 200 else "fail"
+        return Check(id, status, per_row, near, f"{text}: far from any usual loss", causes)
     return Check(id, "pass", per_row, near, text)
 
 
@@ -123,6 +132,10 @@ def _gradient(id: str, gradient: Tensor, labels: Tensor) -> Check:
         return Check(id, "fail", 0.0, None, text, causes)
     if dead.any():
         which = sorted({int(label) for label in labels[dead]})
+        if any(bool((labels[~dead] == label).any()) for label in which):
+            text = f"{int(dead.sum())} of {len(labels)} rows have no weight in the loss"
+            value = float(dead.float().mean())
+            return Check(id, "fail", value, 0.0, text, ["step_ignores_part_of_batch"])
         text = f"labels {', '.join(map(str, which[:5]))} have no weight in the loss"
         return Check(id, "fail", float(len(which)), 0.0, text, ["class_weight_zero"])
     pulled = gradient.argmin(1)
@@ -167,6 +180,9 @@ def _confident(
         vg(sure(labels, width, s, right=True), labels)[0] for s in (1.0, 2.0, 4.0, 8.0, 16.0)
     )
     share = lowest / value
+    if not math.isfinite(kept) or not math.isfinite(share):
+        text = "the loss of sure logits, or its gradient, is NaN or infinite"
+        return Check(id, "fail", None, SATURATED, text, ["loss_not_finite", "precision"])
     text = (
         f"a sure mistake keeps {kept:.2g} of the gradient of equal logits; the loss of right "
         f"answers is {share:.2g} of that of equal logits"
@@ -177,7 +193,7 @@ def _confident(
             return Check(id, "fail", kept, SATURATED, text, causes)
         return Check(id, "warn", kept, SATURATED, text, causes[::-1])
     if share > 0.9:
-        causes = ["label_smoothing_differs", "activation_before_loss", "wrong_loss"]
+        causes = ["wrong_loss", "label_smoothing_differs", "activation_before_loss"]
         return Check(id, "fail", share, 0.9, f"{text}: right answers are no gain", causes)
     return Check(id, "pass", kept, SATURATED, text)
 

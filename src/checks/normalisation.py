@@ -91,8 +91,10 @@ def _declared(ctx: Context) -> list[Check]:
     if low < -0.6 or high > 1.6:
         return [Check(id, "fail", max(-low, high - 1), 0.6, text,
                       ["normalised_twice", "normalised_with_other_statistics"])]  # fmt: skip
-    if high - low < 0.35 and float(restored.std()) < 0.05:
-        return [Check(id, "warn", high - low, 0.35, text,
+    contrast = float(restored.std())
+    if high - low < 0.35 and contrast < 0.05:
+        status = "fail" if contrast < 0.02 else "warn"
+        return [Check(id, status, contrast, 0.05, text + ": next to no contrast",
                       ["normalised_with_other_statistics", "input_not_normalised"])]  # fmt: skip
     return [*_reversed(ctx, x), Check(id, "pass", max(-low, high - 1), 0.6, text)]
 

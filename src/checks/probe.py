@@ -78,9 +78,24 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
         scores = target - (target - fitted) / (1 - leverage).clamp_min(1e-6)
     else:
         scores = torch.cat([q, torch.ones(len(q), 1)], 1).double() @ weights
-    guesses = (top.indices, scores.argmax(1))
+    # Where classes are rare, what speaks for one beyond its share is worth more than its share.
+    prior = target.mean(0)
+    guesses = (top.indices, scores.argmax(1), (scores / prior.clamp_min(1e-9).sqrt()).argmax(1))
     guess = max(guesses, key=lambda g: float((g == wanted).float().mean()))
     accuracy = float((guess == wanted).float().mean())
     base = float(torch.bincount(wanted, minlength=classes).max()) / len(wanted)
     error = max((base * (1 - base) / len(wanted)) ** 0.5, 0.5 / len(wanted))
-    return Probe(guess, accuracy, (accuracy - base) / error, agreed)
+    above = max([(accuracy - base) / error, *(_balanced(g, wanted, classes) for g in guesses)])
+    return Probe(guess, accuracy, above, agreed)
+
+
+def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:
+    """Standard errors by which the mean of the classes' recalls lies above that of chance, which
+    is one over the number of classes."""
+    counts = torch.bincount(wanted, minlength=classes).double()
+    hits = torch.bincount(wanted[guess == wanted], minlength=classes).double()
+    there = counts >= 2
+    recalls = hits[there] / counts[there]
+    shares = torch.bincount(guess, minlength=classes).double()[there] / len(guess)
+    error = float((shares * (1 - shares) / counts[there]).sum().sqrt()) / int(there.sum())
+    return float(recalls.mean() - shares.mean()) / max(error, 0.5 / len(guess))

@@ -116,8 +116,11 @@ def link_consequences(checks: Sequence[Check]) -> list[Check]:
     """Findings after the first fail are marked as its consequences, unless they name a first cause
     of their own kind, which an exact check has seen: two faults are two findings."""
     failed = [check for check in checks if check.status == "fail"]
+    exact = [check for check in failed if check.id not in SYMPTOMS]
+    warned = [check for check in checks if check.status == "warn" and check.id in EXPLAINS]
     # A part that stops says less than a check that saw why it had to.
-    root = next((check for check in failed if check.id in REASONS), failed[0] if failed else None)
+    reasons = [check for check in exact if check.id in REASONS]
+    root = next(iter([*reasons, *exact, *(warned if failed else []), *failed]), None)
     linked = []
     for check in checks:
         follows = (
@@ -130,11 +133,16 @@ def link_consequences(checks: Sequence[Check]) -> list[Check]:
     return linked
 
 
+# Warnings of what can keep a net from learning.
+EXPLAINS = frozenset({
+    "weights", "loss_contract", "loss_confident", "temperature", "grad_clip", "weight_decay",
+    "optimizer_settings", "dropout", "outputs", "gradient_scale", "step_logits",
+})  # fmt: skip
 # Checks that see why a part of the set-up stops.
 REASONS = frozenset({"output_width", "label_range", "input_finite"})
 # Checks that see that something is wrong but not what: behind a fail they are its consequence.
 SYMPTOMS = frozenset({
     "overfit_batch", "fit_subset", "start_loss", "input_dependence", "train_eval_gap",
     "update_ratio", "loss_course", "lr_range", "finite", "gradient_flow", "label_signal",
-    "augmentation", "reported_loss",
+    "augmentation", "reported_loss", "input_scale",
 })  # fmt: skip

@@ -27,6 +27,8 @@ def check_resume(ctx: Context) -> list[Check]:
         return []
     count = 3
     _steps(ctx, setup, 0, count)
+    if not all(bool(p.isfinite().all()) for p in setup.model.parameters()):
+        return []
     try:
         saved = setup.save(setup)
     except Exception as error:

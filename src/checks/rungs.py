@@ -70,9 +70,15 @@ def _judge_batch(ctx: Context, result: Climb, x: Tensor, labels: Tensor, steps: 
     if ctx.failed:  # the cause is known: other learning rates need not be tried
         return Check(id, "fail", value, limit, text, ["lr_too_high", "gradient_blocked"])
     tries = ctx.steps(0.1, len(x) * ctx.declared.accumulate, 20, RETRY_STEPS)
-    for factor, cause in RETRIES.items():
+    still = result.finite and result.loss[-1] > 0.8 * result.loss[0]
+    # A loss that rose was hardly for want of speed: lower rates first.
+    rose = not result.finite or result.loss[-1] > result.loss[0]
+    order = sorted(RETRIES, key=lambda factor: (factor > 1) == rose)
+    for factor in order:
+        cause = RETRIES[factor]
         other = climb(ctx, ctx.fresh(), x, labels, tries, factor)
-        if other.reached:
+        better = other.finite and other.loss[-1] < 0.5 * other.loss[0]
+        if other.reached or (better and (still or rose)):
             text += f"; learnt at {factor:g} times the learning rate"
             slow = cause == "lr_too_low" and result.finite
             if slow and result.loss[-1] < 0.7 * result.loss[0] and factor <= 30:

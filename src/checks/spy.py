@@ -55,6 +55,7 @@ class Watch:
     scheduler_calls: int = 0
     moved: dict[str, bool] = field(default_factory=dict)
     backwards: int = 0
+    restored: int = 0  # steps that began where the step before had begun
 
 
 class Spy:
@@ -68,6 +69,7 @@ class Spy:
         self._made: dict[str, Tensor] = {}
         self._last: dict[str, Tensor] = {}
         self._left: dict[str, Tensor] = {}  # what the optimizer saw last, if it was not cleared
+        self._start: dict[str, Tensor] = {}  # the weights before the step before
         self._pass = 0
         self._in_pass: set[str] = set()
 
@@ -143,6 +145,10 @@ class Spy:
         made = {n: g for n, g in self._made.items() if n in mine}
         before = {n: p.detach().clone() for n, p in self.parameters.items()}
         entry = self._compare(made, seen, mine)
+        if self._start:
+            back = all(torch.equal(before[name], self._start[name]) for name in before)
+            self.watch.restored += back and bool(self.watch.steps[-1].update)
+        self._start = before
         kept = [group["lr"] for group in groups]
         if self.lrs is not None:
             for group, lr in zip(groups, self.lrs, strict=False):

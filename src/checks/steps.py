@@ -3,6 +3,8 @@
 import math
 import statistics
 
+import torch
+
 from src.checks.context import Context, forward, split_batch, to_tensor
 from src.checks.report import Check
 from src.checks.spy import Spy, Watch
@@ -21,6 +23,7 @@ def check_steps(ctx: Context) -> list[Check]:
     accumulate = ctx.declared.accumulate
     wanted = ctx.steps(0.12, len(to_tensor(split_batch(ctx.batches[0])[1])) * accumulate, 3, 12)
     spy = Spy(ctx, setup, ctx.peak_lrs)
+    start = {name: p.detach().clone() for name, p in spy.parameters.items()}
     with spy.attached() as watch:
         for number in range(wanted * accumulate):
             batch = ctx.batches[number % len(ctx.batches)]
@@ -30,6 +33,12 @@ def check_steps(ctx: Context) -> list[Check]:
     if watch.not_finite or not all(math.isfinite(loss) for loss in watch.losses):
         found.insert(0, _finite(ctx, watch))
         return found
+    still = all(torch.equal(start[name], p) for name, p in spy.parameters.items())
+    still &= any(step.update for step in watch.steps)
+    if still or watch.restored > len(watch.steps) // 2:
+        text = f"after {len(watch.steps)} steps of the optimizer the net is where it was"
+        causes = ["optimizer_never_steps", "model_not_used", "gradient_changed"]
+        found = [Check("update_ratio", "fail", 0.0, UPDATE_LOW, text, causes)]
     if not any(check.status == "fail" for check in found):
         found += [_clipping(ctx, watch), _flow(ctx, spy, watch), _update(watch)]
         found.append(_course(watch))

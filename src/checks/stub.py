@@ -68,6 +68,10 @@ def check_stub(ctx: Context) -> list[Check]:
             Check("step_model", "fail", 0.0, 1.0, text, ["model_not_used"]),
             *check_loss(ctx, vg),
         ]
+    if seen.gradient is not None and not bool(seen.gradient.isfinite().all()):
+        text = "the gradient of usual logits is NaN or infinite"
+        causes = ["loss_not_finite", "precision"]
+        return [Check("step_backward", "fail", None, None, text, causes), *check_loss(ctx, vg)]
     if seen.gradient is None or not bool(seen.gradient.abs().max() > 0):
         text = "train_step gave no gradient to the net's outputs"
         causes = ["backward_missing", "activation_before_loss", "gradient_blocked"]
@@ -79,12 +83,26 @@ def check_stub(ctx: Context) -> list[Check]:
     found = check_loss(ctx, vg)
     if not any(check.status == "fail" for check in found):
         found += check_smoothing(ctx, vg, also)
-    found.append(step.check_inputs(x, seen))
+    found.append(_later_calls(ctx, setup, x))
     found.append(step.check_logits(seen))
-    found.append(step.check_targets(ctx, targets, seen))
+    found.append(step.check_targets(ctx, *ctx.later))
     if found[-1].status == found[-2].status == "pass":
         found += step.check_scale(ctx, setup, seen, len(labels))
     return found
+
+
+def _later_calls(ctx: Context, setup: TrainingSetup, before: Any) -> Check:
+    """Some more batches: what the step kept of the ones before shows, and so does mixing, whose
+    share is often near 0 or 1."""
+    for batch in [*ctx.batches[1:5], ctx.batches[0]]:
+        x, targets = split_batch(batch)
+        z = 2 * torch.randn(len(labels_of(targets)), ctx.width, generator=torch.Generator())
+        seen = stub_step(ctx, setup, batch, z)
+        told, ctx.later = step.check_inputs(x, seen, before), (targets, seen)
+        if told.status != "pass":
+            break
+        before = x
+    return told
 
 
 def _unused_loss(ctx: Context, vg: ValueAndGradient) -> list[Check]:

@@ -1,5 +1,6 @@
 """The battery on a plain set-up: quiet when it is healthy, and the right cause for each fault."""
 
+import functools
 import json
 import random
 from collections.abc import Callable
@@ -125,7 +126,7 @@ ORDERS = {
     "zfb": "optimizer_never_steps", "zfs": "backward_missing",
 }  # fmt: skip
 for _order, _cause in ORDERS.items():
-    FAULTS[f"{_order}:{_cause}"] = lambda setup, order=_order: step_of(setup, order)
+    FAULTS[f"{_order}:{_cause}"] = functools.partial(step_of, order=_order)
 
 
 @fault("activation_before_loss")

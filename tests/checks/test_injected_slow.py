@@ -71,7 +71,8 @@ FAULTS = {
         ("targets_changed_in_step",)),
     "optimizer_of_the_head": Fault(
         "training/optimizer.py", "            model,\n            opt=name",
-        "            model.get_classifier(),\n            opt=name", ("parameter_not_in_optimizer",)),
+        "            model.get_classifier(),\n            opt=name",
+        ("parameter_not_in_optimizer",)),
     "loop_labels_of_others": Fault(
         "training/loop.py", "return mix(augmentation(pictures, setup.seed, step), labels,",
         "return mix(augmentation(pictures, setup.seed, step), labels.flip(0),",
