@@ -1,17 +1,22 @@
-"""What a check found, and the verdict that follows from all of them."""
+"""What the checks found, and the verdict that follows from all of them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-MARKS = {"pass": "ok", "warn": "warn", "fail": "FAIL", "inconclusive": "?"}
+from src.checks.causes import look_at, sentence
+
+MARKS = {"pass": "ok", "warn": "warn", "fail": "FAIL", "inconclusive": "?", "waived": "waived"}
+COLOURS = {"pass": "32", "warn": "33", "fail": "31", "inconclusive": "35", "waived": "36"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `status`: pass | warn | fail | inconclusive; `value` was measured, `threshold`
-    is what it was held against; `likely_causes` in order; `consequence_of` names the check whose
-    finding explains this one."""
+    """One finding. `status`: pass | warn | fail | inconclusive | waived; `value` was measured,
+    `threshold` is what it was held against; `likely_causes` in order, from src/checks/causes.py;
+    `consequence_of` names the check whose finding explains this one."""
 
     id: str
     status: str
@@ -21,13 +26,20 @@ class Check:
     likely_causes: list[str] = field(default_factory=list)
     consequence_of: str | None = None
 
+    @property
+    def look_at(self) -> str:
+        """The parameter or place to look at first, empty where nothing was found."""
+        return look_at(self.likely_causes[0]) if self.likely_causes else ""
+
 
 @dataclass(frozen=True)
 class Report:
-    """All findings. `strict` counts warnings and inconclusive checks as failures."""
+    """All findings. `strict` counts warnings and inconclusive checks as failures. `curves`: loss
+    and accuracy of each step, by the check that trained; not part of report.json."""
 
     checks: Sequence[Check]
     strict: bool = False
+    curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -38,24 +50,85 @@ class Report:
             return "fail"
         return "warn" if doubtful else "pass"
 
+    @property
+    def root_cause(self) -> Check | None:
+        """The finding that explains the others, None when there is none."""
+        return next(
+            (check for check in self.checks if check.status in ("fail", "warn", "inconclusive")
+             and check.consequence_of is None), None,
+        )  # fmt: skip
+
+    def waive(self, reasons: Mapping[str, str]) -> "Report":
+        """The report in which the checks of these ids count no more, each with its reason."""
+        checks = [
+            replace(check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]")
+            if check.id in reasons and check.status != "pass"
+            else check
+            for check in self.checks
+        ]
+        return replace(self, checks=link_consequences(checks))
+
     def as_dict(self) -> dict[str, Any]:
         """The content of report.json."""
         return {"status": self.status, "checks": [asdict(check) for check in self.checks]}
 
-    def as_text(self) -> str:
-        """One line per check, for a terminal."""
-        width = max(len(check.id) for check in self.checks)
-        return "\n".join(
-            f"  {MARKS[check.status]:<5} {check.id:<{width}}  {check.message}"
-            for check in self.checks
-        )
+    def as_text(self, colour: bool | None = None) -> str:
+        """A table with one line per check; what was found comes with its causes. `colour` None:
+        where stdout is a terminal and NO_COLOR is not set."""
+        if colour is None:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        width = max((len(check.id) for check in self.checks), default=0)
+        lines = []
+        for check in self.checks:
+            mark = f"{MARKS[check.status]:<6}"
+            if colour:
+                mark = f"\x1b[{COLOURS[check.status]}m{mark}\x1b[0m"
+            because = f" (follows from {check.consequence_of})" if check.consequence_of else ""
+            lines.append(f"  {mark} {check.id:<{width}}  {check.message}{because}")
+            if check.status != "pass":
+                lines += [
+                    f"  {'':<6} {'':<{width}}    {cause}: {sentence(cause)}; look at {look_at(cause)}"
+                    for cause in check.likely_causes[:2]
+                ]
+        return "\n".join(lines)
 
     def as_markdown(self) -> str:
         """The same as a table, for the description of an MLflow run."""
         rows = [
-            f"| {check.status} | `{check.id}` | {check.message} | "
-            f"{', '.join(check.likely_causes) or '-'} |"
+            f"| {check.status} | `{check.id}` | {_cell(check.message)} | "
+            f"{', '.join(check.likely_causes)} | {check.look_at} | {check.consequence_of or ''} |"
             for check in self.checks
         ]
-        head = ["| | check | finding | likely causes |", "|---|---|---|---|"]
-        return "\n".join([f"**overfit-check: {self.status}**", "", *head, *rows])
+        head = [
+            "| status | check | finding | likely causes | look at | follows from |",
+            "|---|---|---|---|---|---|",
+        ]
+        return "\n".join([f"## overfit-check: {self.status}", "", *head, *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def link_consequences(checks: Sequence[Check]) -> list[Check]:
+    """Findings after the first fail are marked as its consequences, unless they name a first cause
+    of their own kind, which an exact check has seen: two faults are two findings."""
+    root = next((check for check in checks if check.status == "fail"), None)
+    linked = []
+    for check in checks:
+        follows = (
+            root is not None
+            and check is not root
+            and check.status in ("warn", "fail", "inconclusive")
+            and check.id in SYMPTOMS
+        )
+        linked.append(replace(check, consequence_of=root.id if follows and root else None))
+    return linked
+
+
+# Checks that see that something is wrong but not what: behind a fail they are its consequence.
+SYMPTOMS = frozenset({
+    "overfit_batch", "fit_subset", "start_loss", "input_dependence", "train_eval_gap",
+    "update_ratio", "loss_course", "lr_range", "finite", "gradient_flow", "label_signal",
+    "augmentation", "reported_loss",
+})  # fmt: skip

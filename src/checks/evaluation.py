@@ -1,0 +1,258 @@
+"""Evaluation, recounted: with logits of our choice where they reach it, else by hand."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.checks.context import Context, device_of, forward, labels_of, patched_forward, predict
+from src.checks.report import Check
+from src.checks.setup import TrainingSetup
+
+ACCURACY_OFF = 1e-4
+LOSS_OFF = 1e-3  # relative
+SIZES = (7, 7, 3)  # of the batches: unequal, so that a mean of batch means shows
+
+
+class Batches:
+    """A loader of given batches, with the attributes that evaluation code asks for."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor]]):
+        self.batches = batches
+        self.dataset = [
+            (row, label) for x, y in batches for row, label in zip(x, y, strict=True)
+        ]
+        self.batch_size = len(batches[0][1])
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def small_loader(ctx: Context, start: int = 0) -> Batches | None:
+    """17 validation items in three batches, from the `start`-th on."""
+    sample = ctx.val_sample or ctx.train_sample
+    if sample is None or len(sample) < start + sum(SIZES):
+        return None
+    # A fixed mixture: labels often lie in order.
+    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(4))[start:]
+    batches = []
+    for size in SIZES:
+        rows, order = order[:size], order[size:]
+        labels = sample.y[rows]
+        target = labels
+        if ctx.width == 1:
+            target = ctx.target(labels, torch.zeros(1, 1))
+        elif ctx.val_soft:
+            target = ctx.encode(labels, soft=True)
+        batches.append((sample.x[rows], target))
+    return Batches(batches)
+
+
+@contextmanager
+def modes_seen(model: nn.Module) -> Iterator[set[str]]:
+    """The kinds of layers that ran in training mode meanwhile, of whatever net: an average of the
+    weights is a net of its own."""
+    seen: set[str] = set()
+
+    def note(module: nn.Module, _: Any) -> None:
+        kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+        if module.training and isinstance(module, kinds) and not _is_off(module):
+            seen.add(type(module).__name__)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _is_off(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p == 0
+
+
+def check_evaluation(ctx: Context) -> list[Check]:
+    """On a fresh net, where an average of the weights equals the weights."""
+    setup = ctx.fresh()
+    loader = small_loader(ctx)
+    if loader is None:
+        return []
+    before = {key: value.clone() for key, value in setup.model.state_dict().items()}
+    with modes_seen(setup.model) as training:
+        told = ctx.evaluate(setup, loader)
+    found = []
+    if training:
+        text = f"evaluation runs {', '.join(sorted(training))} in training mode"
+        found.append(Check("eval_mode", "fail", 1.0, 0.0, text, ["eval_in_train_mode"]))
+    changed = [key for key, value in setup.model.state_dict().items()
+               if not torch.equal(value, before[key])]  # fmt: skip
+    if changed:
+        text = f"evaluation changes {len(changed)} tensors of the net ({', '.join(changed[:3])})"
+        causes = ["eval_changes_model", "eval_in_train_mode"]
+        if training:
+            causes.reverse()
+        found.append(Check("eval_side_effects", "fail", float(len(changed)), 0.0, text, causes))
+    again = ctx.evaluate(setup, loader)
+    if not _equal(told, again):
+        text = f"two evaluations of the same net give {_shown(told)} and {_shown(again)}"
+        causes = ["eval_not_deterministic", "eval_changes_model", "eval_in_train_mode"]
+        if training:
+            causes.insert(0, causes.pop())
+        found.append(Check("eval_determinism", "fail", None, None, text, causes))
+    if not found:
+        found += _recount(ctx, setup, loader, told)
+    found += _mode_after(ctx, setup)
+    return found
+
+
+def _equal(a: dict[str, float], b: dict[str, float]) -> bool:
+    return all(math.isclose(a[key], b[key], rel_tol=1e-4, abs_tol=1e-6) for key in a if key in b)
+
+
+def _shown(told: dict[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4f}" for key, value in told.items())
+
+
+def _recount(
+    ctx: Context, setup: TrainingSetup, loader: Batches, told: dict[str, float]
+) -> list[Check]:
+    """By hand on the fresh net, then with chosen logits in its place, if they arrive."""
+    parts = [(forward(setup.model, x).cpu(), y) for x, y in loader]
+    found = _compare(ctx, setup, parts, told)
+    if found[0].status != "pass":
+        return found
+    generator = torch.Generator().manual_seed(5)
+    chosen = [torch.randn(len(y), ctx.width, generator=generator) for _, y in loader]
+    for logits, (_, y) in zip(chosen, loader, strict=True):
+        labels = labels_of(y)
+        right = torch.rand(len(labels), generator=generator) < 0.6
+        if ctx.width > 1:
+            logits[torch.arange(len(labels))[right], labels[right]] += 4
+    calls = 0
+    device = device_of(setup.model)
+
+    def stub(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return chosen[(calls - 1) % len(chosen)].to(device)[: len(x)]
+
+    try:
+        with patched_forward(setup.model, stub):
+            told = ctx.evaluate(setup, loader)
+    except Exception:
+        return found
+    if calls != len(chosen):  # an average of the weights, several views, or a net of its own
+        return found
+    return _compare(ctx, setup, list(zip(chosen, [y for _, y in loader], strict=True)), told)
+
+
+def _compare(
+    ctx: Context, setup: TrainingSetup, parts: list[tuple[Tensor, Any]], told: dict[str, float]
+) -> list[Check]:
+    sizes = [len(labels_of(y)) for _, y in parts]
+    hits = [float((predict(logits) == labels_of(y)).sum()) for logits, y in parts]
+    accuracy = sum(hits) / sum(sizes)
+    of_means = sum(h / n for h, n in zip(hits, sizes, strict=True)) / len(sizes)
+    found = []
+    got = told.get("accuracy")
+    if got is None:
+        return [Check("eval_metric", "fail", None, None, "evaluate gives no accuracy", ["interface"])]
+    if accuracy > 0 and got > 1.5 and math.isclose(got, 100 * accuracy, rel_tol=1e-3):
+        got /= 100
+    text = f"evaluate says accuracy {got:.4f}, recounted {accuracy:.4f}"
+    if abs(got - accuracy) > ACCURACY_OFF:
+        causes = ["eval_metric_wrong", "eval_of_other_weights", "eval_ignores_loader"]
+        if abs(got - of_means) < ACCURACY_OFF:
+            causes = ["eval_mean_of_batch_means", "eval_metric_wrong"]
+        elif any(abs(got - sum(hits[:n]) / sum(sizes[:n])) < ACCURACY_OFF or
+                 abs(got - sum(hits[:n]) / sum(sizes)) < ACCURACY_OFF for n in (1, 2)):  # fmt: skip
+            causes = ["eval_incomplete", "eval_metric_wrong"]
+        found.append(Check("eval_metric", "fail", got, accuracy, text, causes))
+    loss = told.get("loss")
+    if loss is None or found:
+        return found or [Check("eval_metric", "pass", got, accuracy, text)]
+    exact, means = _losses(ctx, setup, parts, sizes)
+    if not any(math.isclose(loss, value, rel_tol=LOSS_OFF, abs_tol=1e-6) for value in exact):
+        near = min(exact, key=lambda value: abs(value - loss))
+        text = f"evaluate says loss {loss:.4f}, recounted {near:.4f}"
+        causes = ["eval_metric_wrong", "eval_mean_of_batch_means"]
+        if any(math.isclose(loss, value, rel_tol=LOSS_OFF) for value in means):
+            causes.reverse()
+        found.append(Check("eval_loss", "warn", loss, near, text, causes))
+    return [Check("eval_metric", "pass", got, accuracy, text), *found] if not found else found
+
+
+def _losses(
+    ctx: Context, setup: TrainingSetup, parts: list[tuple[Tensor, Any]], sizes: list[int]
+) -> tuple[list[float], list[float]]:
+    """What may be called the loss of all: of the set-up's loss or plain cross-entropy, weighted by
+    batch size or taken at once; and the means over batches, which are not."""
+    device = device_of(setup.model)
+    losses: list[Callable[[Tensor, Any], Tensor]] = [setup.loss_fn]
+    if ctx.width > 1:
+        losses.append(lambda z, y: nn.functional.cross_entropy(z, labels_of(y).to(device)))
+    exact, means = [], []
+    everything = torch.cat([logits for logits, _ in parts]).to(device)
+    targets = torch.cat([torch.as_tensor(y) for _, y in parts]).to(device)
+    for loss_fn in losses:
+        try:
+            values = [float(torch.as_tensor(loss_fn(z.to(device), y.to(device))).mean())
+                      for z, y in parts]  # fmt: skip
+            whole = float(torch.as_tensor(loss_fn(everything, targets)).mean())
+        except Exception:  # the loss takes other targets in training: shares
+            continue
+        exact += [sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes), whole]
+        exact.append(sum(values) / sum(sizes))  # of a sum
+        means.append(sum(values) / len(values))
+    return exact or [math.nan], means
+
+
+def _mode_after(ctx: Context, setup: TrainingSetup) -> list[Check]:
+    """The step after an evaluation runs in training mode again."""
+    layers = [m for m in setup.model.modules()
+              if isinstance(m, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)]  # fmt: skip
+    if not layers or not ctx.batches:
+        return []
+    modes: list[bool] = []
+    handle = setup.model.register_forward_pre_hook(
+        lambda module, _: modes.append(module.training) if torch.is_grad_enabled() else None
+    )
+    try:
+        ctx.step(setup, ctx.batches[0])
+    finally:
+        handle.remove()
+    if modes and not modes[-1]:
+        text = "the step after an evaluation runs in evaluation mode"
+        return [Check("mode_after_eval", "fail", 1.0, 0.0, text, ["model_in_eval_mode"])]
+    return [Check("mode_after_eval", "pass", 0.0, 0.0, "training goes on in training mode")]
+
+
+def check_eval_follows(ctx: Context) -> list[Check]:
+    """What evaluation says moves with training, and with the data it is given."""
+    setup = ctx.fresh()
+    first, second = small_loader(ctx), small_loader(ctx, sum(SIZES))
+    if first is None:
+        return []
+    found = []
+    before = ctx.evaluate(setup, first)
+    if second is not None:
+        other = ctx.evaluate(setup, second)
+        if before.get("loss") == other.get("loss") and math.isfinite(before.get("loss", math.nan)):
+            text = "evaluation gives the same loss for other data"
+            found.append(Check("eval_loader", "fail", before["loss"], None, text,
+                               ["eval_ignores_loader", "input_ignored"]))  # fmt: skip
+    for number in range(4 * ctx.declared.accumulate):
+        ctx.step(setup, ctx.batches[number % len(ctx.batches)])
+    after = ctx.evaluate(setup, first)
+    if before.get("loss") == after.get("loss") and before == after:
+        moved = any(bool((p.grad is not None)) for p in setup.model.parameters())
+        text = "evaluation gives the same before and after training steps"
+        causes = ["eval_of_other_weights", "optimizer_never_steps"]
+        if moved:
+            found.append(Check("eval_follows", "fail", before.get("loss"), None, text, causes))
+    return found or [Check("eval_follows", "pass", None, None, "evaluation follows the training")]

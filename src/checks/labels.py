@@ -1,0 +1,259 @@
+"""Labels: their range and shares, and whether the pictures say anything about them.
+
+The probe for the latter takes 8 x 8 pixels and directions of edges, and asks nearest neighbours and
+ridge regression, each with the item itself left out. Where it sees nothing it says so.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from src.checks.context import Context, Sample, draw
+from src.checks.report import Check
+
+IMBALANCE = 20.0  # between the most and the least frequent class
+DISTRIBUTION = 0.25  # total variation between the splits' class shares, beyond chance
+NEIGHBOURS = 7
+CLEAR = 6.0  # standard errors above the share of the largest class: a signal beyond doubt
+NOTHING = 2.0  # standard errors: none at all
+NOISE_WARN, NOISE_FAIL = 0.04, 0.1  # training labels that all neighbours contradict
+FEW = 40  # items below which nothing is said about a signal
+
+
+def check_labels(ctx: Context) -> list[Check]:
+    """Range, presence and shares of the classes among the items looked at."""
+    found = []
+    classes = ctx.classes
+    for name, sample in (("train", ctx.train_sample), ("val", ctx.val_sample)):
+        if sample is None:
+            continue
+        low, high = int(sample.y.min()), int(sample.y.max())
+        if low < 0 or high >= classes:
+            text = f"{name} labels lie in {low}..{high}, with {classes} classes"
+            found.append(Check("label_range", "fail", float(high), float(classes - 1), text,
+                               ["labels_out_of_range", "num_classes"]))  # fmt: skip
+            continue
+        counts = torch.bincount(sample.y, minlength=classes)
+        absent = [int(index) for index in torch.where(counts == 0)[0]]
+        # A class with a tenth of its even share is missed by chance with e^-(n / 10 K).
+        enough = len(sample) == sample.total or len(sample) >= 60 * classes
+        if absent and enough:
+            shown = ", ".join(map(str, absent[:5])) + (" ..." if len(absent) > 5 else "")
+            text = f"{len(absent)} of {classes} classes never occur in {name} ({shown})"
+            all_gone = len(absent) > 0.5 * classes
+            status = "fail" if name == "train" or all_gone else "warn"
+            if status == "fail" or len(sample) >= 5 * classes:
+                causes = ["class_missing", "num_classes"]
+                found.append(Check("label_classes", status, float(len(absent)), 0.0, text, causes))
+    if not found:
+        found.append(Check("label_range", "pass", None, None, "labels lie in 0..K-1 and all occur"))
+    if ctx.train_sample is not None and not any(check.id == "label_range" and check.status == "fail"
+                                                for check in found):  # fmt: skip
+        found += _shares(ctx)
+    return found
+
+
+def _shares(ctx: Context) -> list[Check]:
+    assert ctx.train_sample is not None
+    train = torch.bincount(ctx.train_sample.y, minlength=ctx.classes).float()
+    present = train[train > 0]
+    ratio = float(present.max() / present.min())
+    found = []
+    if ratio > IMBALANCE and float(present.max()) > 10 * NEIGHBOURS:
+        text = f"the largest class has {ratio:.0f} times the pictures of the smallest"
+        found.append(Check("class_balance", "warn", ratio, IMBALANCE, text, ["class_imbalance"]))
+    else:
+        text = f"class sizes differ by up to {ratio:.1f} times"
+        found.append(Check("class_balance", "pass", ratio, IMBALANCE, text))
+    if ctx.val_sample is not None:
+        val = torch.bincount(ctx.val_sample.y, minlength=ctx.classes).float()
+        distance = float((train / train.sum() - val / val.sum()).abs().sum() / 2)
+        # What chance gives: half the mean absolute deviation of each share, summed.
+        chance = float((train / train.sum() * (1 / val.sum() + 1 / train.sum())).sqrt().sum()) / 2
+        text = f"class shares of train and val differ by {distance:.2f}"
+        if distance > DISTRIBUTION + chance:
+            status = "fail" if distance > 0.6 + chance else "warn"
+            found.append(Check("label_shares", status, distance, DISTRIBUTION + chance, text,
+                               ["train_val_distribution_differs", "class_missing"]))  # fmt: skip
+        else:
+            found.append(Check("label_shares", "pass", distance, DISTRIBUTION + chance, text))
+    return found
+
+
+def features(x: Tensor) -> Tensor:
+    """N x D: 8 x 8 mean pixels per channel, and energies of 8 edge directions on 4 x 4 places;
+    each standardised."""
+    if x.ndim != 4:
+        flat = x.reshape(len(x), -1)
+        return _standard(flat[:, :: max(1, flat.shape[1] // 512)])
+    pixels = functional.adaptive_avg_pool2d(x, 8).reshape(len(x), -1)
+    grey = x.mean(1, keepdim=True)
+    if min(x.shape[2:]) > 32:
+        grey = functional.adaptive_avg_pool2d(grey, 32)
+    across = functional.pad(grey[..., 1:] - grey[..., :-1], (0, 1))
+    down = functional.pad(grey[..., 1:, :] - grey[..., :-1, :], (0, 0, 0, 1))
+    size = (across.square() + down.square()).sqrt()
+    angle = torch.atan2(down, across)
+    parts = [
+        functional.adaptive_avg_pool2d(size * (angle - k * torch.pi / 4).cos().clamp_min(0) ** 4, 4)
+        for k in range(8)
+    ]
+    edges = torch.cat(parts, 1).reshape(len(x), -1)
+    return torch.cat([_standard(pixels), _standard(edges)], 1)
+
+
+def _standard(f: Tensor) -> Tensor:
+    return (f - f.mean(0)) / (f.std(0) + 1e-6) / f.shape[1] ** 0.5
+
+
+@dataclass
+class Probe:
+    """What was predicted for items of a split: `guess` (the better of two), its `accuracy` and how
+    many standard errors that is `above` the largest class; `agreed`: the class that at least six of
+    seven neighbours have, else -1."""
+
+    guess: Tensor
+    accuracy: float
+    above: float
+    agreed: Tensor
+
+
+def _probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: int) -> Probe:
+    """From items (f, y) to the query, or to the items themselves, each left out."""
+    own = query is None
+    q = f if query is None else query
+    distance = torch.cdist(q, f)
+    if own:
+        distance.fill_diagonal_(float("inf"))
+    k = min(NEIGHBOURS, max(1, len(f) // 8))
+    votes = functional.one_hot(y[distance.topk(k, largest=False).indices], classes).sum(1)
+    top = votes.max(1)
+    agreed = torch.where(top.values >= k - 1, top.indices, torch.full_like(top.indices, -1))
+    a = torch.cat([f, torch.ones(len(f), 1)], 1).double()
+    gram = a.T @ a + 0.02 * len(f) / f.shape[1] * torch.eye(a.shape[1], dtype=torch.float64)
+    target = functional.one_hot(y, classes).double()
+    weights = torch.linalg.solve(gram, a.T @ target)
+    if own:
+        fitted = a @ weights
+        leverage = (a * torch.linalg.solve(gram, a.T).T).sum(1, keepdim=True)
+        scores = target - (target - fitted) / (1 - leverage).clamp_min(1e-6)
+    else:
+        scores = torch.cat([q, torch.ones(len(q), 1)], 1).double() @ weights
+    guesses = (top.indices, scores.argmax(1))
+    guess = max(guesses, key=lambda g: float((g == wanted).float().mean()))
+    accuracy = float((guess == wanted).float().mean())
+    base = float(torch.bincount(wanted, minlength=classes).max()) / len(wanted)
+    error = max((base * (1 - base) / len(wanted)) ** 0.5, 0.5 / len(wanted))
+    return Probe(guess, accuracy, (accuracy - base) / error, agreed)
+
+
+def check_signal(ctx: Context) -> list[Check]:
+    """Do labels belong to their pictures, in both splits and in the same way?"""
+    train, val = ctx.train_sample, ctx.val_sample
+    if train is None or len(train) < FEW or int(train.y.max()) >= ctx.classes or train.y.min() < 0:
+        return []
+    if len(train.y.unique()) < 2:
+        return []
+    classes = ctx.classes
+    both = val is not None and len(val) >= FEW and val.x.shape[1:] == train.x.shape[1:]
+    both = both and val is not None and 0 <= int(val.y.min()) and int(val.y.max()) < classes
+    joint = features(torch.cat([train.x, val.x])) if both and val else features(train.x)
+    f = joint[: len(train)]
+    own = _probe(f, train.y, None, train.y, classes)
+    id = "label_signal"
+    text = f"a simple probe gets {own.accuracy:.2f} of the training labels"
+    if not both or val is None:
+        if own.above < NOTHING and len(train) >= 200:
+            return [Check(id, "warn", own.accuracy, None, text + ", no more than chance",
+                          ["labels_shuffled", "augmentation_destroys_label"])]  # fmt: skip
+        return [Check(id, "pass", own.accuracy, None, text)]
+    g = joint[len(train) :]
+    other = _probe(g, val.y, None, val.y, classes)
+    cross = _probe(f, train.y, g, val.y, classes)
+    text = (
+        f"a simple probe gets {own.accuracy:.2f} of the training labels, {other.accuracy:.2f} of "
+        f"the val labels, {cross.accuracy:.2f} from one to the other"
+    )
+    found = _map(ctx, own, other, cross, val, text)
+    if found:
+        return found
+    destroyed = _destroyed(ctx)
+    if max(other.above, cross.above) > CLEAR and own.above < NOTHING and cross.above < CLEAR:
+        causes = ["labels_shuffled", "augmentation_destroys_label", "label_noise"]
+        if destroyed:
+            causes = ["augmentation_destroys_label", "labels_shuffled"]
+        return [Check(id, "fail", own.accuracy, other.accuracy, text, causes)]
+    if own.above > 2 * CLEAR and other.above < NOTHING and cross.above < NOTHING:
+        return [Check(id, "fail", other.accuracy, own.accuracy, text + ": none in val",
+                      ["labels_shuffled", "label_map_differs"])]  # fmt: skip
+    if max(own.above, other.above, cross.above) < NOTHING and len(train) >= 200:
+        return [Check(id, "warn", own.accuracy, None, text + ", no more than chance",
+                      ["labels_shuffled", "augmentation_destroys_label"])]  # fmt: skip
+    if max(own.above, other.above) < CLEAR:
+        return [Check(id, "pass", own.accuracy, None, text + ": too little to judge labels")]
+    return [Check(id, "pass", own.accuracy, None, text), *_noise(own, cross, train, val)]
+
+
+def _map(
+    ctx: Context, own: Probe, other: Probe, cross: Probe, val: Sample, text: str
+) -> list[Check]:
+    """Classes that have another number in val than in train."""
+    from scipy.optimize import linear_sum_assignment
+
+    lower = min(own.accuracy, other.accuracy)
+    if min(own.above, other.above) < CLEAR:
+        return []
+    confusion = np.zeros((ctx.classes, ctx.classes))
+    np.add.at(confusion, (val.y.numpy(), cross.guess.numpy()), 1)
+    moved = []
+    for label in range(ctx.classes):
+        count = confusion[label].sum()
+        top = int(confusion[label].argmax())
+        mine = other.guess[val.y == label]
+        told = float((mine == label).float().mean()) if len(mine) else 0.0
+        if count >= 5 and top != label and confusion[label, top] > 0.6 * count and told > 0.6:
+            moved.append((label, top))
+    rows, columns = linear_sum_assignment(-confusion)
+    best = float(confusion[rows, columns].sum() / len(val))
+    if len(moved) >= 2 or (cross.accuracy < 0.5 * lower and best > cross.accuracy + 0.3):
+        pairs = ", ".join(f"{a} -> {b}" for a, b in moved[:4]) or "most classes"
+        return [Check("label_map", "fail", cross.accuracy, best,
+                      f"{text}; as numbered in train, val has {pairs}",
+                      ["label_map_differs", "labels_shuffled"])]  # fmt: skip
+    if cross.accuracy < 0.5 * lower and lower > 0.4 and cross.accuracy < lower - 0.3:
+        return [Check("train_val_agree", "warn", cross.accuracy, 0.5 * lower, text,
+                      ["train_val_preprocessing_differ", "augmentation_destroys_label"])]  # fmt: skip
+    return []
+
+
+def _noise(own: Probe, cross: Probe, train: Sample, val: Sample) -> list[Check]:
+    """Training labels that nearly all neighbours contradict, against the same of val."""
+    contradicted = float(((own.agreed >= 0) & (own.agreed != train.y)).float().mean())
+    usual = float(((cross.agreed >= 0) & (cross.agreed != val.y)).float().mean())
+    text = f"{contradicted:.1%} of the training labels are contradicted by their neighbours, " \
+           f"{usual:.1%} of val's"  # fmt: skip
+    clear = contradicted > 3 * usual + 0.01 and contradicted * len(train) >= 8
+    if clear and contradicted > NOISE_WARN:
+        status = "fail" if contradicted > NOISE_FAIL else "warn"
+        return [Check("label_noise", status, contradicted, NOISE_WARN, text,
+                      ["label_noise", "labels_shuffled"])]  # fmt: skip
+    if usual > 3 * contradicted + 0.02 and usual > NOISE_FAIL and usual * len(val) >= 8:
+        return [Check("label_noise", "warn", usual, NOISE_FAIL, text,
+                      ["label_noise", "label_map_differs"])]  # fmt: skip
+    return [Check("label_noise", "pass", contradicted, NOISE_WARN, text)]
+
+
+def _destroyed(ctx: Context) -> bool:
+    """Whether two draws of the same item are as far apart as two items."""
+    if ctx.deterministic_train or ctx.train_sample is None:
+        return False
+    data = ctx.fresh().train_data
+    indices = ctx.train_sample.indices[:48]
+    again = features(torch.cat([draw(data, indices, "train_data").x for _ in range(2)]))
+    first, second = again[: len(indices)], again[len(indices) :]
+    same = (first - second).norm(dim=1).median()
+    different = (first - second.roll(1, 0)).norm(dim=1).median()
+    return bool(same > 0.85 * different)

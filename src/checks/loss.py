@@ -1,0 +1,242 @@
+"""The loss by itself, given logits of our choice: exact properties of every loss that classifies.
+
+They hold for cross-entropy with smoothing, class weights (also as a weighted mean), for binary
+cross-entropy per class, for focal loss and for shares as targets, whatever the constants are.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from src.checks.context import Context, device_of
+from src.checks.report import Check
+from src.checks.setup import TrainingSetup
+
+# (logits B x K, labels int64 B) -> (loss, its gradient B x K)
+ValueAndGradient = Callable[[Tensor, Tensor], tuple[float, Tensor]]
+
+FAR = 20.0  # a logit that is sure of itself: e^-20 is 2e-9
+# Of the gradient at equal logits; cross-entropy, BCE and focal keep more than all of it at a sure
+# mistake, softmax and the like in front of the loss 1e-8 (by formula).
+SATURATED = 0.05
+# Of the loss at equal logits: CE of softmax gives 0.45 (2 classes) to 0.8, a bounded loss 0.
+FLOOR = 0.25
+SMOOTHING_TOLERANCE = 0.02
+PULL = 0.99  # cosine of a row's gradient before and after another row changed
+
+
+def direct(ctx: Context, setup: TrainingSetup) -> ValueAndGradient:
+    """The set-up's loss function, called as the step calls it."""
+
+    def value_and_gradient(z: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        z = z.to(device).clone().requires_grad_()
+        loss = setup.loss_fn(z, ctx.target(labels, z))
+        loss = loss if loss.ndim == 0 else loss.mean()
+        if not loss.requires_grad:
+            return float(loss), torch.zeros(z.shape)
+        (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
+        return float(loss.detach()), torch.zeros(z.shape) if gradient is None else gradient.cpu()
+
+    device = device_of(setup.model)
+
+    return value_and_gradient
+
+
+def check_loss(ctx: Context, vg: ValueAndGradient, prefix: str = "loss") -> list[Check]:
+    """The properties, each a check; later ones are left out where the first do not hold."""
+    classes, width = ctx.classes, ctx.width
+    some = torch.arange(min(classes, 32))
+    labels = some[torch.arange(max(len(some), 8)) % len(some)]
+    zero = torch.zeros(len(labels), width)
+    value, gradient = vg(zero, labels)
+    ids = [f"{prefix}_contract", f"{prefix}_gradient", f"{prefix}_confident", f"{prefix}_rows"]
+    found = [_contract(ids[0], ctx, vg, zero, labels, value, prefix)]
+    if found[0].status == "fail":
+        return found
+    if width == 1:
+        return [*found, _binary(ids[1], gradient, labels)]
+    found.append(_gradient(ids[1], gradient, labels))
+    if found[1].status == "fail" and found[1].likely_causes[0] != "class_weight_zero":
+        return found
+    found.append(_confident(ids[2], vg, labels, value, gradient, width))
+    found.append(_rows(ids[3], vg, labels, width))
+    return found
+
+
+def _contract(
+    id: str, ctx: Context, vg: ValueAndGradient, zero: Tensor, labels: Tensor, value: float,
+    prefix: str,
+) -> Check:  # fmt: skip
+    even = math.log(ctx.classes)
+    known = {"log K": even, "log 2": math.log(2), "K log 2": ctx.classes * math.log(2)}
+    if not math.isfinite(value):
+        text = f"the loss of equal logits is {value}"
+        return Check(id, "fail", None, even, text, ["loss_not_finite", "wrong_loss"])
+    if value < -1e-6:
+        text = f"the loss of equal logits is {value:.4g}, below 0"
+        causes = ["loss_expects_log_probabilities", "loss_sign"]
+        if math.isclose(-value, even, rel_tol=0.3) or math.isclose(-value, math.log(2)):
+            causes.reverse()
+        return Check(id, "fail", value, even, text, causes)
+    if value < 1e-6:
+        text = "the loss of equal logits is 0: nothing to learn, or log-probabilities are expected"
+        causes = ["loss_expects_log_probabilities", "loss_ignores_labels", "wrong_loss"]
+        return Check(id, "fail", value, even, text, causes)
+    # The same rows once, and 3 and 7 times: a mean does not move, a sum goes with the number, and
+    # a softmax over the batch gives log B.
+    one = torch.zeros(1, dtype=torch.long)
+    few, many = (vg(zero[:1].repeat(n, 1), one.repeat(n))[0] for n in (3, 7))
+    ctx.loss_reduction = "sum" if math.isclose(many / few, 7 / 3, rel_tol=1e-3) else "mean"
+    if ctx.width > 1 and math.isclose(many / few, math.log(7) / math.log(3), rel_tol=1e-3):
+        text = "the loss of equal logits is the log of the batch size, not of the number of classes"
+        return Check(id, "fail", few, even, text, ["loss_over_batch_axis"])
+    per_row = value / (len(labels) if ctx.loss_reduction == "sum" else 1)
+    name, near = min(known.items(), key=lambda item: abs(math.log(per_row / item[1])))
+    ratio = per_row / near
+    text = f"loss of equal logits {per_row:.4f} = {ratio:.3g} x {name}, {ctx.loss_reduction}"
+    if not 1 / 20 < ratio < 20:
+        causes = ["loss_scale", "wrong_loss"]
+        return Check(id, "warn", per_row, near, f"{text}: far from any usual loss", causes)
+    return Check(id, "pass", per_row, near, text)
+
+
+def _binary(id: str, gradient: Tensor, labels: Tensor) -> Check:
+    """One logit for two classes: up for 1, down for 0."""
+    wanted = torch.where(labels == 1, -1.0, 1.0)
+    right = (gradient.reshape(-1).sign() == wanted).float().mean().item()
+    if right < 1:
+        text = f"the loss pulls {1 - right:.0%} of the labels the wrong way"
+        return Check(id, "fail", right, 1.0, text, ["loss_sign", "targets_changed_in_step"])
+    return Check(id, "pass", right, 1.0, "the loss pulls each logit towards its label")
+
+
+def _gradient(id: str, gradient: Tensor, labels: Tensor) -> Check:
+    """Where the loss of equal logits pulls: towards the label of each row, and nowhere else."""
+    rows = torch.arange(len(labels))
+    size = gradient.abs().sum(1)
+    dead = size <= 1e-6 * size.max().clamp_min(1e-30)
+    if size.max() == 0:
+        text = "the loss of equal logits has no gradient"
+        causes = ["activation_before_loss", "backward_missing", "loss_ignores_labels"]
+        return Check(id, "fail", 0.0, None, text, causes)
+    if dead.any():
+        which = sorted({int(label) for label in labels[dead]})
+        text = f"labels {', '.join(map(str, which[:5]))} have no weight in the loss"
+        return Check(id, "fail", float(len(which)), 0.0, text, ["class_weight_zero"])
+    pulled = gradient.argmin(1)
+    right = (pulled == labels).float().mean().item()
+    text = f"the loss pulls {right:.0%} of the rows towards their label"
+    if right == 1 and bool((gradient[rows, labels] < 0).all()):
+        return Check(id, "pass", right, 1.0, text)
+    away = (gradient.argmax(1) == labels).float().mean().item()
+    shift = (pulled - labels) % gradient.shape[1]
+    if away == 1 and bool((gradient[rows, labels] > 0).all()):
+        text, causes = "the loss pushes logits away from their label", ["loss_sign"]
+    elif (pulled == pulled[0]).all():
+        causes = ["loss_ignores_labels", "loss_label_shifted"]
+    elif (shift == shift[0]).all():
+        text = f"the loss pulls towards label + {int(shift[0])}"
+        causes = ["loss_label_shifted", "labels_out_of_range"]
+    else:
+        causes = ["loss_label_shifted", "loss_ignores_labels", "wrong_loss"]
+    return Check(id, "fail", right, 1.0, text, causes)
+
+
+def sure(labels: Tensor, width: int, size: float, right: bool) -> Tensor:
+    """Logits that are sure: of the label, or of the class after it."""
+    z = torch.full((len(labels), width), -size if right else 0.0)
+    rows = torch.arange(len(labels))
+    if right:
+        z[rows, labels] = size
+    else:
+        z[rows, labels] = -size
+        z[rows, (labels + 1) % width] = size
+    return z
+
+
+def _confident(
+    id: str, vg: ValueAndGradient, labels: Tensor, value: float, gradient: Tensor, width: int
+) -> Check:
+    """A sure mistake must be pulled back, and sure right answers must cost next to nothing."""
+    rows = torch.arange(len(labels))
+    _, wrong = vg(sure(labels, width, FAR, right=False), labels)
+    kept = (wrong[rows, labels].abs() / gradient[rows, labels].abs().clamp_min(1e-30)).min().item()
+    lowest = min(vg(sure(labels, width, s, right=True), labels)[0] for s in (1.0, 2.0, 4.0, 8.0, 16.0))
+    share = lowest / value
+    text = (
+        f"a sure mistake keeps {kept:.2g} of the gradient of equal logits; the loss of right "
+        f"answers is {share:.2g} of that of equal logits"
+    )
+    if kept < SATURATED:
+        causes = ["activation_before_loss", "loss_bounded"]
+        if share > FLOOR or (wrong[rows, labels] == 0).all():
+            return Check(id, "fail", kept, SATURATED, text, causes)
+        return Check(id, "warn", kept, SATURATED, text, causes[::-1])
+    if share > 0.9:
+        causes = ["label_smoothing_differs", "activation_before_loss", "wrong_loss"]
+        return Check(id, "fail", share, 0.9, f"{text}: right answers are no gain", causes)
+    return Check(id, "pass", kept, SATURATED, text)
+
+
+def _rows(id: str, vg: ValueAndGradient, labels: Tensor, width: int) -> Check:
+    """Other logits in row 0 must not turn the gradient of another row. A loss may weigh rows by
+    what is in the batch (weighted means, hard examples): that changes the length alone."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(len(labels), width, generator=generator)
+    _, before = vg(z, labels)
+    z[0] += 3 * torch.randn(width, generator=generator)
+    _, after = vg(z, labels)
+    a, b = before[1:], after[1:]
+    alive = (a.norm(dim=1) > 1e-12) & (b.norm(dim=1) > 1e-12)
+    cosine = torch.nn.functional.cosine_similarity(a[alive].double(), b[alive].double(), dim=1)
+    lowest = cosine.min().item() if len(cosine) else 1.0
+    if lowest < PULL:
+        text = f"the gradient of a row turns (cosine {lowest:.2f}) when another row changes"
+        return Check(id, "fail", lowest, PULL, text, ["loss_over_batch_axis", "samples_mixed"])
+    return Check(id, "pass", lowest, PULL, "a row's gradient depends on its own logits")
+
+
+def check_smoothing(ctx: Context, vg: ValueAndGradient, also: float) -> list[Check]:
+    """Smoothing and temperature, read from the slopes of the loss far out; for losses of softmax.
+    `also`: smoothing that the targets of the loader have already."""
+    width = ctx.width
+    if width < 2:
+        return []
+    labels = torch.arange(min(ctx.classes, 32))
+    value, _ = vg(torch.zeros(len(labels), width), labels)
+    z = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(1))
+    _, gradient = vg(z, labels)
+    if gradient.sum(1).abs().max() > 1e-4 * gradient.abs().max():
+        return []  # not of softmax: BCE
+    size = 40.0
+    wrong = vg(sure(labels, width, size, right=False), labels)[0] / size
+    right = vg(sure(labels, width, size, right=True), labels)[0] / size
+    spread = 2 * (width - 1) / width
+    ratio = right / max(wrong, 1e-30)
+    smoothing = 2 * ratio / (spread + ratio)
+    temperature = wrong / max(value, 1e-30) * math.log(width) / (2 - smoothing)
+    found = []
+    declared = ctx.declared.label_smoothing
+    total = max(smoothing, also)
+    text = f"label smoothing {total:.3f}"
+    if declared is not None and abs(total - declared) > SMOOTHING_TOLERANCE:
+        status = "fail" if total > 0.5 else "warn"
+        text += f", declared {declared:g}"
+        found.append(Check("label_smoothing", status, total, declared, text,
+                           ["label_smoothing_differs", "loss_scale"]))  # fmt: skip
+    elif total > 0.5:
+        found.append(Check("label_smoothing", "warn", total, 0.5, text + ", very strong",
+                           ["label_smoothing_differs"]))  # fmt: skip
+    else:
+        found.append(Check("label_smoothing", "pass", total, declared, text))
+    # Focal loss has slopes of its own at equal logits: between 1 and 1.3 times (by formula).
+    text = f"logits enter the loss times {temperature:.3g}"
+    if not 1 / 12 < temperature < 12:
+        found.append(Check("temperature", "fail", temperature, 12.0, text, ["temperature"]))
+    elif not 1 / 3.5 < temperature < 3.5:
+        found.append(Check("temperature", "warn", temperature, 3.5, text, ["temperature"]))
+    else:
+        found.append(Check("temperature", "pass", temperature, 3.5, text))
+    return found

@@ -1,0 +1,153 @@
+"""What the net gives: logits of the right width, one row per picture, of that picture alone."""
+
+import torch
+from torch import Tensor, nn
+
+from src.checks.context import Context, buffers_kept, device_of, forward, logits_of
+from src.checks.report import Check
+from src.checks.setup import TrainingSetup
+
+MIXED = 1e-2  # relative; healthy nets differ by 4e-6 between batch sizes (measured)
+BIAS = 5.0  # added to a bias of the head
+
+
+def check_outputs(ctx: Context) -> list[Check]:
+    """Width and range of the outputs; a bias of the head must come through as it is."""
+    setup = ctx.fresh()
+    assert ctx.train_sample is not None
+    x = ctx.train_sample.x[:16]
+    logits = forward(setup.model, x)
+    id, classes = "outputs", ctx.classes
+    if logits.ndim != 2 or len(logits) != len(x):
+        text = f"the net gives {tuple(logits.shape)} for {len(x)} pictures, not pictures x classes"
+        return [Check(id, "fail", None, None, text, ["shape_mismatch", "samples_mixed"])]
+    width = logits.shape[1]
+    if width != classes and not (width == 1 and classes == 2):
+        text = f"the net has {width} outputs for {classes} classes"
+        return [Check("output_width", "fail", float(width), float(classes), text, ["num_classes"])]
+    found = [Check("output_width", "pass", float(width), float(classes), f"{width} outputs")]
+    if not bool(logits.isfinite().all()):
+        text = "the net gives NaN or infinity"
+        return [*found, Check(id, "fail", None, None, text,
+                              ["bad_initialisation", "input_not_finite"])]  # fmt: skip
+    found.append(_are_logits(id, setup, x, logits))
+    return found
+
+
+def _are_logits(id: str, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Check:
+    sums = logits.sum(1)
+    causes = ["activation_before_loss"]
+    width = logits.shape[1]
+    if width > 1 and float((sums - 1).abs().max()) < 1e-4 and float(logits.min()) >= 0:
+        return Check(id, "fail", 1.0, None, "rows add up to 1: probabilities, not logits", causes)
+    log_p = width > 1 and float((logits.exp().sum(1) - 1).abs().max()) < 1e-4
+    if log_p:
+        text = "log-probabilities: cross-entropy takes them, log_softmax twice is the same"
+        return Check(id, "pass", None, None, text)
+    moved = _bias_comes_through(setup, x, logits)
+    low, high = float(logits.min()), float(logits.max())
+    text = f"outputs lie in {low:.3g}..{high:.3g}"
+    if moved is not None:
+        text += f"; a bias of {BIAS:g} on the head moves them by {moved:.3g}"
+        if moved < 0.2 * BIAS:
+            return Check(id, "fail", moved, 0.2 * BIAS, text, causes)
+        if moved > 5 * BIAS:
+            status = "fail" if moved > 12 * BIAS else "warn"
+            return Check(id, status, moved, 5 * BIAS, text, ["temperature"])
+    elif low >= 0 and float((logits == 0).float().mean()) > 0.05:
+        return Check(id, "fail", low, None, text + ", many exactly 0: a ReLU at the end", causes)
+    elif low >= 0 and high <= 1 and float(logits.std()) > 0:
+        return Check(id, "warn", high, 1.0, text + ": probabilities?", causes)
+    return Check(id, "pass", moved, BIAS, text)
+
+
+def head_of(model: nn.Module, width: int) -> nn.Module | None:
+    """The last layer with an output per class."""
+    heads = [
+        layer
+        for layer in model.modules()
+        if (isinstance(layer, nn.Linear) and layer.out_features == width)
+        or (isinstance(layer, nn.Conv2d) and layer.out_channels == width)
+    ]
+    heads = [layer for layer in heads if layer.bias is not None]
+    return heads[-1] if heads else None
+
+
+@torch.no_grad()
+def _bias_comes_through(setup: TrainingSetup, x: Tensor, before: Tensor) -> float | None:
+    """How far the smallest-moving output moves, up or down, when all biases of the head do; None
+    where the head is not the end of the net."""
+    head = head_of(setup.model, before.shape[1])
+    if head is None:
+        return None
+    moves = []
+    for sign in (1, -1):
+        # Each output by itself: a shift of all is invisible to softmax and visible to a head.
+        change = torch.zeros_like(head.bias)  # type: ignore[arg-type]
+        change[0] = sign * BIAS
+        head.bias.add_(change)  # type: ignore[operator,union-attr]
+        after = forward(setup.model, x)
+        head.bias.sub_(change)  # type: ignore[operator,union-attr]
+        moves.append(float((after - before)[:, 0].abs().median()))
+        others = (after - before)[:, 1:].abs()
+        if others.numel() and float(others.max()) > 0.5 * BIAS and moves[-1] > 0.2 * BIAS:
+            return None  # not the last layer
+    return min(moves)
+
+
+def check_independence(ctx: Context) -> list[Check]:
+    """In evaluation mode a picture's output is the same in a batch, alone, and in another order."""
+    setup = ctx.fresh()
+    assert ctx.train_sample is not None
+    x = ctx.train_sample.x[:6]
+    whole = forward(setup.model, x)
+    size = float(whole.abs().mean().clamp_min(1e-9))
+    alone = torch.cat([forward(setup.model, row[None]) for row in x])
+    order = torch.tensor([3, 5, 0, 4, 1, 2][: len(x)] if len(x) == 6 else range(len(x)))
+    turned = forward(setup.model, x[order])
+    again = float((whole - forward(setup.model, x)).abs().max()) / size
+    id = "sample_independence"
+    if again > MIXED:
+        text = f"in evaluation mode two passes of the same pictures differ by {again:.2g}"
+        return [Check(id, "fail", again, MIXED, text, ["train_eval_differ", "samples_mixed"])]
+    off = max(float((alone - whole).abs().max()), float((turned - whole[order]).abs().max())) / size
+    text = f"outputs change by {off:.2g} when the other pictures of the batch do"
+    if off > MIXED:
+        return [Check(id, "fail", off, MIXED, text, ["samples_mixed", "train_eval_differ"])]
+    return [Check(id, "pass", off, MIXED, text)]
+
+
+def check_inputs(ctx: Context) -> list[Check]:
+    """Where the gradient of the outputs arrives in the picture: in each channel, in most places."""
+    setup = ctx.fresh()
+    assert ctx.train_sample is not None
+    device = device_of(setup.model)
+    x = ctx.train_sample.x[:8].to(device).requires_grad_()
+    if x.ndim != 4:
+        return []
+    noise = torch.randn(len(x), ctx.width, generator=torch.Generator().manual_seed(3)).to(device)
+    with buffers_kept(setup.model):
+        setup.model.train()
+        logits = logits_of(setup.model(x + 1e-3 * torch.randn_like(x)))
+        if not logits.requires_grad:
+            return [Check("input_gradient", "fail", 0.0, None, "outputs have no gradient",
+                          ["gradient_blocked"])]  # fmt: skip
+        (gradient,) = torch.autograd.grad((logits * noise).sum(), x, allow_unused=True)
+    id = "input_gradient"
+    if gradient is None or not bool(gradient.abs().max() > 0):
+        # A head of zeros, as some nets start with, lets nothing through before its first step.
+        head = head_of(setup.model, ctx.width)
+        if head is not None and not bool(head.weight.any()):  # type: ignore[operator]
+            return [Check(id, "pass", None, None, "the head starts at zero: nothing to see yet")]
+        text = "no gradient of the outputs reaches the picture"
+        return [Check(id, "fail", 0.0, None, text, ["gradient_blocked", "input_ignored"])]
+    size = gradient.abs().amax((0, 2, 3))
+    if bool((size == 0).any()):
+        dead = int((size == 0).sum())
+        text = f"{dead} of {len(size)} channels have no influence on the outputs"
+        return [Check(id, "fail", float(dead), 0.0, text, ["channel_ignored"])]
+    seen = float((gradient.abs().amax((0, 1)) > 0).float().mean())
+    text = f"{seen:.0%} of the places of the picture have an influence on the outputs"
+    if seen < 0.2:
+        return [Check(id, "warn", seen, 0.2, text, ["channel_ignored", "input_ignored"])]
+    return [Check(id, "pass", seen, 0.2, text)]
