@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 from tests.faults.pictures import channel_statistics, digits, shapes
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.faults.bases import Pictures, load_all, save_all
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 from tests.faults.pictures import channel_statistics, shapes
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from tests.faults import bases, bases_more
 from tests.faults.bases import Batches
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 Factory = Callable[[], TrainingSetup]
 Plant = Callable[[TrainingSetup], TrainingSetup | None]

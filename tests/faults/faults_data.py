@@ -7,7 +7,7 @@ from torch.utils.data import ConcatDataset, Subset
 from tests.faults.bases import Pictures
 from tests.faults.bases_more import IMAGENET_MEAN, IMAGENET_STD
 from tests.faults.catalogue import Mapped, fault, keep, labels_of, map_data, with_data
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 def relabel(setup: TrainingSetup, labels: list[int], part: str = "train") -> TrainingSetup:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.faults.catalogue import fault
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 def counted(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.faults.bases_more import MixupEmaStep
 from tests.faults.catalogue import fault
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 @fault("digits_resnet")

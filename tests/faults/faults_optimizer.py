@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
 from tests.faults.bases import warmup_cosine
 from tests.faults.bases_more import SmallNet
 from tests.faults.catalogue import fault
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 def adamw(setup: TrainingSetup, parameters: Iterable[nn.Parameter], **options: object) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.faults.catalogue import after, before, fault
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 @fault("digits_resnet", "shapes_vit")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.faults.bases import vit_step
 from tests.faults.catalogue import fault
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 Batch = tuple[Tensor, Tensor]
 

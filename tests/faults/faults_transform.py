@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.faults.catalogue import fault, map_data
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 from tests.faults.faults_data import columns, raw
 
 

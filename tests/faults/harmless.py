@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from tests.faults.catalogue import after, harmless
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 @harmless("digits_resnet")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from tests.faults.bases import digits_step
 from tests.faults.bases_more import IMAGENET_MEAN, IMAGENET_STD
 from tests.faults.catalogue import harmless, labels_of, load_from, map_data
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 @harmless("pretrained")

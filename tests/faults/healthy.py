@@ -11,7 +11,7 @@ import torch
 from tests.faults import healthy_parts as parts
 from tests.faults.bases import load_all, save_all
 from tests.faults.catalogue import Factory
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 EPOCHS = 20
 Options = dict[str, Any]

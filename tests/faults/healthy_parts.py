@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from tests.faults.bases import Batches, Pictures, digits_evaluate, vit_evaluate, warmup_cosine
 from tests.faults.bases_more import evaluate_whole
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 from tests.faults.pictures import Split, channel_statistics, codes, digits, shapes
 
 

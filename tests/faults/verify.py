@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tests.faults.contract import TrainingSetup
+from src.checks.setup import TrainingSetup
 
 
 def endless(loader: Any) -> Iterator[Any]:
