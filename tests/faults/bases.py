@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from src.checks.setup import TrainingSetup
 from tests.faults.pictures import channel_statistics, digits, shapes
+from tests.faults.whole import TrainingSetup
 
 
 def save_all(setup: TrainingSetup) -> bytes:

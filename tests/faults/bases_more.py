@@ -4,6 +4,7 @@ pretrained net with a frozen stem."""
 import io
 from copy import deepcopy
 from functools import lru_cache
+from itertools import pairwise
 
 import timm
 import torch
@@ -13,8 +14,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.faults.bases import Pictures, load_all, save_all
-from src.checks.setup import TrainingSetup
 from tests.faults.pictures import channel_statistics, shapes
+from tests.faults.whole import TrainingSetup
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -36,7 +37,7 @@ class SmallNet(nn.Module):
                     nn.ReLU(),
                     nn.MaxPool2d(2),
                 )
-                for a, b in zip(sizes, sizes[1:], strict=False)
+                for a, b in pairwise(sizes)
             )
         )
         self.hidden = nn.Linear(2 * width, 64)
@@ -171,7 +172,7 @@ class MixupEmaStep:
 
 
 def mixup_ema() -> TrainingSetup:
-    """test_byobnet on 12 classes of coloured shapes at 32 px: mixup, smoothing, averaged weights."""
+    """test_byobnet on 12 classes of shapes at 32 px: mixup, smoothing, averaged weights."""
     torch.manual_seed(21)
     (x, y), (x_val, y_val) = shapes(32, 12, 30, 8, step=3)
     mean, std = channel_statistics(x)
@@ -214,11 +215,10 @@ def pretrained_weights() -> dict[str, Tensor]:
 
 def frozen_step(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
     setup.model.train()
-    for module in (setup.model.conv1, setup.model.bn1):
-        module.eval()  # the frozen stem keeps its statistics
+    setup.model.conv1.eval()
+    setup.model.bn1.eval()  # the frozen stem keeps its statistics
     images, labels = batch
-    output = setup.model(images)
-    loss = setup.loss_fn(output, labels)
+    loss = setup.loss_fn(setup.model(images), labels)
     setup.optimizer.zero_grad()
     loss.backward()
     setup.optimizer.step()
@@ -236,10 +236,9 @@ def pretrained() -> TrainingSetup:
     frozen = [name for name, _ in net.named_parameters() if name.startswith(("conv1.", "bn1."))]
     for name, parameter in net.named_parameters():
         parameter.requires_grad = name not in frozen
+    head = [net.get_parameter("fc.weight"), net.get_parameter("fc.bias")]
     body = [p for n, p in net.named_parameters() if p.requires_grad and not n.startswith("fc.")]
-    opt = torch.optim.Adam(
-        [{"params": body, "lr": 5e-4}, {"params": net.fc.parameters(), "lr": 5e-3}]
-    )
+    opt = torch.optim.Adam([{"params": body, "lr": 5e-4}, {"params": head, "lr": 5e-3}])
     order = torch.Generator().manual_seed(17)
     return TrainingSetup(
         net, nn.CrossEntropyLoss(), opt, None, train, val,

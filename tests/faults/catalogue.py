@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from tests.faults import bases, bases_more
 from tests.faults.bases import Batches
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import Factory, TrainingSetup
 
-Factory = Callable[[], TrainingSetup]
 Plant = Callable[[TrainingSetup], TrainingSetup | None]
 
 BASES: dict[str, Factory] = {
@@ -72,8 +71,8 @@ def _register(table: dict[str, Change], names: tuple[str, ...], subtle: bool) ->
 
 
 def fault(*names: str, subtle: bool = False) -> Callable[[Plant], Plant]:
-    """Enter a fault; on a second base its name ends in the base's. The function changes the set-up in
-    place or gives another one."""
+    """Enter a fault; on a second base its name ends in the base's. The function changes the set-up
+    in place or gives another one."""
     return _register(FAULTS, names, subtle)
 
 

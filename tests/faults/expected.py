@@ -1,4 +1,4 @@
-"""Which causes count as right for each fault. Any of a line's may stand first or second in the first
+"""Which causes count as right for each fault: any of a line's, first or second in the first
 finding. Where one fault has several true names, several are listed."""
 
 EXPECTED: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ import torch
 
 from tests.faults.bases import load_all, save_all
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 def packed(state: dict[str, Any]) -> bytes:

@@ -7,14 +7,14 @@ from torch.utils.data import ConcatDataset, Subset
 from tests.faults.bases import Pictures
 from tests.faults.bases_more import IMAGENET_MEAN, IMAGENET_STD
 from tests.faults.catalogue import Mapped, fault, keep, labels_of, map_data, with_data
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 def relabel(setup: TrainingSetup, labels: list[int], part: str = "train") -> TrainingSetup:
     return map_data(setup, lambda i, x, y: (x, labels[i]), [part])
 
 
-def columns(setup: TrainingSetup, values: list[float]) -> Tensor:
+def columns(setup: TrainingSetup, values: str) -> Tensor:
     return torch.tensor(setup.declared[values])[:, None, None]
 
 
@@ -108,7 +108,7 @@ def rare_class_lost(setup: TrainingSetup) -> TrainingSetup:
 @fault("digits_resnet")
 def val_in_train(setup: TrainingSetup) -> TrainingSetup:
     """The training split holds the validation split."""
-    both = ConcatDataset([setup.train_data, setup.val_data])
+    both: ConcatDataset = ConcatDataset([setup.train_data, setup.val_data])
     return with_data(setup, train=both)
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 def counted(

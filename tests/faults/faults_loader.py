@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tests.faults.bases import Batches
 from tests.faults.catalogue import fault, labels_of, load_from, with_data
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 class Changed:

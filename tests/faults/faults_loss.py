@@ -1,5 +1,5 @@
-"""Faults in the loss function, which takes logits B x K and labels B (with mixup targets B x K), and
-in the targets of mixup."""
+"""Faults in the loss function and in the targets of mixup. The loss takes logits B x K and labels
+B, with mixup targets B x K."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.faults.bases_more import MixupEmaStep
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 @fault("digits_resnet")
@@ -158,7 +158,7 @@ def loss_of_argmax(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def log_of_probability(setup: TrainingSetup) -> TrainingSetup:
-    """log(softmax) of float16 values without a floor: a small probability becomes 0, its log -inf."""
+    """The logarithm of probabilities in float16: a small one becomes 0, its log -inf."""
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         p = (logits * 20).softmax(1).half().float()

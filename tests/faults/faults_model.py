@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tests.faults.bases_more import SmallNet
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 @fault("two_classes")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,10 +18,10 @@ from torch.optim.lr_scheduler import (
 from tests.faults.bases import warmup_cosine
 from tests.faults.bases_more import SmallNet
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
-def adamw(setup: TrainingSetup, parameters: Iterable[nn.Parameter], **options: object) -> None:
+def adamw(setup: TrainingSetup, parameters: Iterable[nn.Parameter], **options: Any) -> None:
     """A new AdamW for digits_resnet or shapes_vit, with the schedule of the first."""
     setup.optimizer = torch.optim.AdamW(
         parameters, **({"lr": 1e-3, "weight_decay": 0.01} | options)
@@ -30,7 +31,7 @@ def adamw(setup: TrainingSetup, parameters: Iterable[nn.Parameter], **options: o
         setup.scheduler = LambdaLR(setup.optimizer, factor)
 
 
-def sgd(setup: TrainingSetup, **options: object) -> None:
+def sgd(setup: TrainingSetup, **options: Any) -> None:
     """Other numbers for two_classes: the optimizer's groups and the schedule's peak."""
     group = setup.optimizer.param_groups[0]
     if "lr" in options:
@@ -81,7 +82,7 @@ def head_group_forgotten(setup: TrainingSetup) -> None:
 
 @fault("shapes_vit")
 def optimizer_in_step(setup: TrainingSetup) -> TrainingSetup:
-    """A new optimizer in each step: its state is always empty, and the one of the set-up is idle."""
+    """A new optimizer in each step: its state is always empty, and the set-up's own is idle."""
 
     def step(setup: TrainingSetup, batch: tuple) -> dict:
         setup.model.train()

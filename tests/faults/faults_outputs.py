@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.faults.catalogue import after, before, fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 @fault("digits_resnet", "shapes_vit")
@@ -51,7 +51,7 @@ def temperature_low(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def normalised_output(setup: TrainingSetup) -> TrainingSetup:
-    """Logits normalised to length 1 for a cosine classifier, without the scale that belongs to it."""
+    """Logits normalised to length 1 as in a cosine classifier, without its scale."""
     return after(setup, lambda logits: nn.functional.normalize(logits, dim=1))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.faults.bases import vit_step
 from tests.faults.catalogue import fault
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 Batch = tuple[Tensor, Tensor]
 

@@ -1,12 +1,12 @@
-"""Faults between raw picture and net: validation prepared in another way, augmentation that destroys."""
+"""Faults between raw picture and net: validation prepared otherwise, augmentation that destroys."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tests.faults.catalogue import fault, map_data
-from src.checks.setup import TrainingSetup
 from tests.faults.faults_data import columns, raw
+from tests.faults.whole import TrainingSetup
 
 
 @fault("pretrained")

@@ -1,5 +1,4 @@
-"""Changes of loss, step, optimizer and schedule that look odd and are fine: a battery that fails on one
-of them cries wolf."""
+"""Changes of loss, step, optimizer and schedule that look odd and are fine."""
 
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from tests.faults.catalogue import after, harmless
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 @harmless("digits_resnet")

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from tests.faults.bases import digits_step
-from tests.faults.bases_more import IMAGENET_MEAN, IMAGENET_STD
+from tests.faults.bases_more import IMAGENET_MEAN, IMAGENET_STD, SmallNet
 from tests.faults.catalogue import harmless, labels_of, load_from, map_data
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 
 @harmless("pretrained")
@@ -116,11 +116,10 @@ def imagenet_statistics_on_grey(setup: TrainingSetup) -> TrainingSetup:
 class Tied(nn.Module):
     """The same convolution twice in a row, shared."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: SmallNet):
         super().__init__()
         self.net = net
-        block = net.features[2]
-        net.features.append(nn.Sequential(*list(block)[:3]))
+        net.features.append(nn.Sequential(*list(net.features[2].children())[:3]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -1,5 +1,5 @@
-"""Healthy set-ups: a battery must keep quiet about all of them. `python -m tests.faults.verify` trains
-each one and shows what it learns."""
+"""Healthy set-ups: a battery must keep quiet about all of them. `python -m tests.faults.verify`
+trains each one and shows what it learns."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +11,7 @@ import torch
 from tests.faults import healthy_parts as parts
 from tests.faults.bases import load_all, save_all
 from tests.faults.catalogue import Factory
-from src.checks.setup import TrainingSetup
+from tests.faults.whole import TrainingSetup
 
 EPOCHS = 20
 Options = dict[str, Any]
@@ -22,7 +22,7 @@ SWIN |= {"depths": (2, 2), "num_heads": (2, 4)}
 
 @dataclass(frozen=True)
 class Healthy:
-    """One set-up in words; parts.py says what the words mean."""
+    """One set-up in words; healthy_parts.py says what the words mean."""
 
     net: str
     data: str = "shapes"
@@ -64,7 +64,7 @@ def build(spec: Healthy) -> TrainingSetup:
     scheduler = parts.schedule_by_name(spec.schedule, optimizer, steps)
     per_step = not spec.schedule.startswith(("epoch", "plateau"))
     step: Any = parts.Step(net, spec.classes, spec.extra, per_step, spec.accumulate)
-    evaluate = parts.EVALUATIONS[spec.evaluate]
+    evaluate: Any = parts.EVALUATIONS[spec.evaluate]
     save, load = save_all, load_all
     if spec.extra == "closure":
         step = parts.closure_step
@@ -89,8 +89,8 @@ def build(spec: Healthy) -> TrainingSetup:
     )  # fmt: skip
 
 
-# Nets with a stride of 32 leave one pixel of a 32 px picture: BatchNorm then sees only the batch, so
-# these run on batches of 32 and more, or at 64 px.
+# Nets with a stride of 32 leave one pixel of a 32 px picture: BatchNorm then sees only the batch,
+# so these run on batches of 32 and more, or at 64 px.
 SPECS = [
     Healthy("test_resnet", "digits", 16, 10, schedule="warmup", extra="clip"),
     Healthy("test_resnet", "digits", 32, 10, optimizer="sgd", lr=0.05, schedule="cosine",

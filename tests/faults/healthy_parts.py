@@ -1,5 +1,5 @@
-"""The parts that the healthy set-ups are put together from: data, losses, optimizers, schedules, steps
-and evaluations, in the variants that people use."""
+"""The parts that the healthy set-ups are put together from: data, losses, optimizers, schedules,
+steps and evaluations, in the variants that people use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from tests.faults.bases import Batches, Pictures, digits_evaluate, vit_evaluate, warmup_cosine
 from tests.faults.bases_more import evaluate_whole
-from src.checks.setup import TrainingSetup
 from tests.faults.pictures import Split, channel_statistics, codes, digits, shapes
+from tests.faults.whole import TrainingSetup
 
 
 def splits(kind: str, size: int, classes: int, count: int) -> tuple[Split, Split]:
@@ -52,6 +52,8 @@ def data_and_loaders(
 ) -> tuple[Any, Any, Any, Any]:
     """Data sets and loaders in one of four styles of code."""
     order = torch.Generator().manual_seed(13)
+    first: Any
+    second: Any
     if style == "list":
         m, s = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
         first, second = ([((p - m) / s, int(k)) for p, k in zip(*part, strict=True)]
@@ -65,7 +67,9 @@ def data_and_loaders(
     first, second = Pictures(*train, mean, std, shift), Pictures(*val, mean, std)
     if style == "balanced":
         counts = torch.bincount(train[1]).double()
-        sampler = WeightedRandomSampler((1 / counts)[train[1]], len(first), generator=order)
+        sampler = WeightedRandomSampler(
+            (1 / counts)[train[1]].tolist(), len(first), generator=order
+        )
         return first, second, DataLoader(first, batch, sampler=sampler), DataLoader(second, batch)
     workers = 2 if style == "workers" else 0
     loader = DataLoader(first, batch, shuffle=True, generator=order, num_workers=workers)
@@ -147,7 +151,7 @@ def schedule_by_name(name: str, optimizer: torch.optim.Optimizer, steps: int) ->
 
 
 class Step:
-    """A step with what people add to it: clipping, mixup, CutMix, averaged weights, accumulation."""
+    """A step with what people add: clipping, mixup, CutMix, averaged weights, accumulation."""
 
     def __init__(self, net: nn.Module, classes: int, extra: str, per_step: bool, accumulate: int):
         self.classes, self.extra = classes, extra

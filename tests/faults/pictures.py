@@ -46,8 +46,8 @@ def shapes(
 
 @lru_cache(maxsize=8)
 def codes(size: int, classes: int, train: int, val: int, channels: int = 3) -> tuple[Split, Split]:
-    """Textures: each class is a fixed pattern of coarse blocks, shown shifted, dimmed and noisy. For
-    more classes than there are shapes."""
+    """Textures for more classes than there are shapes: each class is a fixed pattern of coarse
+    blocks, shown shifted, dimmed and noisy."""
     rng = np.random.default_rng(classes)
     patterns = rng.uniform(0.1, 0.9, (classes, channels, 4, 4)).astype(np.float32)
 

@@ -1,7 +1,7 @@
 """Simpler practices on the same set-ups: what each would have caught.
 
-Each returns a line that says what it saw, or None. They see what the code itself reports, as a person
-would who follows the advice.
+Each returns a line that says what it saw, or None. They see what the code itself reports, as a
+person would who follows the advice.
 """
 
 import math
@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from src.checks.setup import TrainingSetup
 from tests.faults.verify import endless
+from tests.faults.whole import Factory
 
-Factory = Callable[[], TrainingSetup]
 OVERFIT_STEPS = 200  # micro-batches; healthy nets of this size need 5 to 100 (measured)
 OVERFIT_ACCURACY = 0.95
 
@@ -34,8 +33,8 @@ def dry_run(factory: Factory) -> str | None:
 
 
 def overfit_one_batch(factory: Factory) -> str | None:
-    """Train on one batch again and again: does the reported loss fall to a tenth of its start (or by a
-    half where labels are smoothed or mixed), and the reported accuracy on that batch reach 0.95?"""
+    """Train on one batch again and again: does the reported loss fall to a tenth of its start (to a
+    half where labels are smoothed or mixed), and the reported accuracy on it reach 0.95?"""
     try:
         setup = factory()
         batch = next(iter(_not_empty(setup.train_loader)))
@@ -59,8 +58,8 @@ def overfit_one_batch(factory: Factory) -> str | None:
 
 
 def torchtest_like(factory: Factory) -> str | None:
-    """After three optimizer steps (a warm-up may begin at 0): every trainable parameter has changed and the others have not, the
-    output is finite, and it is not confined to 0..1."""
+    """After three optimizer steps (a warm-up may begin at 0): every trainable parameter has changed
+    and no other, the output is finite, and it is not confined to 0..1."""
     try:
         setup = factory()
         start = {name: p.detach().clone() for name, p in setup.model.named_parameters()}

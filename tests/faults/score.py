@@ -1,8 +1,8 @@
 """The score of the battery on the zoo: `python -m tests.faults.score` (or `make zoo`).
 
-Runs every fault, harmless change and healthy set-up, prints what was detected, whether the right cause
-was named, the false alarms and the seconds, beside what simpler practices catch; and writes all of it
-to .cache/zoo.json.
+Runs every fault, harmless change and healthy set-up, prints what was detected, whether the right
+cause was named, the false alarms and the seconds, beside what simpler practices catch; and writes
+all of it to .cache/zoo.json.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def cases() -> dict[str, tuple[str, Any]]:
 
 
 def first_finding(checks: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The finding that a reader sees first: the first fail that follows from nothing, else the first
-    such warning."""
+    """What a reader sees first: the first fail that follows from nothing, else the first such
+    warning."""
     for status in ("fail", "warn"):
         for check in checks:
             if check["status"] == status and not check["consequence_of"]:
@@ -167,8 +167,8 @@ def rows(results: list[Result]) -> list[tuple[str, str]]:
 
 def idle_checks(results: list[Result]) -> tuple[list[str], dict[str, int]]:
     """Checks that are nobody's sole or best catch, and how often each is. A check is a fault's sole
-    catch where no other fails or warns, its best where it alone names a right cause or, among several
-    that do, where it comes first in the report."""
+    catch where no other fails or warns, its best where it is the first in the report that names a
+    right cause."""
     wins: dict[str, int] = {}
     for result in results:
         loud = [id for id, status in result.found.items() if status in ("fail", "warn")]
