@@ -1,67 +1,63 @@
-"""Stage `overfit-check`: can this set-up learn at all? `train` starts only if it can.
+"""Stage `overfit-check`: can this set-up be trusted to learn? `train` starts only if it can.
 
-Builds its nets with the functions that `train` uses, so that a bug in those is seen here, in
-seconds. Writes the report, the verdict, the curves, and the batch as it enters the net.
+Hands the training, made of the functions that `train` runs, to the battery of src/checks. Writes
+the report, the verdict, the curves of what was learnt by heart, and the batch as it enters the net.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import stage
-from src.errors import GateError
+from src.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from src.checks.report import Check
+    from collections.abc import Callable
+
+    from src.checks import TrainingSetup
+    from src.checks.report import Check, Report
 
 DATA, RESULTS = "data/subset", Path("results/overfit_check")
-# What works against learning by heart is off, as are augmentation and mixing.
-PLAIN = {
-    "drop_rate": 0.0, "drop_path": 0.0, "ema": "none", "epochs": 1,
-    "schedule": "constant", "warmup": 0, "decay_epochs": 1, "decay_rate": 0.5,
-}  # fmt: skip
 
 
 def main(run: stage.Stage) -> None:
-    from src.checks.ladder import climb_ladder
-    from src.checks.report import Report
-    from src.data.augment import Augmentation
-    from src.data.batches import steps_per_epoch
+    from dataclasses import replace
+
+    from src import checks
+    from src.checks.waivers import parse_waivers
     from src.data.packed import PackedSplit
-    from src.data.show import batch_picture
     from src.files import write_bytes, write_json
     from src.plots import curves
     from src.tracking import run as tracking
+    from src.training.checked import checked_setup, first_batch_picture
     from src.training.device import prepare_device, told_in_one_line
     from src.training.pretrained import disagreements
-    from src.training.setup import Setup, build_setup
 
     params = run.params
+    waivers = parse_waivers(params["overfit_check.waive"])
     device = prepare_device(
         params["machine.device"], params["threads"], params["deterministic"], params["tf32"]
     )
-    data = PackedSplit(DATA, "train")
+    train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
     may_stop = params["overfit_check.on_fail"] == "stop"
-    batch_size = params["batch_size"] * params["accumulate"]
-    lr, seed = params["lr"], params["seed"]
-    steps = steps_per_epoch(len(data), batch_size)
 
-    def make_setup(factor: float) -> Setup:
-        return build_setup(params, data, device, steps, **PLAIN, lr=lr * factor)
+    def factory() -> "TrainingSetup":
+        return checked_setup(params, train, val, device)
 
     with tracking.start(run) as log:
         log.log_input(DATA, run.deps_md5[DATA], "train")
         with told_in_one_line("overfit-check"):
-            checks, climbs = climb_ladder(make_setup, data, batch_size, lr, seed)
-        differences = disagreements(params["weights"], params["model"], data.meta)
-        checks.append(judge_preprocessing(differences))
-        report = Report(checks, strict=params["overfit_check.strict"])
-        augmentation = Augmentation.from_params(params)
-        panels = {
-            id: {"loss": climb.loss, "accuracy": climb.accuracy} for id, climb in climbs.items()
-        }
+            try_one_step(factory)
+        report = checks.run(factory)
+        differences = disagreements(params["weights"], params["model"], train.meta)
+        report = replace(
+            report,
+            checks=[*report.checks, judge_preprocessing(differences)],
+            strict=params["overfit_check.strict"],
+        ).waive(waivers)
         write_json(RESULTS / "report.json", report.as_dict())
+        panels = report.curves or {"overfit_batch": {"loss": [], "accuracy": []}}
         write_bytes(RESULTS / "curves.png", curves(panels, "step (batch), epoch (subset)"))
-        picture = batch_picture(data, make_setup(1.0), augmentation, batch_size)
+        picture = first_batch_picture(params, train, device)
         write_bytes(RESULTS / "batch.png", picture)
         print(f"overfit-check: {report.status}\n{report.as_text()}")
 
@@ -71,16 +67,29 @@ def main(run: stage.Stage) -> None:
         log.describe(report.as_markdown())
         log.set_tags({"verdict": report.status})
         if report.status == "fail" and may_stop:
-            worst = next((check for check in checks if check.status == "fail"), None) or next(
-                check for check in checks if check.status != "pass"
-            )
-            raise GateError(
-                f"overfit-check: {worst.id} failed: {worst.message}; likely "
-                f"{', '.join(worst.likely_causes) or 'unknown'}. train does not start "
-                "(overfit_check.on_fail=report starts it all the same)"
-            )
+            raise GateError(in_one_line(report))
         write_json(RESULTS / "verdict.json", {"proceed": True})
         run.confirm_inputs()
+
+
+def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
+    """A step as it comes: a wrong param, memory that does not do and an operation that is not
+    deterministic are told here, in one line. Other errors are the battery's to explain."""
+    from src.training.device import NO_MEMORY, NOT_DETERMINISTIC
+
+    try:
+        setup = factory()
+        assert setup.train_loader is not None
+        assert setup.train_step is not None
+        setup.train_step(setup, next(iter(setup.train_loader)))
+    except InputError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and (
+            NO_MEMORY.search(text) or NOT_DETERMINISTIC.search(text)
+        ):
+            raise
 
 
 def judge_preprocessing(differences: list[str]) -> "Check":
@@ -93,6 +102,17 @@ def judge_preprocessing(differences: list[str]) -> "Check":
     text = f"the weights were trained with {', '.join(differences)}"
     causes = ["preprocessing_differs_from_pretrained"]
     return Check("preprocessing", "warn", float(len(differences)), 0.0, text, causes)
+
+
+def in_one_line(report: "Report") -> str:
+    """Why train does not start: the root cause, and how many findings follow."""
+    worst = report.root_cause
+    assert worst is not None
+    return (
+        f"overfit-check: {worst.id} failed: {worst.message}; likely "
+        f"{', '.join(worst.likely_causes) or 'unknown'}. train does not start "
+        "(overfit_check.on_fail=report starts it all the same)"
+    )
 
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ SCHEMA: dict[str, Key] = {
     "subset.val_per_class": _integer(1),
     "overfit_check.on_fail": _choice("stop", "report"),
     "overfit_check.strict": _BOOL,
+    "overfit_check.waive": _text("none, or 'check: reason; check: reason'"),
     "evaluate.flip": _BOOL,
     "evaluate.refresh_batchnorm": _choice("none", "train", "test"),
     "machine.device": _text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),

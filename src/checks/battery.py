@@ -40,6 +40,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("loader", data.check_loaders, ("batches",)),
     ("workers", data.check_workers, ("batches",)),
     ("outputs", outputs.check_outputs, ("train_data",)),
+    ("registered", outputs.check_registered, ("train_data", "width")),
     ("sample_independence", outputs.check_independence, ("train_data", "width")),
     ("input_gradient", outputs.check_inputs, ("train_data", "width")),
     ("stub", stub.check_stub, ("batches", "width")),

@@ -58,6 +58,11 @@ def check_values(ctx: Context) -> list[Check]:
         top = float(x.abs().max())
         flat = float((x.std(1) < FLAT * max(1e-6, float(x.std()))).float().mean())
         distinct = len({row.numpy().tobytes() for row in x}) / len(x)
+        if float(x.std()) < 0.02 * (1 + float(x.mean().abs())) and top > 0:
+            text = f"{name} inputs have mean {float(x.mean()):.3g}, standard deviation " \
+                   f"{float(x.std()):.2g}: next to no contrast"  # fmt: skip
+            found.append(Check("input_scale", "fail", float(x.std()), 0.02, text,
+                               ["input_not_normalised", "blank_images"]))  # fmt: skip
         if top > RAW and float(x.std()) > 5:
             text = f"{name} inputs reach {top:.4g} with standard deviation {float(x.std()):.3g}"
             found.append(Check("input_scale", "fail", top, RAW, text, ["input_not_normalised"]))
@@ -168,14 +173,16 @@ def _byte_step(x: Tensor, channels: int) -> Tensor | None:
     steps = []
     for channel in range(channels):
         values = torch.unique((x[:, channel].double() * 1e5).round() / 1e5)
-        if not 8 <= len(values) <= 256:
+        if not 60 <= len(values) <= 256:
             return None
         gaps = values.diff()
         step = float(gaps[gaps > 2e-4].min()) if bool((gaps > 2e-4).any()) else 0.0
         if not step:
             return None
         counts = gaps / step
-        if float((counts - counts.round()).abs().max()) > 0.05 or float(counts.sum()) > 256:
+        if float((counts - counts.round()).abs().max()) > 0.05:
+            return None
+        if not 200 < float(counts.round().sum()) <= 255:  # other grids are not bytes for certain
             return None
         steps.append(float(values[-1] - values[0]) / float(counts.round().sum()))
     return torch.tensor(steps)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from src.checks.context import Context, buffers_kept, device_of, forward, logits_of
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
+from src.checks.spy import unregistered
 
 MIXED = 1e-2  # relative; healthy nets differ by 4e-6 between batch sizes (measured)
 BIAS = 5.0  # added to a bias of the head
@@ -102,7 +103,12 @@ def check_independence(ctx: Context) -> list[Check]:
     x = ctx.train_sample.x[:6]
     whole = forward(setup.model, x)
     size = float(whole.abs().mean().clamp_min(1e-9))
-    alone = torch.cat([forward(setup.model, row[None]) for row in x])
+    try:
+        alone = torch.cat([forward(setup.model, row[None]) for row in x])
+    except ValueError as error:  # BatchNorm has no variance of one picture
+        text = f"in evaluation mode a picture alone stops with: {error}"
+        return [Check("sample_independence", "fail", None, MIXED, text,
+                      ["samples_mixed", "train_eval_differ"])]  # fmt: skip
     order = torch.tensor([3, 5, 0, 4, 1, 2][: len(x)] if len(x) == 6 else range(len(x)))
     turned = forward(setup.model, x[order])
     again = float((whole - forward(setup.model, x)).abs().max()) / size
@@ -115,6 +121,19 @@ def check_independence(ctx: Context) -> list[Check]:
     if off > MIXED:
         return [Check(id, "fail", off, MIXED, text, ["samples_mixed", "train_eval_differ"])]
     return [Check(id, "pass", off, MIXED, text)]
+
+
+def check_registered(ctx: Context) -> list[Check]:
+    """Leaves of the graph of the outputs that learn and are hidden from the net."""
+    setup = ctx.fresh()
+    assert ctx.train_sample is not None
+    hidden, lost = unregistered(setup, ctx.train_sample.x[:4].to(device_of(setup.model)))
+    if not hidden:
+        return [Check("registered", "pass", 0.0, 0.0, "all that learns is registered")]
+    text = f"{hidden} tensors learn that are no parameters of the net, {lost} of them not in the " \
+           "optimizer"  # fmt: skip
+    causes = ["parameter_not_registered", "parameter_not_in_optimizer"]
+    return [Check("registered", "fail", float(hidden), 0.0, text, causes)]
 
 
 def check_inputs(ctx: Context) -> list[Check]:

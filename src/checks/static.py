@@ -15,6 +15,7 @@ DECAY_FAIL, DECAY_WARN = 2e-2, 2e-3  # lr x weight_decay: what a step takes off 
 RESTS = 0.01  # of the highest rate: below it nothing is learnt
 REST_SHARE = 0.3  # of the steps
 TURNS = 6  # ups and downs of a schedule
+LARGE = 15.0  # times 1 / sqrt(fan in); usual initialisations lie below 2 (by formula)
 SIMULATED = 20_000  # steps of a schedule that are played through at most
 
 
@@ -142,9 +143,9 @@ def _start(name: str, layer: nn.Module) -> list[Check]:
         return [Check("weights", "fail", 0.0, None, f"all units of {name} have the same weights",
                       ["bad_initialisation"])]  # fmt: skip
     gain = float(w.std()) * rows.shape[1] ** 0.5 if w.numel() > 1 else 1.0
-    if gain > 40:
+    if gain > LARGE:
         text = f"weights of {name} are {gain:.0f} times as large as keeps the size of signals"
-        return [Check("weights", "warn", gain, 40.0, text, ["bad_initialisation"])]
+        return [Check("weights", "warn", gain, LARGE, text, ["bad_initialisation"])]
     return []
 
 

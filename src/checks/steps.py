@@ -3,9 +3,9 @@
 import math
 import statistics
 
-from src.checks.context import Context, device_of, forward, split_batch, to_tensor
+from src.checks.context import Context, forward, split_batch, to_tensor
 from src.checks.report import Check
-from src.checks.spy import Spy, Watch, unregistered
+from src.checks.spy import Spy, Watch
 
 SAME = 0.99  # cosine: rounding leaves 0.9999; a forgotten zero_grad gives 0.7 in the second step
 CLIPPED_FAIL, CLIPPED_WARN = 1e-5, 1e-3  # healthy nets start with norms up to 1,400 (measured)
@@ -190,19 +190,9 @@ def _mode(ctx: Context, watch: Watch) -> Check:
 
 
 def _graph(ctx: Context) -> list[Check]:
-    """Leaves of the graph that are hidden from the net, and a loss that holds its graph."""
+    """A returned loss that holds its graph."""
     setup = ctx.fresh()
     found = []
-    if ctx.train_sample is not None:
-        x = ctx.train_sample.x[: 4].to(device_of(setup.model))
-        hidden, lost = unregistered(setup, x)
-        if hidden:
-            text = f"{hidden} tensors learn that are not parameters of the net, {lost} of them " \
-                   "not in the optimizer"  # fmt: skip
-            found.append(Check("registered", "fail", float(hidden), 0.0, text,
-                               ["parameter_not_registered", "parameter_not_in_optimizer"]))  # fmt: skip
-        else:
-            found.append(Check("registered", "pass", 0.0, 0.0, "all that learns is registered"))
     assert setup.train_step is not None
     out = setup.train_step(setup, ctx.batches[0])
     loss = out.get("loss") if hasattr(out, "get") else out

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from src.data.augment import Augmentation
-from src.data.batches import steps_per_epoch, training_batches
+from src.data.batches import Batch, steps_per_epoch, training_batches
 from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.errors import GateError
@@ -95,12 +95,10 @@ class Training:
         """
         while not self.finished:
             self.setup.freeze_backbone(self.epoch < self.plan.freeze_epochs)
-            for pictures, labels in self._batches():
+            for batch in self._batches():
                 number = self.epoch * self.steps + self.step
-                pictures = self.augmentation(pictures, self.setup.seed, number)
-                batch = self.mix(pictures, labels, self.setup.seed, number)
-                self.sums += train_step(self.setup, batch, number)
-                self.setup.scheduler.step_update(number + 1)
+                batch = prepared(batch, self.setup, self.augmentation, self.mix, number)
+                self.sums += update(self.setup, batch, number)
                 self.step += 1
                 if self.step % LOG_EVERY == 0:
                     progress.show(self.step, *self._loss_and_accuracy())
@@ -217,6 +215,19 @@ class Training:
         self.history = state["history"]
         best = state["best"]
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])
+
+
+def prepared(batch: Batch, setup: Setup, augmentation: Augmentation, mix: Mix, step: int) -> Batch:
+    """A batch (pictures uint8 B x H x W x C, labels int64 B), augmented and mixed."""
+    pictures, labels = batch
+    return mix(augmentation(pictures, setup.seed, step), labels, setup.seed, step)
+
+
+def update(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
+    """One optimizer step and one of the schedule; what `train_step` returns."""
+    sums = train_step(setup, batch, step)
+    setup.scheduler.step_update(step + 1)
+    return sums
 
 
 def validate(setup: Setup, data: PackedSplit, workers: int = 0) -> Row:
