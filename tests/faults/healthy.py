@@ -14,6 +14,7 @@ from tests.faults.catalogue import Factory
 from tests.faults.whole import TrainingSetup
 
 EPOCHS = 20
+STEPS = 400  # at least, of the optimizer: less is no training for the slower of them
 Options = dict[str, Any]
 PATCHES = {"img_size": 32, "patch_size": 8}
 SWIN: Options = {"img_size": 32, "patch_size": 2, "window_size": 4, "embed_dim": 32}
@@ -60,7 +61,7 @@ def build(spec: Healthy) -> TrainingSetup:
         net = net.to(memory_format=torch.channels_last)
     loss, smoothing = parts.loss_by_name(spec.loss, torch.bincount(train[1]))
     optimizer = parts.optimizer_by_name(spec.optimizer, net, spec.lr)
-    steps = max(EPOCHS * len(data[2]) // spec.accumulate, 60)
+    steps = max(EPOCHS * len(data[2]) // spec.accumulate, STEPS)
     scheduler = parts.schedule_by_name(spec.schedule, optimizer, steps)
     per_step = not spec.schedule.startswith(("epoch", "plateau"))
     step: Any = parts.Step(net, spec.classes, spec.extra, per_step, spec.accumulate)
