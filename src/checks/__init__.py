@@ -1,6 +1,6 @@
 """Checks of a training set-up before the first expensive hour: `run(factory) -> Report`.
 
-    from src.checks import TrainingSetup, run
+from src.checks import TrainingSetup, run
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,13 +1,27 @@
 """`run`: all checks in order, cheapest first, each guarded; one report."""
 
-import re
 import warnings
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from src.checks import data, evaluation, labels, outputs, resume, rungs, static, steps, stub, sweep
+from src.checks import (
+    data,
+    evaluation,
+    labels,
+    leakage,
+    loaders,
+    normalisation,
+    outputs,
+    resume,
+    rungs,
+    schedule,
+    static,
+    steps,
+    stub,
+    sweep,
+)
 from src.checks.context import (
     Context,
     OutOfTime,
@@ -17,35 +31,32 @@ from src.checks.context import (
     random_state_kept,
     split_batch,
 )
+from src.checks.crash import explain, one_line
 from src.checks.report import Check, Report, link_consequences
 from src.checks.setup import Declared, TrainingSetup
 
 # Of a plain processor core or two, for the estimate of how much fits into the budget (measured).
 FLOPS = 2.5e10  # per second
 CALL = 6e-5  # seconds for a layer, forward and backward and the optimizer's part
-
-SIZE = re.compile(r"shape|size|dimension|expected input|mat1|channels|out of bounds|out of range")
-TYPE = re.compile(r"dtype|expected scalar type|Float|Long|Byte|Double|not implemented for")
-
 BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     # (id when it crashes, check, what it needs)
     ("optimizer_params", static.check_optimizer, ()),
     ("layers", static.check_layers, ()),
     ("input_values", data.check_values, ("train_data",)),
-    ("input_statistics", data.check_statistics, ("train_data",)),
+    ("input_statistics", normalisation.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
-    ("leakage", data.check_leakage, ("train_data",)),
-    ("val_random", data.check_val_random, ("val_data",)),
-    ("loader", data.check_loaders, ("batches",)),
-    ("workers", data.check_workers, ("batches",)),
-    ("outputs", outputs.check_outputs, ("train_data",)),
+    ("leakage", leakage.check_leakage, ("train_data",)),
+    ("val_random", loaders.check_val_random, ("val_data",)),
+    ("loader", loaders.check_loaders, ("batches",)),
+    ("workers", loaders.check_workers, ("batches",)),
     ("registered", outputs.check_registered, ("train_data", "width")),
     ("sample_independence", outputs.check_independence, ("train_data", "width")),
+    ("outputs", outputs.check_outputs, ("train_data",)),
     ("input_gradient", outputs.check_inputs, ("train_data", "width")),
     ("stub", stub.check_stub, ("batches", "width")),
     ("steps", steps.check_steps, ("batches", "width")),
-    ("schedule", static.check_schedule, ()),
+    ("schedule", schedule.check_schedule, ()),
     ("overfit_batch", rungs.check_rungs, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
     ("eval_follows", evaluation.check_eval_follows, ("evaluate", "batches", "width")),
@@ -79,7 +90,8 @@ def _all_checks(ctx: Context) -> list[Check]:
     except OutOfTime:
         return [*found, _late("factory")]
     for id, check, needs in BATTERY:
-        if any(need not in have for need in needs):
+        ctx.failed = any(known.status == "fail" for known in found)
+        if any(need not in have for need in needs) or (ctx.failed and id == "lr_range"):
             continue
         try:
             found += check(ctx)
@@ -91,7 +103,7 @@ def _all_checks(ctx: Context) -> list[Check]:
             found.append(_late(id))
             break
         except Exception as error:
-            text = f"this check stopped with {type(error).__name__}: {_line(error)}"
+            text = f"this check stopped with {type(error).__name__}: {one_line(error)}"
             found.append(Check(id, "inconclusive", None, None, text))
     return found
 
@@ -108,7 +120,7 @@ def _prepare(ctx: Context, found: list[Check]) -> set[str]:
         raise SetupError("factory", TypeError("setup.model must be a torch.nn.Module"))
     ctx.declared = Declared.of(setup)
     have = {name for name in ("val_data", "evaluate") if getattr(setup, name) is not None}
-    static.find_peak(ctx)
+    schedule.find_peak(ctx)
     if setup.train_loader is not None and setup.train_step is not None:
         try:
             _read_batches(ctx)
@@ -196,7 +208,11 @@ def _measure(ctx: Context) -> None:
         nonlocal work, calls
         calls += 1
         weight = getattr(module, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.ndim > 1 and isinstance(output, torch.Tensor):
+        if (
+            isinstance(weight, torch.Tensor)
+            and weight.ndim > 1
+            and isinstance(output, torch.Tensor)
+        ):
             places = output.numel() / (output.shape[1] if output.ndim == 4 else output.shape[-1])
             work += weight.numel() * places
 
@@ -213,27 +229,3 @@ def _measure(ctx: Context) -> None:
     if not ctx.declared.num_classes and ctx.width > 1:
         ctx.classes = max(ctx.classes, ctx.width)
     ctx.inputs_change = bool(ctx.declared.mixup)
-
-
-def explain(error: SetupError) -> Check:
-    """A crash of a part of the set-up, in plain words."""
-    inner, line = error.error, _line(error.error)
-    if isinstance(inner, MemoryError) or "memory" in line.lower():
-        causes = ["out_of_memory"]
-    elif "Target" in line and "out of bounds" in line or "label" in line.lower():
-        causes = ["labels_out_of_range", "num_classes"]
-    elif TYPE.search(line) and not SIZE.search(line):
-        causes = ["dtype_mismatch", "code_error"]
-    elif SIZE.search(line):
-        causes = ["shape_mismatch", "num_classes"]
-    elif isinstance(inner, AttributeError | TypeError):
-        causes = ["interface", "code_error"]
-    else:
-        causes = ["code_error"]
-    text = f"{error.part} stopped with {type(inner).__name__}: {line}"
-    return Check(f"runs_{error.part}", "fail", None, None, text, causes)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-

@@ -4,7 +4,7 @@
 CAUSES: dict[str, tuple[str, str]] = {
     # The set-up itself
     "code_error": ("the code stops with an error of its own", "the last line of the traceback"),
-    "shape_mismatch": ("sizes of tensors do not fit together", "model: input size, width of layers"),
+    "shape_mismatch": ("sizes of tensors do not fit together", "model: input size, widths"),
     "dtype_mismatch": ("a tensor has the wrong type", "dataset: types of inputs and labels"),
     "out_of_memory": ("memory does not do", "batch size, size of pictures"),
     "interface": ("a part of the set-up has not the agreed form", "the factory of the set-up"),
@@ -82,7 +82,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "model_not_used": ("the step trains another net", "step: setup.model"),
     "reported_loss_differs": ("the reported loss is not the trained one", "step: what it returns"),
     # Optimizer and schedule
-    "parameter_not_in_optimizer": ("the optimizer does not hold all that learns", "parameter groups"),
+    "parameter_not_in_optimizer": ("the optimizer lacks what learns", "parameter groups"),
     "parameter_not_registered": ("layers are not registered in the net", "nn.ModuleList"),
     "optimizer_of_other_model": ("the optimizer holds another net's parameters", "when it is made"),
     "parameter_frozen": ("parameters rest that are not declared frozen", "requires_grad"),
@@ -111,12 +111,12 @@ CAUSES: dict[str, tuple[str, str]] = {
     # Evaluation and checkpoint
     "eval_in_train_mode": ("evaluation runs in training mode", "evaluate: model.eval()"),
     "eval_metric_wrong": ("the reported number is not what it is called", "evaluate: its metric"),
-    "eval_mean_of_batch_means": ("small batches count as much as large ones", "evaluate: weighting"),
+    "eval_mean_of_batch_means": ("small batches count like large ones", "evaluate: weighting"),
     "eval_ignores_loader": ("evaluation reads other data than it is given", "evaluate: its loader"),
     "eval_incomplete": ("evaluation leaves samples out", "evaluate: its loop"),
     "eval_changes_model": ("evaluation changes the net", "evaluate: no_grad, eval()"),
     "eval_of_other_weights": ("evaluation does not see the training", "evaluate: which net"),
-    "eval_not_deterministic": ("evaluation differs from call to call", "evaluate, random transforms"),
+    "eval_not_deterministic": ("evaluation differs from call to call", "random transforms"),
     "weights_not_saved": ("the checkpoint lacks weights or buffers", "save, load"),
     "optimizer_not_saved": ("the checkpoint lacks the optimizer's state", "save, load"),
     "scheduler_not_saved": ("the checkpoint lacks the schedule's state", "save, load"),

@@ -62,6 +62,7 @@ class Context:
         self.loss_reduction = "mean"
         self.scheduler_calls = 0.0  # per optimizer step, as seen in train_step
         self.inputs_change = False  # whether the step mixes inputs
+        self.failed = False  # whether a check has failed already
         self.deterministic_train = False  # whether train_data gives the same each time
 
     def fresh(self, seed: int = SEED) -> TrainingSetup:

@@ -1,19 +1,19 @@
 """Evaluation, recounted: with logits of our choice where they reach it, else by hand."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from src.checks.context import Context, device_of, forward, labels_of, patched_forward, predict
+from src.checks.context import Context, device_of, forward, labels_of, patched_forward
+from src.checks.recount import compare
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
+from src.checks.spy import CAREFUL
 
-ACCURACY_OFF = 1e-4
-LOSS_OFF = 1e-3  # relative
 SIZES = (7, 7, 3)  # of the batches: unequal, so that a mean of batch means shows
 
 
@@ -22,9 +22,7 @@ class Batches:
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]]):
         self.batches = batches
-        self.dataset = [
-            (row, label) for x, y in batches for row, label in zip(x, y, strict=True)
-        ]
+        self.dataset = [(row, label) for x, y in batches for row, label in zip(x, y, strict=True)]
         self.batch_size = len(batches[0][1])
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -61,8 +59,7 @@ def modes_seen(model: nn.Module) -> Iterator[set[str]]:
     seen: set[str] = set()
 
     def note(module: nn.Module, _: Any) -> None:
-        kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-        if module.training and isinstance(module, kinds) and not _is_off(module):
+        if module.training and isinstance(module, CAREFUL) and not _is_off(module):
             seen.add(type(module).__name__)
 
     handle = nn.modules.module.register_module_forward_pre_hook(note)
@@ -123,7 +120,7 @@ def _recount(
 ) -> list[Check]:
     """By hand on the fresh net, then with chosen logits in its place, if they arrive."""
     parts = [(forward(setup.model, x).cpu(), y) for x, y in loader]
-    found = _compare(ctx, setup, parts, told)
+    found = compare(ctx, setup, parts, told)
     if found[0].status != "pass":
         return found
     generator = torch.Generator().manual_seed(5)
@@ -148,74 +145,12 @@ def _recount(
         return found
     if calls != len(chosen):  # an average of the weights, several views, or a net of its own
         return found
-    return _compare(ctx, setup, list(zip(chosen, [y for _, y in loader], strict=True)), told)
-
-
-def _compare(
-    ctx: Context, setup: TrainingSetup, parts: list[tuple[Tensor, Any]], told: dict[str, float]
-) -> list[Check]:
-    sizes = [len(labels_of(y)) for _, y in parts]
-    hits = [float((predict(logits) == labels_of(y)).sum()) for logits, y in parts]
-    accuracy = sum(hits) / sum(sizes)
-    of_means = sum(h / n for h, n in zip(hits, sizes, strict=True)) / len(sizes)
-    found = []
-    got = told.get("accuracy")
-    if got is None:
-        return [Check("eval_metric", "fail", None, None, "evaluate gives no accuracy", ["interface"])]
-    if accuracy > 0 and got > 1.5 and math.isclose(got, 100 * accuracy, rel_tol=1e-3):
-        got /= 100
-    text = f"evaluate says accuracy {got:.4f}, recounted {accuracy:.4f}"
-    if abs(got - accuracy) > ACCURACY_OFF:
-        causes = ["eval_metric_wrong", "eval_of_other_weights", "eval_ignores_loader"]
-        if abs(got - of_means) < ACCURACY_OFF:
-            causes = ["eval_mean_of_batch_means", "eval_metric_wrong"]
-        elif any(abs(got - sum(hits[:n]) / sum(sizes[:n])) < ACCURACY_OFF or
-                 abs(got - sum(hits[:n]) / sum(sizes)) < ACCURACY_OFF for n in (1, 2)):  # fmt: skip
-            causes = ["eval_incomplete", "eval_metric_wrong"]
-        found.append(Check("eval_metric", "fail", got, accuracy, text, causes))
-    loss = told.get("loss")
-    if loss is None or found:
-        return found or [Check("eval_metric", "pass", got, accuracy, text)]
-    exact, means = _losses(ctx, setup, parts, sizes)
-    if not any(math.isclose(loss, value, rel_tol=LOSS_OFF, abs_tol=1e-6) for value in exact):
-        near = min(exact, key=lambda value: abs(value - loss))
-        text = f"evaluate says loss {loss:.4f}, recounted {near:.4f}"
-        causes = ["eval_metric_wrong", "eval_mean_of_batch_means"]
-        if any(math.isclose(loss, value, rel_tol=LOSS_OFF) for value in means):
-            causes.reverse()
-        found.append(Check("eval_loss", "warn", loss, near, text, causes))
-    return [Check("eval_metric", "pass", got, accuracy, text), *found] if not found else found
-
-
-def _losses(
-    ctx: Context, setup: TrainingSetup, parts: list[tuple[Tensor, Any]], sizes: list[int]
-) -> tuple[list[float], list[float]]:
-    """What may be called the loss of all: of the set-up's loss or plain cross-entropy, weighted by
-    batch size or taken at once; and the means over batches, which are not."""
-    device = device_of(setup.model)
-    losses: list[Callable[[Tensor, Any], Tensor]] = [setup.loss_fn]
-    if ctx.width > 1:
-        losses.append(lambda z, y: nn.functional.cross_entropy(z, labels_of(y).to(device)))
-    exact, means = [], []
-    everything = torch.cat([logits for logits, _ in parts]).to(device)
-    targets = torch.cat([torch.as_tensor(y) for _, y in parts]).to(device)
-    for loss_fn in losses:
-        try:
-            values = [float(torch.as_tensor(loss_fn(z.to(device), y.to(device))).mean())
-                      for z, y in parts]  # fmt: skip
-            whole = float(torch.as_tensor(loss_fn(everything, targets)).mean())
-        except Exception:  # the loss takes other targets in training: shares
-            continue
-        exact += [sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes), whole]
-        exact.append(sum(values) / sum(sizes))  # of a sum
-        means.append(sum(values) / len(values))
-    return exact or [math.nan], means
+    return compare(ctx, setup, list(zip(chosen, [y for _, y in loader], strict=True)), told)
 
 
 def _mode_after(ctx: Context, setup: TrainingSetup) -> list[Check]:
     """The step after an evaluation runs in training mode again."""
-    layers = [m for m in setup.model.modules()
-              if isinstance(m, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)]  # fmt: skip
+    layers = [layer for layer in setup.model.modules() if isinstance(layer, CAREFUL)]
     if not layers or not ctx.batches:
         return []
     modes: list[bool] = []
@@ -250,7 +185,7 @@ def check_eval_follows(ctx: Context) -> list[Check]:
         ctx.step(setup, ctx.batches[number % len(ctx.batches)])
     after = ctx.evaluate(setup, first)
     if before.get("loss") == after.get("loss") and before == after:
-        moved = any(bool((p.grad is not None)) for p in setup.model.parameters())
+        moved = any(p.grad is not None for p in setup.model.parameters())
         text = "evaluation gives the same before and after training steps"
         causes = ["eval_of_other_weights", "optimizer_never_steps"]
         if moved:

@@ -163,7 +163,9 @@ def _confident(
     rows = torch.arange(len(labels))
     _, wrong = vg(sure(labels, width, FAR, right=False), labels)
     kept = (wrong[rows, labels].abs() / gradient[rows, labels].abs().clamp_min(1e-30)).min().item()
-    lowest = min(vg(sure(labels, width, s, right=True), labels)[0] for s in (1.0, 2.0, 4.0, 8.0, 16.0))
+    lowest = min(
+        vg(sure(labels, width, s, right=True), labels)[0] for s in (1.0, 2.0, 4.0, 8.0, 16.0)
+    )
     share = lowest / value
     text = (
         f"a sure mistake keeps {kept:.2g} of the gradient of equal logits; the loss of right "

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from src.checks.context import Context, buffers_kept, device_of, forward, logits_of
+from src.checks.context import (
+    Context,
+    buffers_kept,
+    device_of,
+    forward,
+    logits_of,
+    seed_all,
+    split_batch,
+)
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
 from src.checks.spy import unregistered
@@ -26,6 +34,9 @@ def check_outputs(ctx: Context) -> list[Check]:
     if width != classes and not (width == 1 and classes == 2):
         text = f"the net has {width} outputs for {classes} classes"
         return [Check("output_width", "fail", float(width), float(classes), text, ["num_classes"])]
+    if width == 1 and ctx.batches and not _one_logit_will_do(ctx, setup):
+        text = "the net has one output, and the loss of it is 0 whatever it is"
+        return [Check("output_width", "fail", 1.0, 2.0, text, ["num_classes"])]
     found = [Check("output_width", "pass", float(width), float(classes), f"{width} outputs")]
     if not bool(logits.isfinite().all()):
         text = "the net gives NaN or infinity"
@@ -33,6 +44,19 @@ def check_outputs(ctx: Context) -> list[Check]:
                               ["bad_initialisation", "input_not_finite"])]  # fmt: skip
     found.append(_are_logits(id, setup, x, logits))
     return found
+
+
+def _one_logit_will_do(ctx: Context, setup: TrainingSetup) -> bool:
+    """Cross-entropy over a single output is 0 for ever."""
+    targets = split_batch(ctx.batches[0])[1].to(device_of(setup.model))
+    for value in (-1.0, 1.0):
+        z = torch.full((len(targets), 1), value, device=targets.device)
+        try:
+            if float(torch.as_tensor(setup.loss_fn(z, targets)).mean()) != 0:
+                return True
+        except (RuntimeError, ValueError, IndexError):  # it wants another shape of logits
+            return True
+    return False
 
 
 def _are_logits(id: str, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Check:
@@ -45,21 +69,28 @@ def _are_logits(id: str, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Che
     if log_p:
         text = "log-probabilities: cross-entropy takes them, log_softmax twice is the same"
         return Check(id, "pass", None, None, text)
-    moved = _bias_comes_through(setup, x, logits)
     low, high = float(logits.min()), float(logits.max())
     text = f"outputs lie in {low:.3g}..{high:.3g}"
-    if moved is not None:
-        text += f"; a bias of {BIAS:g} on the head moves them by {moved:.3g}"
-        if moved < 0.2 * BIAS:
-            return Check(id, "fail", moved, 0.2 * BIAS, text, causes)
-        if moved > 5 * BIAS:
-            status = "fail" if moved > 12 * BIAS else "warn"
-            return Check(id, status, moved, 5 * BIAS, text, ["temperature"])
-    elif low >= 0 and float((logits == 0).float().mean()) > 0.05:
-        return Check(id, "fail", low, None, text + ", many exactly 0: a ReLU at the end", causes)
-    elif low >= 0 and high <= 1 and float(logits.std()) > 0:
-        return Check(id, "warn", high, 1.0, text + ": probabilities?", causes)
-    return Check(id, "pass", moved, BIAS, text)
+    moves = _bias_comes_through(setup, x, logits)
+    if moves is None:
+        if low >= 0 and float((logits == 0).float().mean()) > 0.05:
+            return Check(id, "fail", low, None, text + ", many 0: a ReLU at the end", causes)
+        if low >= 0 and high <= 1 and float(logits.std()) > 0:
+            return Check(id, "warn", high, 1.0, text + ": probabilities?", causes)
+        return Check(id, "pass", None, BIAS, text)
+    up, down, twice, training = moves
+    factor = min(up, down) / BIAS
+    text += f"; a bias of {BIAS:g} on the head moves them by {min(up, down):.3g}"
+    linear = abs(twice - 2 * up) < 0.02 * twice and abs(up - down) < 0.02 * up
+    if not linear and factor < 0.2:
+        return Check(id, "fail", factor, 0.2, text, causes)
+    if linear and not 0.2 <= factor <= 5:
+        status = "warn" if 1 / 12 < factor < 12 else "fail"
+        return Check(id, status, factor, 5.0, text, ["temperature"])
+    if training < 0.02 * BIAS:
+        text += ", in training mode not at all: a norm behind the head?"
+        return Check(id, "fail", training, BIAS, text, ["samples_mixed", "activation_before_loss"])
+    return Check(id, "pass", factor, BIAS, text)
 
 
 def head_of(model: nn.Module, width: int) -> nn.Module | None:
@@ -75,25 +106,29 @@ def head_of(model: nn.Module, width: int) -> nn.Module | None:
 
 
 @torch.no_grad()
-def _bias_comes_through(setup: TrainingSetup, x: Tensor, before: Tensor) -> float | None:
-    """How far the smallest-moving output moves, up or down, when all biases of the head do; None
-    where the head is not the end of the net."""
+def _bias_comes_through(
+    setup: TrainingSetup, x: Tensor, before: Tensor
+) -> tuple[float, float, float, float] | None:
+    """How far the first output moves when its bias in the head goes up, down, up twice as far, and
+    up in training mode; None where the head is not the end of the net."""
     head = head_of(setup.model, before.shape[1])
     if head is None:
         return None
     moves = []
-    for sign in (1, -1):
-        # Each output by itself: a shift of all is invisible to softmax and visible to a head.
-        change = torch.zeros_like(head.bias)  # type: ignore[arg-type]
-        change[0] = sign * BIAS
-        head.bias.add_(change)  # type: ignore[operator,union-attr]
-        after = forward(setup.model, x)
-        head.bias.sub_(change)  # type: ignore[operator,union-attr]
-        moves.append(float((after - before)[:, 0].abs().median()))
-        others = (after - before)[:, 1:].abs()
-        if others.numel() and float(others.max()) > 0.5 * BIAS and moves[-1] > 0.2 * BIAS:
+    for change, train in ((BIAS, False), (-BIAS, False), (2 * BIAS, False), (BIAS, True)):
+        seed_all(0)  # dropout draws the same before and after
+        start = forward(setup.model, x, train)
+        shift = torch.zeros_like(head.bias)  # type: ignore[arg-type]
+        shift[0] = change
+        head.bias.add_(shift)  # type: ignore[operator]
+        seed_all(0)
+        moved = forward(setup.model, x, train) - start
+        head.bias.sub_(shift)  # type: ignore[operator]
+        moves.append(float(moved[:, 0].abs().median()))
+        others = float(moved[:, 1:].abs().max()) if moved.shape[1] > 1 else 0.0
+        if others > 0.5 * abs(change) and moves[-1] > 0.2 * abs(change):
             return None  # not the last layer
-    return min(moves)
+    return moves[0], moves[1], moves[2], moves[3]
 
 
 def check_independence(ctx: Context) -> list[Check]:

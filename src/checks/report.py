@@ -61,7 +61,9 @@ class Report:
     def waive(self, reasons: Mapping[str, str]) -> "Report":
         """The report in which the checks of these ids count no more, each with its reason."""
         checks = [
-            replace(check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]")
+            replace(
+                check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]"
+            )
             if check.id in reasons and check.status != "pass"
             else check
             for check in self.checks
@@ -87,7 +89,7 @@ class Report:
             lines.append(f"  {mark} {check.id:<{width}}  {check.message}{because}")
             if check.status != "pass":
                 lines += [
-                    f"  {'':<6} {'':<{width}}    {cause}: {sentence(cause)}; look at {look_at(cause)}"
+                    f"{'':{width + 13}}{cause}: {sentence(cause)}; look at {look_at(cause)}"
                     for cause in check.likely_causes[:2]
                 ]
         return "\n".join(lines)
@@ -113,19 +115,23 @@ def _cell(text: str) -> str:
 def link_consequences(checks: Sequence[Check]) -> list[Check]:
     """Findings after the first fail are marked as its consequences, unless they name a first cause
     of their own kind, which an exact check has seen: two faults are two findings."""
-    root = next((check for check in checks if check.status == "fail"), None)
+    failed = [check for check in checks if check.status == "fail"]
+    # A part that stops says less than a check that saw why it had to.
+    root = next((check for check in failed if check.id in REASONS), failed[0] if failed else None)
     linked = []
     for check in checks:
         follows = (
             root is not None
             and check is not root
             and check.status in ("warn", "fail", "inconclusive")
-            and check.id in SYMPTOMS
+            and (check.id in SYMPTOMS or (root.id in REASONS and check.id.startswith("runs_")))
         )
         linked.append(replace(check, consequence_of=root.id if follows and root else None))
     return linked
 
 
+# Checks that see why a part of the set-up stops.
+REASONS = frozenset({"output_width", "label_range", "input_finite"})
 # Checks that see that something is wrong but not what: behind a fail they are its consequence.
 SYMPTOMS = frozenset({
     "overfit_batch", "fit_subset", "start_loss", "input_dependence", "train_eval_gap",

@@ -4,7 +4,7 @@ Hooks on the parameters add up what each backward pass brings; the optimizer's `
 `zero_grad` are watched. Nothing is inferred from the course of the loss.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from src.checks.context import Context, logits_of
 from src.checks.setup import TrainingSetup
+
+# Layers that do something else in evaluation.
+CAREFUL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 @dataclass
@@ -55,8 +58,8 @@ class Watch:
 
 
 class Spy:
-    """Watches a set-up while `attached`. `lrs`: the rates that the groups get in each step, whatever
-    the schedule says; None leaves them alone."""
+    """Watches a set-up while `attached`. `lrs`: the rates that the groups get in each step,
+    whatever the schedule says; None leaves them alone."""
 
     def __init__(self, ctx: Context, setup: TrainingSetup, lrs: list[float] | None = None):
         self.ctx, self.setup, self.lrs = ctx, setup, lrs
@@ -103,7 +106,9 @@ class Spy:
         self._in_pass = set()
         self.watch.training.append(module.training)
         for name, layer in module.named_modules():
-            matters = isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)
+            matters = isinstance(
+                layer, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
+            )
             if matters and not layer.training:
                 self.watch.resting.add(name)
 
@@ -154,7 +159,7 @@ class Spy:
         return result
 
     def _compare(
-        self, made: dict[str, Tensor], seen: dict[str, Tensor], mine: dict[str, Tensor]
+        self, made: dict[str, Tensor], seen: dict[str, Tensor], mine: Mapping[str, Tensor]
     ) -> OptimizerStep:
         sums = dict.fromkeys(("mm", "ss", "ms", "ll", "ls", "tt", "ts"), 0.0)
         shrunk = True

@@ -62,7 +62,11 @@ def _bookkeeping(watch: Watch, accumulate: int, wanted: int) -> list[Check]:
         text = f"{wanted * accumulate} calls of train_step and no step of the optimizer"
         return [Check(id, "fail", 0.0, float(wanted), text,
                       ["optimizer_never_steps", "accumulate_differs"])]  # fmt: skip
-    if not steps[0].made:
+    if steps[0].backwards and not any(step.made for step in steps):
+        text = "all gradients are exactly 0"
+        causes = ["gradient_blocked", "activation_before_loss", "wrong_loss"]
+        return [Check(id, "fail", 0.0, None, text, causes)]
+    if not steps[0].backwards:
         text = "the optimizer stepped before there was a gradient"
         return [Check(id, "fail", 0.0, None, text, ["step_before_backward"])]
     later = steps[1:] or steps
@@ -117,8 +121,8 @@ def _clipping(ctx: Context, watch: Watch) -> Check:
     if ratio < CLIPPED_FAIL:
         return Check("grad_clip", "fail", ratio, CLIPPED_FAIL, text, ["gradient_clipped_away"])
     if ratio < CLIPPED_WARN:
-        return Check("grad_clip", "warn", ratio, CLIPPED_WARN, text,
-                     ["gradient_clipped_away", "loss_scale"])  # fmt: skip
+        causes = ["gradient_clipped_away", "bad_initialisation", "loss_scale"]
+        return Check("grad_clip", "warn", ratio, CLIPPED_WARN, text, causes)
     if ratio > 1.05:
         text = f"the gradient is {ratio:.3g} times what backward made"
         causes = ["gradient_changed", "loss_scale"]

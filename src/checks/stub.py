@@ -4,34 +4,17 @@ What reaches the loss, and what gradient comes back, can then be compared exactl
 function alone. No training, no dependence on the architecture.
 """
 
-import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from src.checks import step
 from src.checks.context import Context, device_of, labels_of, patched_forward, split_batch
 from src.checks.loss import ValueAndGradient, check_loss, check_smoothing, direct
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
-
-CLOSE = 1e-4  # relative: rounding of float32
-HALF_CLOSE = 0.02  # of 16-bit floats
-SCALE_OFF = 0.02  # of the gradient: a forgotten division by accumulate is at least a factor of 2
-
-
-@dataclass
-class Seen:
-    """What one call of train_step did with the stub: its inputs, the arguments and values of the
-    loss, the logits that were given and the gradient that came back."""
-
-    z: Tensor
-    inputs: list[Tensor] = field(default_factory=list)
-    calls: list[tuple[Tensor, Any]] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    reported: float = math.nan
-    gradient: Tensor | None = None
+from src.checks.step import Seen
 
 
 def stub_step(ctx: Context, setup: TrainingSetup, batch: Any, z: Tensor) -> Seen:
@@ -96,11 +79,11 @@ def check_stub(ctx: Context) -> list[Check]:
     found = check_loss(ctx, vg)
     if not any(check.status == "fail" for check in found):
         found += check_smoothing(ctx, vg, also)
-    found.append(_inputs(x, seen))
-    found.append(_logits(seen))
-    found.append(_targets(ctx, targets, seen))
+    found.append(step.check_inputs(x, seen))
+    found.append(step.check_logits(seen))
+    found.append(step.check_targets(ctx, targets, seen))
     if found[-1].status == found[-2].status == "pass":
-        found += _scale(ctx, setup, seen, len(labels))
+        found += step.check_scale(ctx, setup, seen, len(labels))
     return found
 
 
@@ -109,9 +92,7 @@ def _unused_loss(ctx: Context, vg: ValueAndGradient) -> list[Check]:
     return [Check("step_loss_fn", "pass", None, None, text)]
 
 
-def through_step(
-    ctx: Context, setup: TrainingSetup, x: Tensor, count: int
-) -> ValueAndGradient:
+def through_step(ctx: Context, setup: TrainingSetup, x: Tensor, count: int) -> ValueAndGradient:
     """Loss and gradient of the whole step, as the properties of a loss want them."""
 
     def value_and_gradient(z: Tensor, labels: Tensor) -> tuple[float, Tensor]:
@@ -129,161 +110,3 @@ def _smoothing_of(ctx: Context, seen: Seen) -> float:
     if not isinstance(target, Tensor) or target.ndim != 2 or not target.is_floating_point():
         return 0.0
     return float(target.min() * target.shape[1]) if target.shape[1] > 1 else 0.0
-
-
-def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
-    return a.shape == b.shape and torch.allclose(
-        a.float(), b.float(), rtol=tolerance, atol=tolerance * float(b.abs().max())
-    )
-
-
-def _inputs(x: Any, seen: Seen) -> Check:
-    """The pictures enter the net in the order of the batch; or mixed, which cannot be told."""
-    entered = torch.cat([part.cpu() for part in seen.inputs])
-    id = "step_inputs"
-    count = sum(len(part) for part in seen.inputs)
-    if not isinstance(x, Tensor) or count % len(x):
-        if isinstance(x, Tensor) and count < len(x):
-            text = f"the net saw {count} of the {len(x)} pictures of the batch"
-            return Check(id, "fail", count / len(x), 1.0, text, ["step_ignores_part_of_batch"])
-        return Check(id, "pass", None, None, "inputs are changed in the step; not compared")
-    rows = entered[: len(x)].reshape(len(x), -1).float()
-    own = x.detach().cpu().reshape(len(x), -1).float()
-    if rows.shape == own.shape and not _same_rows(rows, own):
-        distance = torch.cdist(rows, own)
-        nearest = distance.argmin(1)
-        exact = distance.min(1).values <= 1e-3 * own.norm(dim=1).mean()
-        moved = exact & (nearest != torch.arange(len(x)))
-        if exact.float().mean() > 0.9 and moved.float().mean() > 0.3 and _targets_stay(seen):
-            text = f"{moved.float().mean():.0%} of the pictures enter the net in another's place"
-            value = float(moved.float().mean())
-            return Check(id, "fail", value, 0.0, text, ["inputs_changed_in_step"])
-        return Check(id, "pass", None, None, "inputs are changed in the step; not compared")
-    return Check(id, "pass", 1.0, 1.0, "pictures enter the net in the order of the batch")
-
-
-def _targets_stay(seen: Seen) -> bool:
-    return len(seen.calls) == len(seen.inputs)
-
-
-def _logits(seen: Seen) -> Check:
-    """What the net gave is what the loss gets."""
-    id = "step_logits"
-    got = torch.cat([logits.reshape(len(logits), -1) for logits, _ in seen.calls]).cpu().float()
-    z = seen.z.detach().cpu()
-    given = torch.cat([z] * max(1, len(got) // len(z)))
-    if got.shape[0] < len(z):
-        text = f"the loss saw {len(got)} of the {len(z)} rows"
-        value = len(got) / len(z)
-        return Check(id, "fail", value, 1.0, text, ["step_ignores_part_of_batch"])
-    if _same_rows(got, given, HALF_CLOSE):
-        return Check(id, "pass", 1.0, 1.0, "the net's outputs reach the loss as they are")
-    if got.shape != given.shape:
-        text = f"the loss got logits of shape {tuple(got.shape)} for {tuple(given.shape)}"
-        return Check(id, "warn", None, None, text, ["logits_changed_in_step"])
-    if _same_rows(got, given.log_softmax(1), HALF_CLOSE):
-        text = "log_softmax before the loss: harmless for cross-entropy, which does it again"
-        return Check(id, "pass", 1.0, 1.0, text)
-    for name, activation in (
-        ("softmax", given.softmax(1)), ("sigmoid", given.sigmoid()), ("tanh", given.tanh()),
-        ("relu", given.relu()), ("softmax over the batch", given.softmax(0)),
-    ):  # fmt: skip
-        if _same_rows(got, activation, HALF_CLOSE):
-            cause = "loss_over_batch_axis" if "batch" in name else "activation_before_loss"
-            text = f"the step puts a {name} between the net and the loss"
-            return Check(id, "fail", None, None, text, [cause])
-    factor = float((got * given).sum() / (given * given).sum())
-    if factor and _same_rows(got, given * factor, HALF_CLOSE):
-        status = "warn" if 1 / 12 < factor < 12 else "fail"
-        causes = ["temperature"] if factor > 0 else ["loss_sign", "temperature"]
-        text = f"the step multiplies the logits by {factor:.3g}"
-        return Check(id, status, factor, 1.0, text, causes)
-    distance = torch.cdist(got, given).min(1).values
-    if (distance < 1e-3).all():
-        text = "the step brings the logits into another order than the labels"
-        return Check(id, "fail", None, None, text, ["inputs_changed_in_step"])
-    text = "the step changes the net's outputs before the loss"
-    return Check(id, "warn", None, None, text, ["logits_changed_in_step", "activation_before_loss"])
-
-
-def _targets(ctx: Context, targets: Any, seen: Seen) -> Check:
-    """The labels of the batch are what the loss gets; mixed ones must hold a share of them."""
-    id = "step_targets"
-    wanted = labels_of(targets)
-    rows = torch.arange(len(wanted))
-    got = [target for _, target in seen.calls if isinstance(target, Tensor)]
-    if not got:
-        return Check(id, "pass", None, None, "targets are no tensors; not compared")
-    if got[0].shape[0] < len(wanted):  # in parts
-        got = [torch.cat([part.detach().cpu() for part in got])]
-    first = got[0].detach().cpu()
-    hard = [labels_of(target)[: len(wanted)] for target in got]
-    if any(len(labels) == len(wanted) and bool((labels == wanted).all()) for labels in hard):
-        return Check(id, "pass", 1.0, 1.0, "the labels of the batch reach the loss")
-    if first.ndim == 2 and first.shape == (len(wanted), ctx.width) and first.is_floating_point():
-        share = first[rows, wanted]
-        if bool((share > first.min(dim=1).values + 1e-6).float().mean() > 0.9):
-            return Check(id, "pass", None, None, "targets are mixed; each holds its own label")
-    same = (hard[0][: len(wanted)] == wanted[: len(hard[0])]).float().mean().item()
-    shift = (hard[0] - wanted[: len(hard[0])]) % ctx.classes
-    how = f"all by {int(shift[0])}" if (shift == shift[0]).all() else "from row to row"
-    text = f"only {same:.0%} of the labels reach the loss unchanged ({how})"
-    return Check(id, "fail", same, 1.0, text, ["targets_changed_in_step", "loss_label_shifted"])
-
-
-def _scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> list[Check]:
-    """The gradient that comes out of the step, against that of the loss function alone."""
-    assert seen.gradient is not None
-    parts = []
-    for logits, target in seen.calls:
-        z = logits.detach().clone().float().requires_grad_()
-        loss = setup.loss_fn(z, target)
-        loss = loss if loss.ndim == 0 else loss.mean()
-        (gradient,) = torch.autograd.grad(loss, z)
-        parts.append(gradient.cpu())
-    # Calls on the whole batch add up with their shares; calls on parts stand one after another.
-    whole = all(len(part) == count for part in parts)
-    basis = torch.stack([p.flatten() for p in parts], 1) if whole else torch.cat(parts).reshape(-1, 1)
-    basis, made = basis.double(), seen.gradient.flatten().double()
-    weights = torch.linalg.lstsq(basis, made[:, None]).solution[:, 0]
-    fitted = basis @ weights
-    cosine = float(made @ fitted / (made.norm() * fitted.norm()).clamp_min(1e-30))
-    factor = float(weights.sum()) * (1 if whole else len(parts))
-    accumulate, id = ctx.declared.accumulate, "gradient_scale"
-    expected = 1 / accumulate
-    text = f"the step's gradient is {factor:.4g} x that of the loss, expected {expected:.4g}"
-    found = []
-    if cosine < 0.99:
-        text = f"the step's gradient is not that of the loss (cosine {cosine:.2f})"
-        causes = ["logits_changed_in_step", "gradient_changed"]
-        found.append(Check(id, "warn", cosine, 0.99, text, causes))
-    elif factor < 0:
-        causes = ["loss_sign", "gradient_sign_flipped"]
-        found.append(Check(id, "fail", factor, expected, text, causes))
-    elif ctx.loss_reduction == "sum":
-        ratio = factor * count / expected
-        if abs(math.log(ratio)) > math.log(1.5):
-            text += f", and the loss is summed over {count} pictures"
-            found.append(Check(id, "fail", ratio, 1.5, text, ["loss_reduction_sum", "loss_scale"]))
-    elif ctx.declared.precision == "fp16" and factor > 100:
-        text = "the gradient is scaled for fp16"
-    elif abs(factor / expected - 1) > SCALE_OFF:
-        off = factor / expected
-        causes = ["loss_scale", "gradient_not_divided_by_accumulate"]
-        if accumulate > 1 and math.isclose(off, accumulate, rel_tol=0.05):
-            causes.reverse()
-        status = "fail" if not 1 / 4 < off < 4 or causes[0] != "loss_scale" else "warn"
-        found.append(Check(id, status, factor, expected, text, causes))
-    if not found:
-        found = [Check(id, "pass", factor, expected, text)]
-    reported, value = seen.reported, sum(seen.values) / len(seen.values)
-    shares = {1.0, 1 / accumulate, float(accumulate), float(count), 1 / count, factor}
-    if not math.isfinite(reported):
-        text = f"train_step reports a loss of {reported}"
-        found.append(Check("reported_loss", "fail", None, value, text, ["reported_loss_differs"]))
-    elif not any(math.isclose(reported, value * share, rel_tol=0.02) for share in shares) and whole:
-        if len(seen.calls) == 1:
-            text = f"train_step reports {reported:.4g}, its loss was {value:.4g}"
-            found.append(Check("reported_loss", "warn", reported, value, text,
-                               ["reported_loss_differs"]))  # fmt: skip
-    return found

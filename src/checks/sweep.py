@@ -2,9 +2,9 @@
 
 import math
 
+from src.checks.climb import climb, mixed_batch
 from src.checks.context import Context
 from src.checks.report import Check
-from src.checks.rungs import climb, mixed_batch
 
 NEAR = 2.0  # times the chosen rate
 TRIES = 12  # steps at each rate

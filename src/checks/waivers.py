@@ -16,8 +16,8 @@ def parse_waivers(text: str) -> dict[str, str]:
         id, _, reason = (part.strip() for part in entry.partition(":"))
         if id not in CHECKS:
             raise InputError(
-                f"params.yaml: overfit_check.waive names no check '{id}'{did_you_mean(id, CHECKS)}; "
-                "docs/checks.md lists them"
+                f"params.yaml: overfit_check.waive names no check '{id}'"
+                f"{did_you_mean(id, CHECKS)}; docs/checks.md lists them"
             )
         if not reason:
             raise InputError(

@@ -78,8 +78,8 @@ class Given:
         restored = torch.cat(inputs).cpu() * torch.tensor(setup.std).view(shape)
         restored = (restored + torch.tensor(setup.mean).view(shape)) * 255
         self.bytes = restored.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-        self.labels = torch.cat([label if label.ndim == 1 else label.argmax(1) for label in labels])
-        self.labels = self.labels.cpu().numpy()
+        hard = [label if label.ndim == 1 else label.argmax(1) for label in labels]
+        self.labels = torch.cat(hard).cpu().numpy()
         self.meta = like.meta
 
     def __len__(self) -> int:
@@ -181,5 +181,3 @@ def _load(training: Training, saved: bytes) -> None:
         state = checkpoint.load()
         assert state is not None, "the checkpoint that was just written cannot be read"
         training.load_state_dict(state)
-
-

@@ -1,0 +1,34 @@
+"""A crash of a part of the set-up, in plain words."""
+
+import re
+
+from src.checks.context import (
+    SetupError,
+)
+from src.checks.report import Check
+
+SIZE = re.compile(r"shape|size|dimension|expected input|mat1|channels|out of bounds|out of range")
+TYPE = re.compile(r"dtype|expected scalar type|Float|Long|Byte|Double|not implemented for")
+
+
+def explain(error: SetupError) -> Check:
+    """A crash of a part of the set-up, in plain words."""
+    inner, line = error.error, one_line(error.error)
+    if isinstance(inner, MemoryError) or "memory" in line.lower():
+        causes = ["out_of_memory"]
+    elif "out of bounds" in line or "label" in line.lower():
+        causes = ["labels_out_of_range", "num_classes"]
+    elif TYPE.search(line) and not SIZE.search(line):
+        causes = ["dtype_mismatch", "code_error"]
+    elif SIZE.search(line):
+        causes = ["shape_mismatch", "num_classes"]
+    elif isinstance(inner, AttributeError | TypeError):
+        causes = ["interface", "code_error"]
+    else:
+        causes = ["code_error"]
+    text = f"{error.part} stopped with {type(inner).__name__}: {line}"
+    return Check(f"runs_{error.part}", "fail", None, None, text, causes)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

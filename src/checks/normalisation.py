@@ -1,0 +1,134 @@
+"""Normalisation: train against val inputs, and both against the declared mean and std."""
+
+import torch
+from torch import Tensor
+
+from src.checks.context import Context, Sample
+from src.checks.report import Check
+
+MEAN_FAIL, MEAN_WARN = 0.8, 0.5  # of a standard deviation, between training and validation
+STD_FAIL, STD_WARN = 2.0, 1.6
+
+
+def _moments(sample: Sample) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel (or of all, where there are no channels)."""
+    x = sample.x
+    x = x.reshape(len(x), x.shape[1] if x.ndim == 4 and x.shape[1] <= 4 else 1, -1)
+    return x.mean((0, 2)), x.std((0, 2))
+
+
+def check_statistics(ctx: Context) -> list[Check]:
+    """Training against validation inputs, and both against the declared mean and std."""
+    if ctx.train_sample is None:
+        return []
+    found = []
+    mean, std = _moments(ctx.train_sample)
+    if ctx.val_sample is not None and mean.shape == _moments(ctx.val_sample)[0].shape:
+        val_mean, val_std = _moments(ctx.val_sample)
+        scale = torch.maximum(std, val_std).clamp_min(1e-6)
+        shift = float(((mean - val_mean).abs() / scale).max())
+        ratio = float((std / val_std.clamp_min(1e-6)).log().abs().max().exp())
+        reverse = float(((mean - val_mean.flip(0)).abs() / scale).max())
+        text = f"train and val inputs differ by {shift:.2f} sd in the mean, x {ratio:.2f} in the sd"
+        causes = ["train_val_preprocessing_differ"]
+        if len(mean) == 3 and shift > 0.15 and reverse < 0.3 * shift:
+            found.append(Check("input_statistics", "fail", shift, 0.15, text,
+                               ["channels_reversed", *causes]))  # fmt: skip
+        elif shift > MEAN_FAIL or ratio > STD_FAIL:
+            found.append(Check("input_statistics", "fail", shift, MEAN_FAIL, text,
+                               [*causes, "input_not_normalised"]))  # fmt: skip
+        elif shift > MEAN_WARN or ratio > STD_WARN:
+            found.append(Check("input_statistics", "warn", shift, MEAN_WARN, text,
+                               [*causes, "augmentation_destroys_label"]))  # fmt: skip
+    if not found:
+        found.append(Check("input_statistics", "pass", None, None, "train and val inputs agree"))
+    return found + _declared(ctx)
+
+
+def _declared(ctx: Context) -> list[Check]:
+    """Undo the declared normalisation: pictures must come out in 0..1, on the grid of bytes."""
+    declared, sample = ctx.declared, ctx.val_sample or ctx.train_sample
+    if declared.mean is None or declared.std is None or sample is None or sample.x.ndim != 4:
+        return []
+    channels = sample.x.shape[1]
+    mean, std = torch.tensor(declared.mean), torch.tensor(declared.std)
+    if len(mean) != channels or len(std) != channels:
+        if len(mean) != 1 or len(std) != 1:
+            return []
+        mean, std = mean.expand(channels), std.expand(channels)
+    id = "normalisation"
+    x = sample.x[:256]
+    restored = x * std.view(1, -1, 1, 1) + mean.view(1, -1, 1, 1)
+    low, high = float(restored.min()), float(restored.max())
+    text = f"with the declared mean and std undone, val inputs lie in {low:.2f}..{high:.2f}"
+    own_low, own_high = float(x.min()), float(x.max())
+    if high > 30:
+        return [Check(id, "fail", high, 1.1, text, ["input_not_normalised"])]
+    if own_low >= -1e-6 and own_high <= 1 + 1e-6 and float(mean.min()) > 0.02:
+        text = (
+            f"val inputs lie in {own_low:.2f}..{own_high:.2f}: the declared mean was not taken off"
+        )
+        return [Check(id, "fail", own_low, 0.0, text, ["input_not_normalised"])]
+    step = _byte_step(x, channels)
+    if step is not None:
+        used = 1 / (255 * step)
+        off = float((used / std).log().abs().max().exp())
+        shown = ", ".join(f"{value:.3f}" for value in used.tolist())
+        wanted = ", ".join(f"{value:.3f}" for value in std.tolist())
+        if off > 1.02:
+            text = f"val inputs are bytes divided by 255 and {shown}; the declared std is {wanted}"
+            causes = ["normalised_with_other_statistics", "normalised_twice"]
+            if low < -0.15 or high > 1.15:
+                causes.reverse()
+            if channels == 3 and float((used.flip(0) / std).log().abs().max().exp()) < 1.02:
+                causes = ["channels_reversed", causes[0]]
+            return [Check(id, "fail", off, 1.02, text, causes)]
+        rest = (restored * 255 - (restored * 255).round()).abs().mean()
+        if low < -0.02 or high > 1.02 or float(rest) > 0.1:
+            return [Check(id, "fail", max(-low, high - 1), 0.02, text + ", off the grid of bytes",
+                          ["normalised_with_other_statistics", "channels_reversed"])]  # fmt: skip
+        return [*_reversed(ctx, x), Check(id, "pass", off, 1.02, text + ", exactly on bytes")]
+    if low < -0.6 or high > 1.6:
+        return [Check(id, "fail", max(-low, high - 1), 0.6, text,
+                      ["normalised_twice", "normalised_with_other_statistics"])]  # fmt: skip
+    if high - low < 0.35 and float(restored.std()) < 0.05:
+        return [Check(id, "warn", high - low, 0.35, text,
+                      ["normalised_with_other_statistics", "input_not_normalised"])]  # fmt: skip
+    return [*_reversed(ctx, x), Check(id, "pass", max(-low, high - 1), 0.6, text)]
+
+
+def _byte_step(x: Tensor, channels: int) -> Tensor | None:
+    """The distance of neighbouring values per channel, where all lie on a grid of at most 256."""
+    steps = []
+    for channel in range(channels):
+        values = torch.unique((x[:, channel].double() * 1e5).round() / 1e5)
+        if not 60 <= len(values) <= 256:
+            return None
+        gaps = values.diff()
+        step = float(gaps[gaps > 2e-4].min()) if bool((gaps > 2e-4).any()) else 0.0
+        if not step:
+            return None
+        counts = gaps / step
+        if float((counts - counts.round()).abs().max()) > 0.05:
+            return None
+        if not 200 < float(counts.round().sum()) <= 255:  # other grids are not bytes for certain
+            return None
+        steps.append(float(values[-1] - values[0]) / float(counts.round().sum()))
+    return torch.tensor(steps)
+
+
+def _reversed(ctx: Context, x: Tensor) -> list[Check]:
+    """Declared statistics that are those of these data tell the order of the channels: normalised
+    means are near 0 in the right order, and at predicted places in the reverse one."""
+    declared = ctx.declared
+    if x.shape[1] != 3 or declared.mean is None or declared.std is None or len(declared.mean) != 3:
+        return []
+    mean, std = torch.tensor(declared.mean), torch.tensor(declared.std)
+    measured = x.mean((0, 2, 3))
+    predicted = (mean.flip(0) - mean) / std
+    if float(predicted.abs().max()) > 0.2 and float((measured - predicted).abs().max()) < 0.25 * \
+            float(measured.abs().max()):  # fmt: skip
+        text = "the means of the channels fit the declared ones in reverse order"
+        return [Check("channels", "warn", float(measured.abs().max()), 0.2, text,
+                      ["channels_reversed", "normalised_with_other_statistics"])]  # fmt: skip
+    return []
