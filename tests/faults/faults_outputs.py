@@ -59,14 +59,14 @@ def normalised_output(setup: TrainingSetup) -> TrainingSetup:
 def too_few_outputs(setup: TrainingSetup) -> None:
     """The head has one output too few: the last class has no logit."""
     setup.model.reset_classifier(9)
-    setup.optimizer.add_param_group({"params": setup.model.get_classifier().parameters()})
+    setup.optimizer.param_groups[0]["params"] = list(setup.model.parameters())
 
 
 @fault("shapes_vit")
 def thousand_outputs(setup: TrainingSetup) -> None:
     """The head was left at ImageNet's 1000 outputs."""
     setup.model.reset_classifier(1000)
-    setup.optimizer.add_param_group({"params": setup.model.get_classifier().parameters()})
+    setup.optimizer.param_groups[0]["params"] = list(setup.model.parameters())
 
 
 @fault("two_classes")
