@@ -215,7 +215,7 @@ def main() -> int:
     for result in run_all(names, options.jobs, not options.no_rivals):
         results.append(result)
         print(line(result), file=sys.stderr, flush=True)
-        if options.only:
+        if options.only and result.messages:
             print(*(f"      {text}" for text in result.messages), sep="\n", file=sys.stderr)
     table = rows(results)
     idle, wins = idle_checks(results)
