@@ -1,6 +1,6 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup repro test test-slow torture lint lock ui table verify clean help
+.PHONY: setup repro test test-slow torture lint lock ui table verify zoo clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
@@ -59,6 +59,10 @@ table: ## print the experiments as a table
 verify: ## run a result again from its sources alone and compare; REV=... takes another than HEAD
 	$(INSTALL) runtime
 	@python -m src.verify $(REV)
+
+zoo: ## score the checks on faults, harmless changes and healthy set-ups
+	$(INSTALL) dev
+	@python -m tests.faults.score $(ARGS)
 
 clean: ## delete the caches of the tools; results, checkpoints and runs stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
