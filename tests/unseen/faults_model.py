@@ -1,0 +1,212 @@
+"""Faults in the network and the loss."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.unseen.bases import cells_depthwise, digits_mlp, gratings_cnn, shapes_transformer
+from tests.unseen.bases_transfer import transfer_frozen
+from tests.unseen.more_bases import many_mixup_ema, tiles_bce
+from tests.unseen.parts import PatchTransformer, SmallCNN
+from tests.unseen.registry import fault
+
+
+def renewed(optimizer, model, **changed):
+    """An optimizer of the same kind and values for another net."""
+    return type(optimizer)(model.parameters(), **{**optimizer.defaults, **changed})
+
+
+def replace_model(setup, model, **changed):
+    """Give the set-up another net, as its author would have: optimizer and schedule follow."""
+    setup.model = model
+    setup.optimizer = renewed(setup.optimizer, model, **changed)
+    if setup.scheduler is not None:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+        setup.scheduler = schedule(setup.optimizer, setup.declared["total_steps"])
+
+
+@fault(gratings_cnn, "softmax inside the model, before cross-entropy")
+def softmax_in_model(setup):
+    """The classifier ends in nn.Softmax although CrossEntropyLoss follows."""
+    setup.model.head = nn.Sequential(setup.model.head, nn.Softmax(dim=-1))
+
+
+@fault(digits_mlp, "softmax over the batch dimension instead of the classes")
+def log_softmax_over_batch(setup):
+    """log_softmax with dim=0, so the probabilities of one class sum to 1 over the batch."""
+
+    def forward(x):
+        m = setup.model
+        x = m.dropout(F.relu(m.fc1(x.flatten(1))))
+        return F.log_softmax(m.fc3(m.dropout(F.relu(m.fc2(x)))), dim=0)
+
+    setup.model.forward = forward
+
+
+@fault(digits_mlp, "NLLLoss gets raw logits, log_softmax is missing")
+def nll_on_logits(setup):
+    """NLLLoss on raw outputs: the loss falls without bound below zero."""
+
+    def forward(x):
+        m = setup.model
+        x = m.dropout(F.relu(m.fc1(x.flatten(1))))
+        return m.fc3(m.dropout(F.relu(m.fc2(x))))
+
+    setup.model.forward = forward
+
+
+@fault(many_mixup_ema, "activation (ReLU) on the logits")
+def relu_on_logits(setup):
+    """A helper that builds Linear, BatchNorm, ReLU was also used for the last layer."""
+    head = nn.Sequential(nn.Linear(48, 40), nn.ReLU())
+    with torch.no_grad():
+        head[0].weight.mul_(3)
+    model = SmallCNN(1, 40, (16, 32, 48))
+    model.head = head
+    replace_model(setup, model)
+
+
+@fault(tiles_bce, "sigmoid applied twice: in the model and in BCEWithLogits")
+def sigmoid_before_bce_with_logits(setup):
+    """The net returns sigmoid(logits), and the loss applies the sigmoid again."""
+    setup.model.head.append(nn.Sigmoid())
+
+
+@fault(digits_mlp, "all weights start at the same constant (zero): symmetric initialisation")
+def zero_initialised(setup):
+    """An init helper sets every weight to 0 instead of every bias."""
+    for parameter in setup.model.parameters():
+        nn.init.zeros_(parameter)
+
+
+@fault(digits_mlp, "weights start far too large (std 1): loss at the start far above log K")
+def normal_one_initialised(setup):
+    """nn.init.normal_ with its default std of 1 for each layer; plain SGD."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight)
+    setup.optimizer = torch.optim.SGD(setup.model.parameters(), 0.05, momentum=0.9)
+
+
+@fault(digits_mlp, "dropout far too high (0.9): keep probability given as drop probability")
+def keep_probability_as_dropout(setup):
+    """A port from a framework whose dropout takes the share to keep."""
+    setup.model.dropout.p = 0.9
+
+
+@fault(shapes_transformer, "examples of a batch influence each other (attention over the batch)")
+def attention_over_batch(setup):
+    """TransformerEncoderLayer without batch_first gets (N, tokens, width)."""
+    torch.manual_seed(12)
+    replace_model(setup, PatchTransformer(3, 5, 32, batch_first=False))
+
+
+class HiddenLayers(nn.Module):
+    """A CNN whose convolutions stand in a plain list."""
+
+    def __init__(self):
+        super().__init__()
+        net = SmallCNN(3, 8, (4, 4, 4))
+        self.layers = [net.features[:3], net.features[3:6], net.features[6:]]
+        self.head = nn.Linear(4, 8)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean((2, 3)))
+
+
+@fault(gratings_cnn, "layers in a Python list: not registered, not trained, not saved")
+def layers_in_plain_list(setup):
+    """A list instead of nn.ModuleList hides the convolutions from parameters()."""
+    torch.manual_seed(11)
+    replace_model(setup, HiddenLayers())
+
+
+@fault(tiles_bce, "no gradient reaches the body: features are detached")
+def detached_features(setup):
+    """A .detach() from a visualisation was left between the body and the head."""
+    body = setup.model.patches.forward
+    setup.model.patches.forward = lambda x: body(x).detach()
+    for block in setup.model.spatial:
+        block.forward = (lambda plain: lambda x: plain(x).detach())(block.forward)
+
+
+@fault(shapes_transformer, "part of the network gets no gradient: computed under no_grad")
+def encoder_under_no_grad(setup):
+    """The encoder runs under torch.no_grad from when it was meant to be a frozen extractor."""
+    encode = setup.model.encoder.forward
+
+    def forward(tokens, *rest, **options):
+        with torch.no_grad():
+            return encode(tokens, *rest, **options)
+
+    setup.model.encoder.forward = forward
+
+
+@fault(gratings_cnn, "BatchNorm uses batch statistics in evaluation (no running statistics)")
+def batchnorm_without_running_statistics(setup):
+    """track_running_stats=False everywhere, with a validation set sorted by class."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    order = setup.val_data.labels.argsort(kind="stable")
+    setup.val_data.pictures = setup.val_data.pictures[order]
+    setup.val_data.labels = setup.val_data.labels[order]
+
+
+@fault(gratings_cnn, "BatchNorm's running statistics hardly move (momentum 0.001)")
+def batchnorm_momentum_convention(setup):
+    """momentum=0.001 after reading that 'decay 0.999' is the other framework's default."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.001
+
+
+class BackwardFocal(nn.Module):
+    """Focal loss that weighs by p instead of 1 - p."""
+
+    def forward(self, logits, target):
+        ce = F.cross_entropy(logits, target, reduction="none")
+        return (torch.exp(-ce) ** 2 * ce).mean()
+
+
+@fault(cells_depthwise, "focal weight the wrong way round: wrong answers get the lowest loss")
+def focal_weight_reversed(setup):
+    """The custom focal loss multiplies by p**gamma."""
+    setup.loss_fn = BackwardFocal()
+
+
+class Rewarded(nn.Module):
+    """Hand-written cross-entropy without its minus."""
+
+    def forward(self, logits, target):
+        return logits.log_softmax(1).gather(1, target[:, None]).mean()
+
+
+@fault(gratings_cnn, "sign of the loss: training maximises the cross-entropy")
+def loss_without_minus(setup):
+    """A hand-written cross-entropy forgot the minus."""
+    setup.loss_fn = Rewarded()
+
+
+@fault(gratings_cnn, "loss summed over the batch with an lr meant for the mean")
+def loss_summed(setup):
+    """reduction='sum' makes gradients 32 times as large."""
+    setup.loss_fn = nn.CrossEntropyLoss(reduction="sum")
+
+
+class MeanOverBatch(nn.Module):
+    """Cross-entropy of the mean prediction."""
+
+    def forward(self, logits, target):
+        loss = nn.functional.cross_entropy
+        hot = F.one_hot(target, logits.shape[1]).float()
+        return loss(logits.mean(0, keepdim=True), hot.mean(0, keepdim=True))
+
+
+@fault(transfer_frozen, "loss of the batch average: no example is compared with its own label")
+def loss_of_batch_mean(setup):
+    """Logits and targets are averaged over the batch before the loss, not after."""
+    setup.loss_fn = MeanOverBatch()
