@@ -15,7 +15,7 @@ from tests.unseen.bases import (
     shapes_transformer,
 )
 from tests.unseen.bases_transfer import transfer_frozen
-from tests.unseen.more_bases import make_mixup_step, many_mixup_ema, tiles_bce
+from tests.unseen.more_bases import many_mixup_ema, tiles_bce
 from tests.unseen.pictures import Pictures
 from tests.unseen.registry import fault
 
@@ -210,20 +210,19 @@ def split_without_shuffling(setup):
         data.pictures, data.labels = pictures[chosen], labels[chosen]
 
 
+def mixed_with_swapped_shares(inputs, targets, classes, alpha):
+    """Mixup whose shares of the targets are exchanged."""
+    share = float(np.random.beta(alpha, alpha))
+    order = torch.randperm(len(inputs))
+    hot = torch.nn.functional.one_hot(targets, classes).float()
+    pictures = share * inputs + (1 - share) * inputs[order]
+    return pictures, (1 - share) * hot + share * hot[order]
+
+
 @fault(many_mixup_ema, "mixup: inputs and targets are mixed with swapped shares")
 def mixup_shares_swapped(setup):
     """The share of the picture goes to the label of its partner."""
-    average = setup.evaluate.__closure__[0].cell_contents
-    functional = torch.nn.functional
-
-    def mix(inputs, targets, classes, alpha):
-        share = float(np.random.beta(alpha, alpha))
-        order = torch.randperm(len(inputs))
-        hot = functional.one_hot(targets, classes).float()
-        pictures = share * inputs + (1 - share) * inputs[order]
-        return pictures, (1 - share) * hot + share * hot[order]
-
-    setup.train_step = make_mixup_step(average, 40, 0.2, mix)
+    parts.become(setup, many_mixup_ema(mix=mixed_with_swapped_shares))
 
 
 @fault(gratings_cnn, "training augmentation in the validation set: its numbers change by chance")

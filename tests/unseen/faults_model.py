@@ -4,9 +4,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.unseen.bases import cells_depthwise, digits_mlp, gratings_cnn, shapes_transformer
+from tests.unseen.bases import (
+    MLP,
+    cells_depthwise,
+    digits_mlp,
+    gratings_cnn,
+    shapes_transformer,
+)
 from tests.unseen.bases_transfer import transfer_frozen
-from tests.unseen.more_bases import many_mixup_ema, tiles_bce
+from tests.unseen.more_bases import PatchMixer, many_mixup_ema, tiles_bce
 from tests.unseen.parts import PatchTransformer, SmallCNN
 from tests.unseen.registry import fault
 
@@ -31,28 +37,33 @@ def softmax_in_model(setup):
     setup.model.head = nn.Sequential(setup.model.head, nn.Softmax(dim=-1))
 
 
+class BatchSoftmaxMLP(MLP):
+    """Normalises along the wrong dimension."""
+
+    def forward(self, x):
+        x = self.dropout(F.relu(self.fc1(x.flatten(1))))
+        x = self.dropout(F.relu(self.fc2(x)))
+        return F.log_softmax(self.fc3(x), dim=0)
+
+
+class RawMLP(MLP):
+    """Ends in the last linear layer."""
+
+    def forward(self, x):
+        x = self.dropout(F.relu(self.fc1(x.flatten(1))))
+        return self.fc3(self.dropout(F.relu(self.fc2(x))))
+
+
 @fault(digits_mlp, "softmax over the batch dimension instead of the classes")
 def log_softmax_over_batch(setup):
     """log_softmax with dim=0, so the probabilities of one class sum to 1 over the batch."""
-
-    def forward(x):
-        m = setup.model
-        x = m.dropout(F.relu(m.fc1(x.flatten(1))))
-        return F.log_softmax(m.fc3(m.dropout(F.relu(m.fc2(x)))), dim=0)
-
-    setup.model.forward = forward
+    setup.model.__class__ = BatchSoftmaxMLP
 
 
 @fault(digits_mlp, "NLLLoss gets raw logits, log_softmax is missing")
 def nll_on_logits(setup):
     """NLLLoss on raw outputs: the loss falls without bound below zero."""
-
-    def forward(x):
-        m = setup.model
-        x = m.dropout(F.relu(m.fc1(x.flatten(1))))
-        return m.fc3(m.dropout(F.relu(m.fc2(x))))
-
-    setup.model.forward = forward
+    setup.model.__class__ = RawMLP
 
 
 @fault(many_mixup_ema, "activation (ReLU) on the logits")
@@ -123,25 +134,36 @@ def layers_in_plain_list(setup):
     replace_model(setup, HiddenLayers())
 
 
+class DetachedMixer(PatchMixer):
+    """Patches and convolutions run, then their result is cut from the graph."""
+
+    def forward(self, x):
+        x = self.patches(x)
+        for spatial, mlp in zip(self.spatial, self.mlps, strict=True):
+            x = x + mlp(spatial(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(x.detach().mean((2, 3)))
+
+
 @fault(tiles_bce, "no gradient reaches the body: features are detached")
 def detached_features(setup):
     """A .detach() from a visualisation was left between the body and the head."""
-    body = setup.model.patches.forward
-    setup.model.patches.forward = lambda x: body(x).detach()
-    for block in setup.model.spatial:
-        block.forward = (lambda plain: lambda x: plain(x).detach())(block.forward)
+    setup.model.__class__ = DetachedMixer
+
+
+class HalfTransformer(PatchTransformer):
+    """Its encoder runs without a graph."""
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        with torch.no_grad():
+            tokens = self.encoder(tokens)
+        return self.head(self.norm(tokens).mean(1))
 
 
 @fault(shapes_transformer, "part of the network gets no gradient: computed under no_grad")
 def encoder_under_no_grad(setup):
     """The encoder runs under torch.no_grad from when it was meant to be a frozen extractor."""
-    encode = setup.model.encoder.forward
-
-    def forward(tokens, *rest, **options):
-        with torch.no_grad():
-            return encode(tokens, *rest, **options)
-
-    setup.model.encoder.forward = forward
+    setup.model.__class__ = HalfTransformer
 
 
 @fault(gratings_cnn, "BatchNorm uses batch statistics in evaluation (no running statistics)")
@@ -197,16 +219,7 @@ def loss_summed(setup):
     setup.loss_fn = nn.CrossEntropyLoss(reduction="sum")
 
 
-class MeanOverBatch(nn.Module):
-    """Cross-entropy of the mean prediction."""
-
-    def forward(self, logits, target):
-        loss = nn.functional.cross_entropy
-        hot = F.one_hot(target, logits.shape[1]).float()
-        return loss(logits.mean(0, keepdim=True), hot.mean(0, keepdim=True))
-
-
-@fault(transfer_frozen, "loss of the batch average: no example is compared with its own label")
-def loss_of_batch_mean(setup):
-    """Logits and targets are averaged over the batch before the loss, not after."""
-    setup.loss_fn = MeanOverBatch()
+@fault(transfer_frozen, "one class is left out of the loss (ignore_index=0)")
+def class_zero_ignored(setup):
+    """ignore_index=0 was copied from code where 0 is the background or the padding."""
+    setup.loss_fn = nn.CrossEntropyLoss(ignore_index=0)

@@ -121,7 +121,7 @@ def mixed(inputs, targets, classes, alpha):
     return share * inputs + (1 - share) * inputs[order], share * hot + (1 - share) * hot[order]
 
 
-def make_mixup_step(average, classes, alpha, mix=mixed):
+def make_mixup_step(average, classes, alpha, mix):
     """Forward, backward and update with mixed examples, then the average."""
 
     def train_step(setup, batch):
@@ -160,7 +160,7 @@ def average_parts(average):
 
 
 @healthy
-def many_mixup_ema():
+def many_mixup_ema(mix=mixed, keep=Average):
     """CNN, 40 grey classes; mixup 0.2, averaged weights in evaluation, AdamW with cosine."""
     torch.manual_seed(16)
     np.random.seed(16)
@@ -169,7 +169,7 @@ def many_mixup_ema():
     mean, std = pics.statistics(train[0])
     train_data, val_data = Pictures(*train, mean, std), Pictures(*val, mean, std)
     model = parts.SmallCNN(1, 40, (16, 32, 48))
-    average = Average(model)
+    average = keep(model)
     optimizer = torch.optim.AdamW(model.parameters(), 6e-3, weight_decay=0.01)
     return TrainingSetup(
         model=model,
@@ -180,7 +180,7 @@ def many_mixup_ema():
         val_data=val_data,
         train_loader=parts.loader(train_data, 64, shuffle=True, drop_last=True),
         val_loader=parts.loader(val_data, 100, shuffle=False),
-        train_step=make_mixup_step(average, 40, 0.2),
+        train_step=make_mixup_step(average, 40, 0.2, mix),
         declared=parts.declare(40, mean, std, 700, mixup=0.2),
         **average_parts(average),
     )

@@ -120,3 +120,8 @@ def declare(classes, mean, std, total_steps, **more):
     usual = {"accumulate": 1, "label_smoothing": 0.0, "mixup": 0.0, "precision": "float32"}
     fixed = {"num_classes": classes, "mean": mean, "std": std, "total_steps": total_steps}
     return {**usual, "frozen": [], **fixed, **more}
+
+
+def become(setup, other):
+    """Turn a set-up into another one that its author would have written instead."""
+    vars(setup).update(vars(other))
