@@ -12,23 +12,16 @@ from tests.unseen.bases import (
     shapes_transformer,
 )
 from tests.unseen.bases_transfer import transfer_frozen
-from tests.unseen.more_bases import PatchMixer, many_mixup_ema, tiles_bce
+from tests.unseen.more_bases import PatchMixer, tiles_bce
 from tests.unseen.parts import PatchTransformer, SmallCNN
 from tests.unseen.registry import fault
 
 
-def renewed(optimizer, model, **changed):
-    """An optimizer of the same kind and values for another net."""
-    return type(optimizer)(model.parameters(), **{**optimizer.defaults, **changed})
-
-
-def replace_model(setup, model, **changed):
-    """Give the set-up another net, as its author would have: optimizer and schedule follow."""
-    setup.model = model
-    setup.optimizer = renewed(setup.optimizer, model, **changed)
-    if setup.scheduler is not None:
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
-        setup.scheduler = schedule(setup.optimizer, setup.declared["total_steps"])
+def replace_model(setup, model, optimizer):
+    """Give the set-up another net with its own optimizer and cosine schedule."""
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+    setup.model, setup.optimizer = model, optimizer
+    setup.scheduler = cosine(optimizer, setup.declared["total_steps"])
 
 
 @fault(gratings_cnn, "softmax inside the model, before cross-entropy")
@@ -66,15 +59,10 @@ def nll_on_logits(setup):
     setup.model.__class__ = RawMLP
 
 
-@fault(many_mixup_ema, "activation (ReLU) on the logits")
+@fault(gratings_cnn, "activation (ReLU) on the logits")
 def relu_on_logits(setup):
-    """A helper that builds Linear, BatchNorm, ReLU was also used for the last layer."""
-    head = nn.Sequential(nn.Linear(48, 40), nn.ReLU())
-    with torch.no_grad():
-        head[0].weight.mul_(3)
-    model = SmallCNN(1, 40, (16, 32, 48))
-    model.head = head
-    replace_model(setup, model)
+    """A helper that builds a layer with its ReLU was also used for the last layer."""
+    setup.model.head = nn.Sequential(setup.model.head, nn.ReLU())
 
 
 @fault(tiles_bce, "sigmoid applied twice: in the model and in BCEWithLogits")
@@ -109,7 +97,8 @@ def keep_probability_as_dropout(setup):
 def attention_over_batch(setup):
     """TransformerEncoderLayer without batch_first gets (N, tokens, width)."""
     torch.manual_seed(12)
-    replace_model(setup, PatchTransformer(3, 5, 32, batch_first=False))
+    model = PatchTransformer(3, 5, 32, batch_first=False)
+    replace_model(setup, model, torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05))
 
 
 class HiddenLayers(nn.Module):
@@ -131,7 +120,8 @@ class HiddenLayers(nn.Module):
 def layers_in_plain_list(setup):
     """A list instead of nn.ModuleList hides the convolutions from parameters()."""
     torch.manual_seed(11)
-    replace_model(setup, HiddenLayers())
+    model = HiddenLayers()
+    replace_model(setup, model, torch.optim.SGD(model.parameters(), 0.05, 0.9))
 
 
 class DetachedMixer(PatchMixer):
