@@ -128,10 +128,8 @@ def normalisation_in_the_model():
     torch.manual_seed(91)
     (x, y), (vx, vy) = pics.tiles(700, 12, 18, seed=91), pics.tiles(180, 12, 18, seed=92)
     mean, std = pics.statistics(x)
-    train, val = (
-        pics.Pictures(x, y, [0.0] * 3, [1.0] * 3),
-        pics.Pictures(vx, vy, [0.0] * 3, [1.0] * 3),
-    )
+    zeros, ones = [0.0] * 3, [1.0] * 3
+    train, val = pics.Pictures(x, y, zeros, ones), pics.Pictures(vx, vy, zeros, ones)
     net = nn.Sequential(Normalised(PatchMixer(3, 12), mean, std), nn.LogSoftmax(dim=1))
     return TrainingSetup(
         model=net,

@@ -17,9 +17,7 @@ def _grid(size):
 
 
 def _finish(pictures):
-    pictures = np.clip(pictures, 0, 255).astype(np.uint8)
-    pictures.setflags(write=False)
-    return pictures
+    return np.clip(pictures, 0, 255).astype(np.uint8)
 
 
 @lru_cache(None)
