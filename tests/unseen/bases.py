@@ -1,5 +1,7 @@
 """Healthy set-ups that the faults break, part 1: CNN, transformer, MLP, depthwise net."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -137,7 +139,7 @@ def digits_mlp():
     )
 
 
-def in_memory(data):
+def in_memory(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """All items of a data set as two tensors."""
     inputs, targets = zip(*(data[i] for i in range(len(data))), strict=True)
     return torch.stack(inputs), torch.tensor(targets)
@@ -192,7 +194,7 @@ def cells_depthwise():
     model = DepthwiseNet(1, 4)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
     counts = torch.bincount(torch.from_numpy(train[1]))
-    weights = (1.0 / counts)[torch.from_numpy(train[1])]
+    weights = (1.0 / counts)[torch.from_numpy(train[1])].tolist()
     sampler = WeightedRandomSampler(weights, 1000, generator=torch.Generator().manual_seed(1))
     return TrainingSetup(
         model=model,

@@ -15,6 +15,7 @@ from tests.unseen.bases import (
     shapes_transformer,
 )
 from tests.unseen.bases_transfer import transfer_frozen
+from tests.unseen.healthy_small import two_classes_plain_sgd
 from tests.unseen.more_bases import many_mixup_ema, tiles_bce
 from tests.unseen.pictures import Pictures
 from tests.unseen.registry import fault
@@ -74,11 +75,13 @@ def validation_normalised_twice(setup):
     setup.val_data.mean, setup.val_data.std = mean + std * mean, std * std
 
 
-@fault(shapes_transformer, "normalisation with a std on the scale 0..255: inputs almost constant")
+@fault(two_classes_plain_sgd, "normalisation with a std on the scale 0..255: inputs near zero")
 def std_of_the_wrong_scale(setup):
-    """(x / 255 - 0.5) / 64: the std was not divided by 255."""
+    """(x / 255 - 0.5) / 128: the declared std of 0.5 was multiplied by 255 in the transform."""
     for data in (setup.train_data, setup.val_data):
-        data.std = torch.full((3, 1, 1), 64.0)
+        data.tensors = (data.tensors[0] * 0.5 / 128, data.tensors[1])
+    setup.train_loader = [setup.train_data[i : i + 24] for i in range(0, 480, 24)]
+    setup.val_loader = [setup.val_data[:80], setup.val_data[80:]]
 
 
 class BlueFirst(Pictures):
@@ -194,7 +197,7 @@ def debug_subset_left_in(setup):
 def sampler_weights_reversed(setup):
     """WeightedRandomSampler gets the count of the class instead of its inverse."""
     labels = torch.from_numpy(setup.train_data.labels)
-    weights = torch.bincount(labels)[labels].double() ** 2
+    weights = (torch.bincount(labels)[labels].double() ** 2).tolist()
     sampler = WeightedRandomSampler(weights, 1000, generator=torch.Generator().manual_seed(1))
     setup.train_loader = DataLoader(setup.train_data, 40, sampler=sampler)
 

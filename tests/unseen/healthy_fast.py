@@ -114,9 +114,9 @@ def bfloat16_autocast():
         for images, labels in batches:
             logits.append(forward(setup.model, images))
             targets.append(labels)
-        logits, targets = torch.cat(logits), torch.cat(targets)
-        accuracy = (logits.argmax(1) == targets).double().mean()
-        return {"loss": setup.loss_fn(logits, targets).item(), "accuracy": accuracy.item()}
+        scores, wanted = torch.cat(logits), torch.cat(targets)
+        accuracy = (scores.argmax(1) == wanted).double().mean()
+        return {"loss": setup.loss_fn(scores, wanted).item(), "accuracy": accuracy.item()}
 
     return TrainingSetup(
         model=net,
@@ -156,7 +156,7 @@ def sixty_classes_cosine_head():
     mean, std = pics.statistics(x)
     train, val = pics.Pictures(x, y, mean, std), pics.Pictures(vx, vy, mean, std)
     net = parts.SmallCNN(1, 60, (16, 32, 48))
-    net.head = CosineHead(48, 60)
+    net.head = CosineHead(48, 60)  # type: ignore[assignment]
     opt = optim.Adam(net.parameters(), lr=5e-3, betas=(0.9, 0.99))
     done = [0]
 

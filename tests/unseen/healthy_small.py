@@ -22,8 +22,8 @@ def vit_from_timm():
     net = timm.models.VisionTransformer(
         img_size=16, patch_size=4, in_chans=1, num_classes=4, embed_dim=48, depth=2, num_heads=3
     )
-    nn.init.zeros_(net.head.weight)
-    nn.init.zeros_(net.head.bias)
+    for parameter in net.head.parameters():
+        nn.init.zeros_(parameter)
     mean, std = pics.statistics(x)
     train, val = pics.Pictures(x, y, mean, std), pics.Pictures(vx, vy, mean, std)
     opt = optim.AdamW(net.parameters(), lr=1e-3)
@@ -76,7 +76,7 @@ class WeightedTrainer:
     def validate(self, setup, loader):
         was_training = setup.model.training
         setup.model.eval()
-        n = hits = total = 0
+        n, hits, total = 0, 0, 0.0
         with torch.inference_mode():
             for images, labels in loader:
                 scores = setup.model(images)

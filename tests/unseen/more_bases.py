@@ -55,7 +55,7 @@ def tiles_bce():
     train_data = Pictures(*train, mean, std, augment=pics.flipped)
     val_data = Pictures(*val, mean, std)
     model = PatchMixer(3, 12)
-    nn.init.constant_(model.head[1].bias, -float(np.log(11)))  # the prior of one class in 12
+    model.head[1].bias.data.fill_(-float(np.log(11)))  # type: ignore[operator]  # 1 class in 12
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.02)
     return TrainingSetup(
         model=model,

@@ -12,7 +12,8 @@ class SmallCNN(nn.Module):
 
     def __init__(self, channels, classes, widths=(12, 24, 32)):
         super().__init__()
-        layers, before = [], channels
+        layers: list[nn.Module] = []
+        before = channels
         for i, width in enumerate(widths):
             stride = 1 if i == 0 else 2
             layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False)]

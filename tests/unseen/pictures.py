@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+Labelled = tuple[np.ndarray, np.ndarray]
+
 
 def _labels(rng, n, classes, shares=None):
     labels = np.arange(n) % classes if shares is None else rng.choice(classes, n, p=shares)
@@ -21,7 +23,7 @@ def _finish(pictures):
 
 
 @lru_cache(None)
-def gratings(n, classes=8, size=24, channels=3, frequencies=1, noise=30, seed=0):
+def gratings(n, classes=8, size=24, channels=3, frequencies=1, noise=30, seed=0) -> Labelled:
     """Noisy sine gratings; the class is the orientation, then the frequency."""
     rng = np.random.default_rng(seed)
     labels = _labels(rng, n, classes)
@@ -39,7 +41,7 @@ def gratings(n, classes=8, size=24, channels=3, frequencies=1, noise=30, seed=0)
 
 
 @lru_cache(None)
-def shapes(n, classes=5, size=32, channels=3, seed=0):
+def shapes(n, classes=5, size=32, channels=3, seed=0) -> Labelled:
     """A disc, square, triangle, cross or ring of any colour, somewhere on a dark noisy ground."""
     rng = np.random.default_rng(seed)
     labels = _labels(rng, n, classes)
@@ -61,7 +63,7 @@ def shapes(n, classes=5, size=32, channels=3, seed=0):
 
 
 @lru_cache(None)
-def cells(n, shares=(0.62, 0.22, 0.11, 0.05), size=20, seed=0):
+def cells(n, shares=(0.62, 0.22, 0.11, 0.05), size=20, seed=0) -> Labelled:
     """Grey fields with 1, 2, 3 or 4 bright spots, as unequal in number as `shares`."""
     rng = np.random.default_rng(seed)
     labels = _labels(rng, n, len(shares), shares)
@@ -78,7 +80,7 @@ def cells(n, shares=(0.62, 0.22, 0.11, 0.05), size=20, seed=0):
 
 
 @lru_cache(None)
-def tiles(n, classes=12, size=24, seed=0):
+def tiles(n, classes=12, size=24, seed=0) -> Labelled:
     """Red, green, blue or yellow tiles with stripes, checks or dots; class = 3 * colour + form."""
     rng = np.random.default_rng(seed)
     labels = _labels(rng, n, classes)
@@ -93,7 +95,7 @@ def tiles(n, classes=12, size=24, seed=0):
 
 
 @lru_cache(None)
-def textures(n, classes=4, size=16, seed=0):
+def textures(n, classes=4, size=16, seed=0) -> Labelled:
     """Grey noise that is smooth over a class-dependent length; classes 2 and up along one axis."""
     rng = np.random.default_rng(seed)
     labels = _labels(rng, n, classes)
@@ -106,7 +108,7 @@ def textures(n, classes=4, size=16, seed=0):
 
 
 @lru_cache(None)
-def digits(size=16, seed=0):
+def digits(size=16, seed=0) -> Labelled:
     """scikit-learn's 1,797 digits enlarged to 16 px, shuffled: pictures, labels."""
     from sklearn.datasets import load_digits
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.unseen.contract import TrainingSetup
 
-Factory = Callable[[], TrainingSetup]
+Factory = Callable[..., TrainingSetup]
 
 
 @dataclass(frozen=True)
