@@ -150,7 +150,7 @@ def frozen_only_in_name(setup):
     for parameter in setup.model.body.parameters():
         parameter.requires_grad_(True)
     setup.model.body.requires_grad = False
-    setup.optimizer = torch.optim.SGD(setup.model.parameters(), 0.2, 0.9, weight_decay=5e-3)
+    setup.optimizer = torch.optim.SGD(setup.model.parameters(), 0.02, 0.9, weight_decay=5e-4)
     setup.scheduler = torch.optim.lr_scheduler.StepLR(setup.optimizer, 150, 0.2)
 
 

@@ -1,4 +1,5 @@
-"""Run the library on every set-up here: `python -m tests.unseen.score [--budget 60] [NAME ...]`.
+"""Run the library on every set-up here: `python -m tests.unseen.score [--budget 60] [NAME ...]`;
+`--list` prints what there is.
 
 For each set-up one line with the report's status, then id, message and likely causes of each check
 that fails or warns, under the cause that was expected; whether a named cause is the right one is
@@ -11,7 +12,8 @@ import json
 import multiprocessing
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def examine(name: str, budget: float) -> dict[str, Any]:
     except Exception:
         report = {"status": "crash", "checks": [], "trace": traceback.format_exc()}
     return {**report, "name": name, "seconds": time.perf_counter() - start}
+
+
+def in_fresh_process(name: str, budget: float) -> dict[str, Any]:
+    """`examine` in a process of its own, so that one that dies takes no other with it."""
+    context = multiprocessing.get_context("spawn")
+    start = time.perf_counter()
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(examine, name, budget).result()
+    except BrokenProcessPool as error:
+        report = {"status": "crash", "checks": [], "trace": f"the process died: {error}"}
+        return {**report, "name": name, "seconds": time.perf_counter() - start}
 
 
 def show(report: dict[str, Any], entry: Any) -> None:
@@ -89,23 +103,33 @@ def totals(reports: list[dict[str, Any]], healthy: dict, faults: dict) -> None:
     print(f"slowest: {slowest['name']}, {slowest['seconds']:.0f} s")
 
 
+def print_tables(healthy: dict, faults: dict) -> None:
+    """Print name, description, base and expected cause of each fault, then the healthy ones."""
+    for fault in faults.values():
+        print(f"| {fault.name} | {fault.description} | {fault.base} | {fault.expected} |")
+    for entry in healthy.values():
+        print(f"| {entry.name} | {entry.description} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these set-ups")
     parser.add_argument("--budget", type=float, default=60, help="budget_seconds of a report")
     parser.add_argument("--json", type=Path, help="write all reports to this file")
+    parser.add_argument("--list", action="store_true", help="print the tables and run nothing")
     options = parser.parse_args()
     healthy, faults = load_tables()
+    if options.list:
+        print_tables(healthy, faults)
+        return
     entries = {**healthy, **faults}
     names = options.names or list(entries)
     unknown = [name for name in names if name not in entries]
     if unknown:
         parser.error(f"no set-up is called {', '.join(unknown)}; there are {', '.join(entries)}")
-    # Fresh processes: a forked one would inherit the state of torch's thread pool.
-    context = multiprocessing.get_context("spawn")
     reports = []
-    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        for report in pool.map(examine, names, [options.budget] * len(names)):
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for report in pool.map(in_fresh_process, names, [options.budget] * len(names)):
             show(report, entries[report["name"]])
             reports.append(report)
     totals(reports, healthy, faults)
