@@ -193,11 +193,10 @@ def debug_subset_left_in(setup):
     setup.train_loader = parts.loader(some, 16, shuffle=True)
 
 
-@fault(cells_depthwise, "sampling weights reversed: rare classes are almost never drawn")
-def sampler_weights_reversed(setup):
-    """WeightedRandomSampler gets the count of the class instead of its inverse."""
-    labels = torch.from_numpy(setup.train_data.labels)
-    weights = (torch.bincount(labels)[labels].double() ** 2).tolist()
+@fault(cells_depthwise, "the sampler draws only the first 4 pictures (a weight per class)")
+def sampler_weights_per_class(setup):
+    """WeightedRandomSampler gets one weight per class where it wants one per picture."""
+    weights = (1.0 / torch.from_numpy(setup.train_data.labels).bincount()).tolist()
     sampler = WeightedRandomSampler(weights, 1000, generator=torch.Generator().manual_seed(1))
     setup.train_loader = DataLoader(setup.train_data, 40, sampler=sampler)
 

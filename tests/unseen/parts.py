@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tests.unseen.registry import as_namespace
+
 
 class SmallCNN(nn.Module):
     """Convolutions with BatchNorm, pooled, one linear layer."""
@@ -75,12 +77,12 @@ def make_step(accumulate=1, clip=None):
 
 
 @torch.no_grad()
-def evaluate(setup, batches):
-    """Mean loss and accuracy over all examples."""
-    setup.model.eval()
+def evaluate(setup, batches, model=None):
+    """Mean loss and accuracy over all examples, of the set-up's model or of another one."""
+    model = (setup.model if model is None else model).eval()
     loss, correct, seen = 0.0, 0, 0
     for inputs, targets in batches:
-        logits = setup.model(inputs)
+        logits = model(inputs)
         loss += setup.loss_fn(logits, targets).item() * len(targets)
         correct += (logits.argmax(1) == targets).sum().item()
         seen += len(targets)
@@ -125,4 +127,4 @@ def declare(classes, mean, std, total_steps, **more):
 
 def become(setup, other):
     """Turn a set-up into another one that its author would have written instead."""
-    vars(setup).update(vars(other))
+    vars(setup).update(vars(as_namespace(other)))

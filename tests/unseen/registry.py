@@ -1,7 +1,9 @@
 """The tables: `HEALTHY` and `FAULTS`, filled by the decorators as their modules are imported."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any
 
 from tests.unseen.contract import TrainingSetup
 
@@ -42,14 +44,19 @@ def healthy(factory: Factory) -> Factory:
     return factory
 
 
+def as_namespace(setup: TrainingSetup) -> SimpleNamespace:
+    """The parts of a set-up where they can be exchanged, whatever the dataclass allows."""
+    return SimpleNamespace(**{field.name: getattr(setup, field.name) for field in fields(setup)})
+
+
 def fault(base: Factory, expected: str) -> Callable:
     """Enter a function that breaks one thing in a fresh set-up of `base`."""
 
-    def enter(damage: Callable[[TrainingSetup], None]) -> Callable[[TrainingSetup], None]:
+    def enter(damage: Callable[[Any], None]) -> Callable[[Any], None]:
         def factory() -> TrainingSetup:
-            setup = base()
-            damage(setup)
-            return setup
+            parts = as_namespace(base())
+            damage(parts)
+            return TrainingSetup(**vars(parts))
 
         name = damage.__name__
         FAULTS[name] = Fault(name, _first_line(damage), base.__name__, expected, factory)
