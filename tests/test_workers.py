@@ -168,7 +168,8 @@ def start(project: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and stage.poll() is None:
         found = [child for child in process.children() if "spawn_main" in words(child)]
-        if len(found) == 2:
+        # Their threads start once they have all that they were given.
+        if len(found) == 2 and all(child.num_threads() > 1 for child in found):
             return stage, found
         time.sleep(0.02)
     raise AssertionError(f"no workers: {stage.stderr.read() if stage.stderr else ''}")
