@@ -11,7 +11,7 @@ import pytest
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
-from tests.conftest import run_stage, set_params
+from tests.conftest import STAGES, run_stage, set_params
 from tests.test_sources import by_path, write_pictures
 
 ROWS = [f"{name}/{number:03d}.png,{name}" for name in ("cat", "dog") for number in range(30)]
@@ -287,3 +287,31 @@ def test_identical_pictures_of_two_groups_do_not_part(project: Path, root: Path)
         prepare(project, root, table, csv_group_column="patient")
     kept = by_path(prepare(project, root, table, csv_group_column="patient", on_leak="drop"))
     assert len(kept) == 59
+
+
+@pytest.mark.parametrize("source", ["csv", "folder"])
+def test_odd_class_names_arrive_in_the_predictions(
+    project: Path, tmp_path: Path, source: str
+) -> None:
+    names = ["007", "no", "null"]
+    root = tmp_path / "pictures"
+    write_pictures(root, dict.fromkeys(names, 30))
+    rows = [f"{name}/{number:03d}.png,{name}\n" for name in names for number in range(30)]
+    (root / "labels.csv").write_text("path,label\n" + "".join(rows))
+    set_params(project, source=source, path=root, epochs=1, on_fail="report")
+    for stage in STAGES:
+        run_stage(project, stage)
+    for folder in ("data/prepared", "data/subset"):
+        assert json.loads((project / folder / "meta.json").read_text())["classes"] == names
+    assert json.loads((project / "models/model.json").read_text())["classes"] == names
+    with open(project / "results/evaluate/predictions.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    truth = {
+        (split, index): path.split("/")[0]
+        for split in ("val", "test")
+        for index, path in enumerate(PackedSplit(project / "data/prepared", split).paths)
+    }
+    assert {(row["split"], int(row["index"])): row["label"] for row in found} == truth
+    assert {row["prediction"] for row in found} <= set(names)
+    with open(project / "results/evaluate/per_class.csv", encoding="utf-8", newline="") as file:
+        assert {row["class"] for row in csv.DictReader(file)} == set(names)

@@ -20,6 +20,7 @@ from src.data.read import Packed, Reader
 from src.data.sources.base import Item, Pixels
 from src.data.workers import read_in_order, worker_count
 from src.errors import GateError
+from src.terminal import Counted
 from tests.conftest import run_stage, set_params
 from tests.test_sources import by_path, prepare_folder, write_pictures
 
@@ -144,6 +145,19 @@ def test_the_number_of_workers() -> None:
     assert 1 <= worker_count("auto") <= workers.MOST_WORKERS
 
 
+def test_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mode, seconds, lines in (("auto", 0.0, 2), ("auto", 60.0, 0), ("off", 0.0, 0)):
+        monkeypatch.setattr(Counted, "SECONDS", seconds)
+        with Counted("prepare", 150, mode) as progress:
+            for _ in range(150):
+                progress.advance()
+        printed = capsys.readouterr().err.splitlines()
+        assert len(printed) == lines
+        assert all(line.startswith("prepare: ") and " of 150 pictures" in line for line in printed)
+
+
 def start(project: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]":
     """A `prepare` in a session of its own, whose workers have started, and these."""
     stage = subprocess.Popen(
@@ -154,7 +168,8 @@ def start(project: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and stage.poll() is None:
         found = [child for child in process.children() if "spawn_main" in words(child)]
-        if len(found) == 2:
+        # Their threads start once they have all that they were given.
+        if len(found) == 2 and all(child.num_threads() > 1 for child in found):
             return stage, found
         time.sleep(0.02)
     raise AssertionError(f"no workers: {stage.stderr.read() if stage.stderr else ''}")
