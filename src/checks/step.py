@@ -155,7 +155,7 @@ def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> l
     parts = []
     for logits, target in seen.calls:
         z = logits.detach().clone().float().requires_grad_()
-        loss = setup.loss_fn(z, target)
+        loss = setup.loss_fn(z.log_softmax(1) if ctx.log_probabilities else z, target)
         loss = loss if loss.ndim == 0 else loss.mean()
         (gradient,) = torch.autograd.grad(loss, z)
         parts.append(gradient.cpu())
