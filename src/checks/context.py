@@ -64,6 +64,7 @@ class Context:
         self.log_probabilities = False  # whether the net gives those instead of logits
         self.later: tuple[Any, Any] = ((), None)  # targets of a later stub call, and what it did
         self.inputs_change = False  # whether the step mixes inputs
+        self.clipped = 1.0  # share of the gradient's length that clipping keeps
         self.failed = False  # whether a check has failed already
         self.deterministic_train = False  # whether train_data gives the same each time
 
