@@ -116,7 +116,7 @@ def _later_calls(ctx: Context, setup: TrainingSetup, before: Any) -> Check:
         x, targets = split_batch(batch)
         z = 2 * torch.randn(len(labels_of(targets)), ctx.width, generator=torch.Generator())
         seen = stub_step(ctx, setup, batch, z)
-        told, ctx.later = step.check_inputs(x, seen, before), (targets, seen)
+        told, ctx.later = step.check_inputs(x, labels_of(targets), seen, before), (targets, seen)
         if told.status != "pass":
             break
         before = x
