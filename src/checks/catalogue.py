@@ -90,7 +90,7 @@ CHECKS: dict[str, str] = {
     "eval_metric": "accuracy against a recount",
     "eval_loss": "loss against a recount",
     "mode_after_eval": "the mode of the step after an evaluation",
-    "eval_loader": "evaluation of two sets of pictures",
+    "eval_loader": "batches that evaluation reads of the loader it is given",
     "eval_follows": "evaluation before and after training steps",
     "resume": "a training that was saved and loaded against one that went on",
     "resume_schedule": "the schedule's state after loading",

@@ -18,6 +18,8 @@ def explain(error: SetupError) -> Check:
         causes = ["out_of_memory"]
     elif "out of bounds" in line or "label" in line.lower():
         causes = ["labels_out_of_range", "num_classes"]
+    elif "gives no batch" in line:
+        causes = ["loader_incomplete"]
     elif "total steps" in line or "Tried to step" in line:  # OneCycleLR at its end
         causes = ["schedule_too_short"]
     elif TYPE.search(line) and not SIZE.search(line):

@@ -21,6 +21,13 @@ def check_loaders(ctx: Context) -> list[Check]:
     second = _labels_of_pass(setup.train_loader)
     if first is not None and setup.train_data is not None:
         found += _coverage(ctx, first, second, len(setup.train_data), setup.train_loader)
+    for batch in ctx.batches[:3]:
+        rows = to_tensor(split_batch(batch)[0]).detach().cpu().float()
+        distinct = len({row.numpy().tobytes() for row in rows}) / len(rows)
+        if distinct <= 0.5 and len(rows) >= 4 and not any(c.id == "loader_pairs" for c in found):
+            text = f"only {distinct:.0%} of the pictures of a batch differ"
+            found.append(Check("loader_pairs", "fail", distinct, 0.5, text,
+                               ["loader_misaligned", "loader_repeats"]))  # fmt: skip
     if setup.val_loader is not None and setup.val_data is not None:
         found += _pairs(ctx, setup)
     return found or [Check("loader", "pass", None, None, "no loader to compare")]
@@ -55,6 +62,10 @@ def _coverage(
     else:
         found.append(Check("loader_coverage", "pass", share, 0.9, text))
     full = [labels for labels in first if len(labels) == biggest]
+    if len(full) > 2 and biggest >= 8 and all(torch.equal(labels, full[0]) for labels in full):
+        text = f"all {len(full)} batches of an epoch have the same labels"
+        return [Check("loader_coverage", "fail", 1 / len(full), 0.9, text,
+                      ["loader_repeats", "loader_incomplete"])]  # fmt: skip
     everything = torch.cat(first)
     kinds = np.mean([len(labels.unique()) for labels in full])
     shares = torch.bincount(everything.clamp_min(0)).float() / len(everything)
@@ -169,6 +180,10 @@ def check_val_random(ctx: Context) -> list[Check]:
                   ["train_val_preprocessing_differ", "eval_not_deterministic"])]  # fmt: skip
 
 
+def _as_they_are(items: Any) -> Any:
+    return items
+
+
 def check_workers(ctx: Context) -> list[Check]:
     """Random draws of several worker processes differ, where those of one process do."""
     setup = ctx.fresh()
@@ -180,7 +195,7 @@ def check_workers(ctx: Context) -> list[Check]:
     probe = torch.utils.data.DataLoader(
         setup.train_data, batch_size=1, sampler=[0] * count, num_workers=max(2, workers),
         worker_init_fn=getattr(loader, "worker_init_fn", None),
-        collate_fn=lambda items: items,
+        collate_fn=_as_they_are,
     )  # fmt: skip
     draws = []
     for _ in range(2):

@@ -16,14 +16,12 @@ from src.checks.setup import TrainingSetup
 
 # (logits B x K, labels int64 B) -> (loss, its gradient B x K)
 ValueAndGradient = Callable[[Tensor, Tensor], tuple[float, Tensor]]
-
 FAR = 20.0  # a logit that is sure of itself: e^-20 is 2e-9
 # Of the gradient at equal logits; cross-entropy, BCE and focal keep more than all of it at a sure
 # mistake, softmax and the like in front of the loss 1e-8 (by formula).
 SATURATED = 0.05
 # Of the loss at equal logits: CE of softmax gives 0.45 (2 classes) to 0.8, a bounded loss 0.
 FLOOR = 0.25
-SMOOTHING_TOLERANCE = 0.02
 PULL = 0.99  # cosine of a row's gradient before and after another row changed
 
 
@@ -32,7 +30,8 @@ def direct(ctx: Context, setup: TrainingSetup) -> ValueAndGradient:
 
     def value_and_gradient(z: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         z = z.to(device).clone().requires_grad_()
-        loss = setup.loss_fn(z, ctx.target(labels, z))
+        given = z.log_softmax(1) if ctx.log_probabilities else z
+        loss = setup.loss_fn(given, ctx.target(labels, z))
         loss = loss if loss.ndim == 0 else loss.mean()
         if not loss.requires_grad:
             return float(loss), torch.zeros(z.shape)
@@ -214,47 +213,3 @@ def _rows(id: str, vg: ValueAndGradient, labels: Tensor, width: int) -> Check:
         text = f"the gradient of a row turns (cosine {lowest:.2f}) when another row changes"
         return Check(id, "fail", lowest, PULL, text, ["loss_over_batch_axis", "samples_mixed"])
     return Check(id, "pass", lowest, PULL, "a row's gradient depends on its own logits")
-
-
-def check_smoothing(ctx: Context, vg: ValueAndGradient, also: float) -> list[Check]:
-    """Smoothing and temperature, read from the slopes of the loss far out; for losses of softmax.
-    `also`: smoothing that the targets of the loader have already."""
-    width = ctx.width
-    if width < 2:
-        return []
-    labels = torch.arange(min(ctx.classes, 32))
-    value, _ = vg(torch.zeros(len(labels), width), labels)
-    z = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(1))
-    _, gradient = vg(z, labels)
-    if gradient.sum(1).abs().max() > 1e-4 * gradient.abs().max():
-        return []  # not of softmax: BCE
-    size = 40.0
-    wrong = vg(sure(labels, width, size, right=False), labels)[0] / size
-    right = vg(sure(labels, width, size, right=True), labels)[0] / size
-    spread = 2 * (width - 1) / width
-    ratio = right / max(wrong, 1e-30)
-    smoothing = 2 * ratio / (spread + ratio)
-    temperature = wrong / max(value, 1e-30) * math.log(width) / (2 - smoothing)
-    found = []
-    declared = ctx.declared.label_smoothing
-    total = max(smoothing, also)
-    text = f"label smoothing {total:.3f}"
-    if declared is not None and abs(total - declared) > SMOOTHING_TOLERANCE:
-        status = "fail" if total > 0.5 else "warn"
-        text += f", declared {declared:g}"
-        found.append(Check("label_smoothing", status, total, declared, text,
-                           ["label_smoothing_differs", "loss_scale"]))  # fmt: skip
-    elif total > 0.5:
-        found.append(Check("label_smoothing", "warn", total, 0.5, text + ", very strong",
-                           ["label_smoothing_differs"]))  # fmt: skip
-    else:
-        found.append(Check("label_smoothing", "pass", total, declared, text))
-    # Focal loss has slopes of its own at equal logits: between 1 and 1.3 times (by formula).
-    text = f"logits enter the loss times {temperature:.3g}"
-    if not 1 / 12 < temperature < 12:
-        found.append(Check("temperature", "fail", temperature, 12.0, text, ["temperature"]))
-    elif not 1 / 3.5 < temperature < 3.5:
-        found.append(Check("temperature", "warn", temperature, 3.5, text, ["temperature"]))
-    else:
-        found.append(Check("temperature", "pass", temperature, 3.5, text))
-    return found

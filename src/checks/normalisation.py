@@ -122,6 +122,9 @@ def _byte_step(x: Tensor, channels: int) -> Tensor | None:
 def _reversed(ctx: Context, x: Tensor) -> list[Check]:
     """Declared statistics that are those of these data tell the order of the channels: normalised
     means are near 0 in the right order, and at predicted places in the reverse one."""
+    found = _exchanged(ctx, x)
+    if found:
+        return found
     declared = ctx.declared
     if x.shape[1] != 3 or declared.mean is None or declared.std is None or len(declared.mean) != 3:
         return []
@@ -133,4 +136,21 @@ def _reversed(ctx: Context, x: Tensor) -> list[Check]:
         text = "the means of the channels fit the declared ones in reverse order"
         return [Check("channels", "warn", float(measured.abs().max()), 0.2, text,
                       ["channels_reversed", "normalised_with_other_statistics"])]  # fmt: skip
+    return []
+
+
+def _exchanged(ctx: Context, x: Tensor) -> list[Check]:
+    """Declared statistics that are those of these data, taken for each other: predicted moments."""
+    declared = ctx.declared
+    if declared.mean is None or declared.std is None or len(declared.mean) != x.shape[1]:
+        return []
+    mean, std = torch.tensor(declared.mean), torch.tensor(declared.std)
+    if bool((mean <= 0).any()) or float((mean - std).abs().max()) < 0.03:
+        return []
+    off = torch.cat([x.mean((0, 2, 3)) - (mean - std) / mean, x.std((0, 2, 3)) - std / mean])
+    usual = torch.cat([x.mean((0, 2, 3)), x.std((0, 2, 3)) - 1])
+    if float(off.abs().max()) < 0.05 and float(usual.abs().max()) > 0.15:
+        text = "the moments of the inputs fit the declared mean and std, taken for each other"
+        return [Check("normalisation", "warn", float(usual.abs().max()), 0.15, text,
+                      ["normalised_with_other_statistics"])]  # fmt: skip
     return []

@@ -42,7 +42,7 @@ def check_outputs(ctx: Context) -> list[Check]:
         text = "the net gives NaN or infinity"
         return [*found, Check(id, "fail", None, None, text,
                               ["bad_initialisation", "input_not_finite"])]  # fmt: skip
-    found.append(_are_logits(id, setup, x, logits))
+    found.append(_are_logits(id, ctx, setup, x, logits))
     return found
 
 
@@ -59,7 +59,7 @@ def _one_logit_will_do(ctx: Context, setup: TrainingSetup) -> bool:
     return False
 
 
-def _are_logits(id: str, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Check:
+def _are_logits(id: str, ctx: Context, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Check:
     sums = logits.sum(1)
     causes = ["activation_before_loss"]
     width = logits.shape[1]
@@ -67,6 +67,7 @@ def _are_logits(id: str, setup: TrainingSetup, x: Tensor, logits: Tensor) -> Che
         return Check(id, "fail", 1.0, None, "rows add up to 1: probabilities, not logits", causes)
     log_p = width > 1 and float((logits.exp().sum(1) - 1).abs().max()) < 1e-4
     if log_p:
+        ctx.log_probabilities = True
         text = "log-probabilities: cross-entropy takes them, log_softmax twice is the same"
         return Check(id, "pass", None, None, text)
     low, high = float(logits.min()), float(logits.max())

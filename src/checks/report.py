@@ -137,6 +137,7 @@ def link_consequences(checks: Sequence[Check]) -> list[Check]:
 EXPLAINS = frozenset({
     "weights", "loss_contract", "loss_confident", "temperature", "grad_clip", "weight_decay",
     "optimizer_settings", "dropout", "outputs", "gradient_scale", "step_logits",
+    "update_ratio", "schedule", "label_noise",
 })  # fmt: skip
 # Checks that see why a part of the set-up stops.
 REASONS = frozenset({"output_width", "label_range", "input_finite"})

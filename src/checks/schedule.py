@@ -99,6 +99,10 @@ def _judge_schedule(id: str, rates: list[float], accumulate: int, ctx: Context) 
     causes = ["schedule_too_short", "accumulate_differs" if accumulate > 1 else "lr_too_low"]
     if resting > REST_SHARE:
         return Check(id, "fail", resting, REST_SHARE, text, causes)
+    late = next(i for i, rate in enumerate(rates) if rate >= 0.98 * peak) / len(rates)
+    if late > 0.9 and rates[0] < 0.5 * peak:
+        text = "the rate is still rising when the training ends"
+        return Check(id, "warn", late, 0.9, text, ["warmup_too_long", "schedule_too_short"])
     if reached > 0.5:
         text = f"the rate reaches half of its peak after {reached:.0%} of the steps"
         return Check(id, "warn", reached, 0.5, text, ["warmup_too_long", "schedule_too_short"])

@@ -33,6 +33,10 @@ def check_optimizer(ctx: Context) -> list[Check]:
     else:
         text = f"the optimizer holds all {len(learns)} parameters that learn"
         found.append(Check("optimizer_params", "pass", 0.0, 0.0, text))
+    steered = getattr(setup.scheduler, "optimizer", setup.optimizer)
+    if steered is not setup.optimizer and hasattr(steered, "param_groups"):
+        text = "the schedule steers another optimizer"
+        found.append(Check("schedule", "fail", 1.0, 0.0, text, ["optimizer_of_other_model"]))
     return [*found, *_frozen(ctx, setup), *_settings(setup, ctx)]
 
 
@@ -90,7 +94,8 @@ def _settings(setup: TrainingSetup, ctx: Context) -> list[Check]:
                                ["weight_decay_too_high", "lr_too_high"]))  # fmt: skip
         if lr == 0 and any(p.requires_grad for p in group["params"]):
             text = f"the learning rate of group {number} is 0 throughout"
-            found.append(Check("lr_zero", "fail", 0.0, 0.0, text, ["lr_too_low"]))
+            causes = ["lr_too_low", "schedule_too_short"][: 1 + (setup.scheduler is not None)]
+            found.append(Check("lr_zero", "fail", 0.0, 0.0, text, causes))
         if not math.isfinite(lr) or lr < 0:
             found.append(Check("lr_zero", "fail", None, 0.0, f"the learning rate is {lr}",
                                ["lr_too_high"]))  # fmt: skip

@@ -123,7 +123,7 @@ def _bookkeeping(watch: Watch, accumulate: int, wanted: int) -> list[Check]:
 
 def _clipping(ctx: Context, watch: Watch) -> Check:
     ratios = [step.ratio for step in watch.steps if step.made]
-    ratio = statistics.median(ratios)
+    ratio = ctx.clipped = statistics.median(ratios)
     text = f"clipping keeps {ratio:.3g} of the gradient's length"
     if ctx.declared.precision == "fp16":
         return Check("grad_clip", "pass", ratio, CLIPPED_FAIL, "gradients are scaled for fp16")

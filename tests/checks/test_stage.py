@@ -1,0 +1,67 @@
+"""The stage: what it writes, when it stops, what params say about it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from src.checks.catalogue import CHECKS
+from src.errors import GateError, InputError
+from tests.conftest import run_stage, set_params
+
+RESULTS = Path("results/overfit_check")
+
+
+def test_a_healthy_project_passes_without_a_warning(finished: tuple[Path, object]) -> None:
+    report = json.loads((finished[0] / RESULTS / "report.json").read_text())
+    assert report["status"] == "pass"
+    assert {c["id"]: c["message"] for c in report["checks"] if c["status"] != "pass"} == {}
+    assert list(report) == ["status", "checks"]
+    assert {c["id"] for c in report["checks"]} <= set(CHECKS)
+    assert json.loads((finished[0] / RESULTS / "verdict.json").read_text()) == {"proceed": True}
+    for name in ("batch.png", "curves.png"):
+        assert (finished[0] / RESULTS / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_writes_the_same_bytes(copied: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()}
+    run_stage(copied, "overfit-check")
+    assert {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()} == before
+
+
+def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path) -> None:
+    set_params(copied, optimizer="sgd", lr=50)
+    (copied / RESULTS / "verdict.json").unlink()
+    with pytest.raises(GateError) as caught:
+        run_stage(copied, "overfit-check")
+    assert "\n" not in str(caught.value)
+    assert "train does not start" in str(caught.value)
+    assert not (copied / RESULTS / "verdict.json").exists()
+    report = json.loads((copied / RESULTS / "report.json").read_text())
+    failed = [c["id"] for c in report["checks"] if c["status"] == "fail"]
+    assert report["status"] == "fail"
+
+    waived = "; ".join(f"{id}: to see what happens" for id in failed)
+    set_params(copied, waive=f"'{waived}'")
+    run_stage(copied, "overfit-check")
+    report = json.loads((copied / RESULTS / "report.json").read_text())
+    assert {c["id"] for c in report["checks"] if c["status"] == "waived"} == set(failed)
+    assert report["status"] in ("pass", "warn")
+
+    set_params(copied, waive="none", on_fail="report")
+    run_stage(copied, "overfit-check")
+    verdict = json.loads((copied / RESULTS / "verdict.json").read_text())
+    assert verdict == {"proceed": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("'leakige: known'", "no check 'leakige', did you mean leakage"),
+     ("leakage", "needs a reason for leakage")],
+)  # fmt: skip
+def test_a_wrong_waiver_is_told_in_one_line(copied: Path, text: str, line: str) -> None:
+    set_params(copied, waive=text)
+    with pytest.raises(InputError, match=re.escape(line)) as caught:
+        run_stage(copied, "overfit-check")
+    assert "\n" not in str(caught.value)
