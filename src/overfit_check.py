@@ -57,7 +57,7 @@ def main(run: stage.Stage) -> None:
         write_json(RESULTS / "report.json", report.as_dict())
         panels = report.curves or {"overfit_batch": {"loss": [], "accuracy": []}}
         write_bytes(RESULTS / "curves.png", curves(panels, "step (batch), epoch (subset)"))
-        picture = first_batch_picture(params, train, device)
+        picture = first_batch_picture(params, train, val, device)
         write_bytes(RESULTS / "batch.png", picture)
         print(f"overfit-check: {report.status}\n{report.as_text()}")
 

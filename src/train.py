@@ -46,6 +46,8 @@ def main(run: stage.Stage) -> None:
         log.set_tags({"machine.kind": ", ".join(kind.values())})
         for split in (train, val):
             log.log_input(f"{folder}:{split.split}", run.deps_md5[folder], split.split)
+        for path in to_look_at(folder, train.meta):
+            log.log_artifact(path, "data")
         if state := checkpoint.load():
             training.load_state_dict(state)
             print(f"train: goes on after epoch {training.epoch}, step {training.step}")
@@ -74,6 +76,13 @@ def main(run: stage.Stage) -> None:
         log.set_tags({"model.md5": md5_of(MODELS / "model.safetensors")})
         confirm_inputs(run, checkpoint, training)
         checkpoint.remove()
+
+
+def to_look_at(folder: str, meta: dict[str, Any]) -> list[Path]:
+    """The files of a packed data set that are for people: all but the arrays and their tables."""
+    tables = [f"{split}.csv" for split in meta["shards"]]
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
+    return [path for path in files if path.suffix != ".npy" and path.name not in tables]
 
 
 def confirm_inputs(run: stage.Stage, checkpoint: Any, training: Any) -> None:

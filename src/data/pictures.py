@@ -10,23 +10,47 @@ from PIL import Image, ImageDraw, ImageFont
 
 TILE = 96  # pixels: small pictures are enlarged, large ones reduced to this
 CAPTION = 16  # pixels per line of caption
+TITLE = 20  # pixels per line of title
 MARGIN = 4
+GAP = 24  # pixels between grids
+
+
+Grid = tuple[Sequence[np.ndarray], Sequence[str], str]  # pictures, captions, title
 
 
 def picture_grid(
     pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str = ""
 ) -> bytes:
     """PNG bytes of a grid: `pictures` (uint8, H x W x C, C = 1 or 3), each with its caption (lines
-    split by a newline) below it, under a title line."""
+    split by a newline) below it, under a title (lines too)."""
+    return grids_side_by_side([(pictures, captions, title)], columns)
+
+
+def grids_side_by_side(grids: Sequence[Grid], columns: int) -> bytes:
+    """PNG bytes of grids as in picture_grid, of `columns` each, from left to right."""
+    lines = max([text.count("\n") + 1 for _, captions, _ in grids for text in captions], default=1)
+    sheets = [_draw_grid(*grid, columns, lines) for grid in grids]
+    width = sum(sheet.width for sheet in sheets) + GAP * (len(sheets) - 1)
+    together = Image.new("RGB", (width, max(sheet.height for sheet in sheets)), "white")
+    for number, sheet in enumerate(sheets):
+        together.paste(sheet, (number * (sheet.width + GAP), 0))
+    buffer = io.BytesIO()
+    together.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _draw_grid(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int, lines: int
+) -> Image.Image:
     font = _font(12)
-    lines = max([caption.count("\n") + 1 for caption in captions], default=1)
     rows = max(1, -(-len(pictures) // columns))
-    head = 24 if title else MARGIN
+    head = TITLE * (title.count("\n") + 1) + MARGIN if title else MARGIN
     width = columns * (TILE + MARGIN) + MARGIN
     step = TILE + lines * CAPTION + MARGIN
     sheet = Image.new("RGB", (width, head + rows * step), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 4), title, fill="black", font=_font(14))
+    for number, line in enumerate(title.split("\n")):
+        draw.text((MARGIN, 4 + number * TITLE), line, fill="black", font=_font(14))
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = MARGIN + (index % columns) * (TILE + MARGIN)
         y = head + (index // columns) * step
@@ -37,9 +61,7 @@ def picture_grid(
             draw.text(
                 (x, y + TILE + number * CAPTION), _shorten(line, font), fill="black", font=font
             )
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    return sheet
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont) -> str:

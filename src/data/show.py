@@ -4,44 +4,89 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from src.data.augment import Augmentation
-from src.data.batches import to_input, training_batches
+from src.data.batches import Batch, training_batches
 from src.data.mix import Mix
 from src.data.packed import PackedSplit
-from src.data.pictures import picture_grid
+from src.data.pictures import Grid, grids_side_by_side, picture_grid
+from src.training.inference import logits_of
 
 if TYPE_CHECKING:
     from src.training.setup import Setup
 
 SHOWN = 40
+CPU = torch.device("cpu")
 
 
 def batch_picture(
+    train: PackedSplit,
+    val: PackedSplit,
+    setup: "Setup",
+    augmentation: Augmentation,
+    batch_size: int,
+    mix: Mix | None = None,
+    sampling: str = "random",
+) -> bytes:
+    """PNG of the first batch of training and, beside it, that of validation: taken where the net
+    takes them, normalisation undone."""
+    classes = train.meta["classes"]
+    entering = training_input(train, setup, augmentation, batch_size, mix, sampling)
+    halves = [
+        _restored("training", entering, setup, classes),
+        _restored("validation", validation_input(val, setup), setup, classes),
+    ]
+    return grids_side_by_side(halves, columns=5)
+
+
+def training_input(
     data: PackedSplit,
     setup: "Setup",
     augmentation: Augmentation,
     batch_size: int,
     mix: Mix | None = None,
-) -> bytes:
-    """PNG of the first training batch: taken where the net takes it, normalisation undone."""
-    cpu = torch.device("cpu")
-    pictures, targets = next(iter(training_batches(data, setup.seed, 0, batch_size, cpu)))
+    sampling: str = "random",
+) -> Batch:
+    """What the net gets in the first step (float32 B x C x H x W), and its targets."""
+    batches = training_batches(data, setup.seed, 0, batch_size, CPU, sampling=sampling)
+    pictures, targets = next(iter(batches))
     pictures = augmentation(pictures, setup.seed, 0)
     if mix is not None:
         pictures, targets = mix(pictures, targets, setup.seed, 0)
-    entering = to_input(pictures, setup.mean, setup.std)[:SHOWN]
+    return setup.enter(pictures), targets
+
+
+def validation_input(data: PackedSplit, setup: "Setup") -> Batch:
+    """What the net gets first when it is validated (float32 B x C x H x W), and the labels."""
+    net = _Recorder()
+    _, labels = next(logits_of(net, data, CPU, setup.mean, setup.std))
+    return net.entered, labels
+
+
+class _Recorder(nn.Module):
+    """Stands where the net stands, and keeps what enters."""
+
+    entered: torch.Tensor
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        self.entered = pictures
+        return pictures.new_zeros(len(pictures), 1)
+
+
+def _restored(name: str, batch: Batch, setup: "Setup", classes: Sequence[str]) -> Grid:
+    """The first pictures of a batch as they were before normalisation, with captions and title."""
+    entering, targets = batch[0][:SHOWN], batch[1][:SHOWN]
     shape = (1, -1, 1, 1)
     restored = entering * torch.tensor(setup.std).view(shape) + torch.tensor(setup.mean).view(shape)
     tiles = (restored * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    captions = [_caption(target, data.meta["classes"]) for target in targets[:SHOWN]]
     low, high = entering.min().item(), entering.max().item()
     title = (
-        f"the first batch as it enters the net: {entering.shape[1]} x {entering.shape[2]} x "
-        f"{entering.shape[3]}, mean {entering.mean():.2f}, std {entering.std():.2f}, "
-        f"{low:.2f} to {high:.2f}"
+        f"{name}: the first batch as it enters the net\n"
+        f"{' x '.join(map(str, entering.shape[1:]))}, mean {entering.mean():.2f}, "
+        f"std {entering.std():.2f}, {low:.2f} to {high:.2f}"
     )
-    return picture_grid(list(tiles), captions, columns=8, title=title)
+    return list(tiles), [_caption(target, classes) for target in targets], title
 
 
 def _caption(target: torch.Tensor, classes: Sequence[str]) -> str:

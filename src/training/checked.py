@@ -134,13 +134,14 @@ def checked_setup(
 
 
 def first_batch_picture(
-    params: Mapping[str, Any], train: PackedSplit, device: torch.device
+    params: Mapping[str, Any], train: PackedSplit, val: PackedSplit, device: torch.device
 ) -> bytes:
-    """PNG of the first training batch as it enters the net."""
+    """PNG of the first batches of training and validation as they enter the net."""
     batch_size = params["batch_size"] * params["accumulate"]
     setup = build_setup(params, train, device, steps_per_epoch(len(train), batch_size), **CHANGED)
     mix = Mix.from_params(params, len(train.meta["classes"]))
-    return batch_picture(train, setup, Augmentation.from_params(params), batch_size, mix)
+    augmentation = Augmentation.from_params(params)
+    return batch_picture(train, val, setup, augmentation, batch_size, mix, params["sampling"])
 
 
 def _step(training: Training) -> Callable[..., dict[str, float]]:

@@ -35,10 +35,12 @@ def write_outputs(
     write_bytes(results / "curves.png", curves(panels, "epoch"))
     picture = batch_picture(
         training.train,
+        training.val,
         training.setup,
         training.augmentation,
         training.plan.batch_size,
         training.mix,
+        training.plan.sampling,
     )
     write_bytes(results / "batch.png", picture)
 
