@@ -77,9 +77,9 @@ def test_sources_that_are_not_those_of_the_lock_are_named(locked: tuple[Path, st
     assert difference.stale_inputs(lock, folder) == []
     (folder / "data/prepared/meta.json").write_text("{}")  # made by a stage: no source
     assert difference.stale_inputs(lock, folder) == []
-    path = folder / "src/training/loop.py"
+    path = folder / "src/train.py"
     path.write_text(path.read_text() + "# a comment\n")
-    assert difference.stale_inputs(lock, folder) == ["train: src/training/loop.py has changed"]
+    assert difference.stale_inputs(lock, folder) == ["train: src/train.py has changed"]
 
 
 def test_outputs_are_named_with_their_stage(locked: tuple[Path, str]) -> None:

@@ -148,5 +148,6 @@ def test_a_comment_in_code_trains_and_evaluates_again(clone: Path) -> None:
 def test_a_failed_check_stops_before_train(clone: Path) -> None:
     printed = run(clone, "dvc", "exp", "run", "-S", "optimizer=sgd", "-S", "lr=50", code=255)
     assert "Running stage 'train'" not in printed
-    assert "overfit_batch failed" in printed
+    assert "train does not start" in printed
+    assert "lr_too_high" in printed
     restore(clone)

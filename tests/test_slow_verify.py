@@ -57,7 +57,7 @@ def test_a_planted_difference_is_named(clone: Path) -> None:
 
     path = clone / "src/training/loop.py"
     path.write_text(path.read_text().replace("LOG_EVERY = 50", "LOG_EVERY = 51"))
-    refused("was not made from its own files", "train: src/training/loop.py has changed")
+    refused("was not made from its own files", "src/training/loop.py has changed")
     path = clone / "data/builtin/README.md"
     path.write_bytes(path.read_bytes().replace(b"e", b"f", 1))
     refused("prepare: data/builtin/README.md has changed")

@@ -17,9 +17,10 @@ from src.data.packed import PackedSplit
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training, validate
+from src.training.loop import Plan, Training
 from src.training.optimizer import create_optimizer, create_scheduler
 from src.training.setup import Setup, build_setup, train_step
+from src.training.validation import validate
 from tests.closure import ROOT
 
 CPU = torch.device("cpu")

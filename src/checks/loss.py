@@ -27,11 +27,26 @@ PULL = 0.99  # cosine of a row's gradient before and after another row changed
 
 def direct(ctx: Context, setup: TrainingSetup) -> ValueAndGradient:
     """The set-up's loss function, called as the step calls it."""
+    device = device_of(setup.model)
+
+    # The step may make shares of the loader's labels, and the loss take nothing else. One row more
+    # than outputs: equal numbers of both would hide that in a broadcast.
+    soft = ctx.soft
+    rows = torch.arange(ctx.width + 1, device=device) % max(1, min(ctx.classes, ctx.width))
+    if ctx.width > 1:
+        try:
+            setup.loss_fn(torch.zeros(len(rows), ctx.width, device=device), ctx.encode(rows, soft))
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            soft = not soft
+
+    def loss_of(z: Tensor, labels: Tensor) -> Tensor:
+        wanted = ctx.target(labels, z) if z.shape[-1] == 1 else ctx.encode(labels, soft)
+        return setup.loss_fn(z, wanted.to(z.device))
 
     def value_and_gradient(z: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         z = z.to(device).clone().requires_grad_()
         given = z.log_softmax(1) if ctx.log_probabilities else z
-        loss = setup.loss_fn(given, ctx.target(labels, z))
+        loss = loss_of(given, labels)
         loss = loss if loss.ndim == 0 else loss.mean()
         if not loss.requires_grad:
             return float(loss), torch.zeros(z.shape)

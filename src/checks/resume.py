@@ -76,7 +76,7 @@ def check_resume(ctx: Context) -> list[Check]:
 @torch.no_grad()
 def _disturb(setup: TrainingSetup) -> None:
     """Other weights than those of every fresh set-up: what load leaves out shows."""
-    for tensor in [*setup.model.parameters(), *setup.model.buffers()]:
+    for tensor in setup.model.state_dict().values():
         if tensor.is_floating_point():
             tensor.mul_(1.1).add_(0.01)
 

@@ -145,6 +145,18 @@ class Spy:
         made = {n: g for n, g in self._made.items() if n in mine}
         before = {n: p.detach().clone() for n, p in self.parameters.items()}
         entry = self._compare(made, seen, mine)
+        closure = arguments[0] if arguments else more.pop("closure", None)
+        if callable(closure):  # backward runs within the step
+
+            def watched() -> Any:
+                nonlocal entry
+                loss = closure()
+                seen = {n: p.grad.detach().clone() for n, p in mine.items() if p.grad is not None}
+                made = {n: g for n, g in self._made.items() if n in mine}
+                entry = self._compare(made, seen, mine)
+                return loss
+
+            arguments = (watched, *arguments[1:])
         if self._start:
             back = all(torch.equal(before[name], self._start[name]) for name in before)
             self.watch.restored += back and bool(self.watch.steps[-1].update)

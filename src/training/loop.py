@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from src.data.augment import Augmentation
 from src.data.batches import Batch, steps_per_epoch, training_batches
@@ -16,8 +15,8 @@ from src.data.readers import MAPPED, Reading
 from src.errors import GateError
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.inference import logits_of
-from src.training.setup import Setup, batch_sums, train_step
+from src.training.setup import Setup, train_step
+from src.training.validation import validate
 
 # Steps between two looks at the loss: each waits for the device. (choice)
 LOG_EVERY = 50
@@ -229,23 +228,3 @@ def update(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
     sums = train_step(setup, batch, step)
     setup.scheduler.step_update(step + 1)
     return sums
-
-
-def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> Row:
-    """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
-    sums = torch.zeros(3, device=setup.device)
-    classes = len(data.meta["classes"])
-    # Per class: hits, predictions, pictures. Counts, which can be summed over processes.
-    counts = torch.zeros(3, classes, dtype=torch.int64, device=setup.device)
-    for logits, labels in logits_of(
-        setup.kept_model, data, setup.device, setup.mean, setup.std, reading
-    ):
-        sums += batch_sums(setup.criterion(logits, labels), logits, labels)
-        predicted = functional.one_hot(logits.argmax(dim=1), classes)
-        actual = functional.one_hot(labels, classes)
-        counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
-    loss, correct, count = sums.tolist()
-    hits, predicted, actual = counts.double()
-    # F1 = 2 x hits / (predictions + pictures); 0 for a class with neither, as in scikit-learn.
-    f1 = 2 * hits / (predicted + actual).clamp_min(1)
-    return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}

@@ -99,9 +99,9 @@ FAULTS = {
     "packing_statistics": Fault(
         "data/pack.py", "return [m / 255 for m in mean]", "return [m for m in mean]",
         ("input_not_normalised", "normalised_with_other_statistics"), ("prepare", "subset")),
-    "packing_labels_of_val": Fault(
-        "subset.py", "int(label), path", '(int(label) + (split == "val")) % 3, path',
-        ("label_map_differs",), ("subset",)),
+    "packing_same_picture": Fault(
+        "subset.py", "full.pictures([index])[0]", "full.pictures([0])[0]",
+        ("duplicates",), ("subset",)),
 }  # fmt: skip
 THROUGH_DVC = ("loss_softmax", "step_no_zero_grad", "augmentation_blank")
 

@@ -1,0 +1,29 @@
+"""Validation: the kept net on the pictures that choose the best epoch."""
+
+import torch
+from torch.nn import functional
+
+from src.data.packed import PackedSplit
+from src.data.readers import MAPPED, Reading
+from src.training.inference import logits_of
+from src.training.setup import Setup, batch_sums
+
+
+def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> dict[str, float]:
+    """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
+    sums = torch.zeros(3, device=setup.device)
+    classes = len(data.meta["classes"])
+    # Per class: hits, predictions, pictures. Counts, which can be summed over processes.
+    counts = torch.zeros(3, classes, dtype=torch.int64, device=setup.device)
+    for logits, labels in logits_of(
+        setup.kept_model, data, setup.device, setup.mean, setup.std, reading
+    ):
+        sums += batch_sums(setup.criterion(logits, labels), logits, labels)
+        predicted = functional.one_hot(logits.argmax(dim=1), classes)
+        actual = functional.one_hot(labels, classes)
+        counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
+    loss, correct, count = sums.tolist()
+    hits, predicted, actual = counts.double()
+    # F1 = 2 x hits / (predictions + pictures); 0 for a class with neither, as in scikit-learn.
+    f1 = 2 * hits / (predicted + actual).clamp_min(1)
+    return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}
