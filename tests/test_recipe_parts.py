@@ -19,11 +19,10 @@ from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.randomness import balanced_order
 from src.training.device import prepare_device, told_in_one_line
-from src.training.loop import 
-from src.training.validation import validate
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import create_optimizer, create_scheduler
 from src.training.setup import Setup, train_step
+from src.training.validation import validate
 from tests.test_training import (
     CPU,
     PARAMS,
