@@ -6,8 +6,10 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# The tests of a file share their fixtures, so a file stays in one process.
-SIDE_BY_SIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
+# Fast tests wait for the disk about as long as they compute; the slow ones of a file share a
+# repository, so that a file stays in one process.
+FAST := --numprocesses 4 --dist worksteal
+SLOW := -m slow --timeout=3600 --numprocesses logical --maxprocesses 4 --dist loadfile
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -25,11 +27,11 @@ repro: ## run what has changed of the pipeline, then say where the results are
 
 test: ## run the fast tests
 	$(INSTALL) dev
-	python -m pytest $(SIDE_BY_SIDE)
+	python -m pytest $(FAST)
 
 test-slow: ## run the slow tests: the real pipeline in temporary clones
 	$(INSTALL) dev
-	python -m pytest -m slow --timeout=1800 $(SIDE_BY_SIDE)
+	python -m pytest $(SLOW)
 
 torture: ## kill the pipeline some 80 times and compare every bit; an hour
 	$(INSTALL) dev
