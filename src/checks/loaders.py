@@ -62,10 +62,16 @@ def _coverage(
     else:
         found.append(Check("loader_coverage", "pass", share, 0.9, text))
     full = [labels for labels in first if len(labels) == biggest]
-    if len(full) > 2 and biggest >= 8 and all(torch.equal(labels, full[0]) for labels in full):
+    same = len(full) > 2 and biggest >= 8 and all(torch.equal(labels, full[0]) for labels in full)
+    # A sampler that takes as many of each class has the same labels by design, in other pictures.
+    by_design = len(full[0].unique(return_counts=True)[1].unique()) == 1 if full else False
+    if same and not (by_design and _pictures_differ(ctx)):
         text = f"all {len(full)} batches of an epoch have the same labels"
         return [Check("loader_coverage", "fail", 1 / len(full), 0.9, text,
                       ["loader_repeats", "loader_incomplete"])]  # fmt: skip
+    if same:
+        text = "every batch has as many of each class, in one order"
+        return [*found, Check("loader_order", "pass", None, None, text)]
     everything = torch.cat(first)
     kinds = np.mean([len(labels.unique()) for labels in full])
     shares = torch.bincount(everything.clamp_min(0)).float() / len(everything)
@@ -207,3 +213,9 @@ def check_workers(ctx: Context) -> list[Check]:
     if distinct <= 0.55 and inside > 0.8 and not math.isnan(distinct):
         return [Check("workers", "fail", distinct, 0.55, text, ["worker_seeds_equal"])]
     return [Check("workers", "pass", distinct, 0.55, text)]
+
+
+def _pictures_differ(ctx: Context) -> bool:
+    """Whether the first two batches hold other pictures."""
+    first, second = (to_tensor(split_batch(batch)[0]) for batch in ctx.batches[:2])
+    return not torch.equal(first, second)
