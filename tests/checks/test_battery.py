@@ -329,7 +329,14 @@ def optimizer_forgotten(setup: TrainingSetup) -> None:
     setup.load = load
 
 
-@pytest.mark.parametrize("name", FAULTS)
+# Each takes a second: every other one is for the slow group.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if number % 2 else ())
+        for number, name in enumerate(FAULTS)
+    ],
+)
 def test_a_fault_is_found_and_named(name: str) -> None:
     cause = name.partition(":")[2]
     report = check(FAULTS[name])
