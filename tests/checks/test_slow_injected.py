@@ -78,7 +78,7 @@ FAULTS = {
         "return mix(augmentation(pictures, setup.seed, step), labels.flip(0),",
         ("loader_misaligned",)),
     "loop_evaluates_wrongly": Fault(
-        "training/loop.py", '"accuracy": correct / count', '"accuracy": 1 - correct / count',
+        "training/validation.py", '"accuracy": correct / count', '"accuracy": 1 - correct / count',
         ("eval_metric_wrong",)),
     "inference_in_training_mode": Fault(
         "training/inference.py", "    model.eval()\n    for pictures, labels in ordered",
