@@ -201,6 +201,6 @@ def test_mlflow_run(project: Path) -> None:
     before = (project / "params.yaml").read_text()
     done = mlflow_run("-P", "epochs=abc")
     assert done.returncode != 0
-    assert "\nparams.yaml: epochs must be an integer >= 1, got 'abc'\n" in done.stderr
+    assert "params.yaml: epochs must be an integer >= 1, got 'abc'" in done.stderr.splitlines()
     assert "Running stage" not in done.stdout + done.stderr
     assert (project / "params.yaml").read_text() == before

@@ -36,7 +36,7 @@ def test_an_edit_during_training_is_not_certified(clone: Path, edited: str, seed
     assert fingerprint_from_lock(lock(clone), "train") == before
 
     # The edit kept: trained anew. The edit put back: the finished training is only written.
-    assert "goes on" not in run(clone, "dvc", "repro")
+    assert "train: goes on" not in run(clone, "dvc", "repro")
     about = json.loads((clone / "models/model.json").read_text())
     assert about["fingerprint"] == fingerprint_from_lock(lock(clone), "train")
     (clone / edited).write_text(at_start)

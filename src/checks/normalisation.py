@@ -8,6 +8,7 @@ from src.checks.report import Check
 
 MEAN_FAIL, MEAN_WARN = 0.8, 0.5  # of a standard deviation, between training and validation
 STD_FAIL, STD_WARN = 2.0, 1.6
+FAR = 10.0  # standard deviations from 0: pictures in 0..1 or 0..255 are at 2 to 4 (choice)
 
 
 def _moments(sample: Sample) -> tuple[Tensor, Tensor]:
@@ -64,6 +65,11 @@ def _declared(ctx: Context) -> list[Check]:
     own_low, own_high = float(x.min()), float(x.max())
     if high > 30:
         return [Check(id, "fail", high, 1.1, text, ["input_not_normalised"])]
+    far = float((x.mean((0, 2, 3)).abs() / x.std((0, 2, 3)).clamp_min(1e-6)).max())
+    if far > FAR:
+        text = f"the mean of the inputs lies {far:.0f} standard deviations from 0"
+        causes = ["input_not_normalised", "normalised_with_other_statistics"]
+        return [Check(id, "fail", far, FAR, text, causes)]
     plain = own_high <= 1 + 1e-6 or float(x.mean()) > 0.5 * float((mean / std).mean())
     if own_low >= -1e-6 and plain and float(mean.min()) > 0.02:
         text = (

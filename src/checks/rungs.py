@@ -90,7 +90,9 @@ def _judge_batch(ctx: Context, result: Climb, x: Tensor, labels: Tensor, steps: 
             causes = [cause, "loss_scale"]
             if result.loss[0] > START * math.log(ctx.classes):
                 causes.insert(0, "bad_initialisation")
-            return Check(id, "fail", value, limit, text, causes)
+            # A rate that is too low wastes time; the numbers that it gives can be trusted.
+            status = "warn" if slow and factor <= 30 else "fail"
+            return Check(id, status, value, limit, text, causes)
     late = result.loss[-1] < 0.6 * result.loss[0] and result.accuracy[-1] > 0.6
     if late:
         text += "; still falling when the steps were used up"
