@@ -67,7 +67,8 @@ def size_distribution(sizes: np.ndarray, shapes: np.ndarray, octave: Sequence[in
     area, side, shape = figure.subplots(1, 3)
     used = np.flatnonzero(sizes.sum(axis=0) + sizes.sum(axis=1))
     packed = int(octave[0] * np.log2(size))
-    low, high = max(0, min(used[0], packed) - octave[0]), max(used[-1], packed) + 1 + octave[0]
+    low = max(0, min(used[0], packed) - octave[0])
+    high = min(len(sizes), max(used[-1], packed) + 1 + octave[0])
     edges = 2 ** (np.arange(low, high + 1) / octave[0])
     part = sizes[low:high, low:high]
     mesh = area.pcolormesh(edges, edges, np.ma.masked_equal(part.T, 0), cmap="viridis",

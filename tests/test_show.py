@@ -1,0 +1,54 @@
+"""The pictures of batches show what really enters the net."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.data.show import SHOWN, batch_picture, training_input, validation_input
+from tests.test_training import Splits, checkpoint_in, make_training, run
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mixup": 0.4, "augment_crop": 2, "augment_erase": 0.5},
+        {"sampling": "balanced", "channels_last": True},
+    ],
+    ids=str,
+)
+def test_it_is_what_the_net_gets_first(few: Splits, tmp_path: Path, options: Any) -> None:
+    training = make_training(few, epochs=1, **options)
+    seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}  # by training mode
+    training.setup.model.register_forward_pre_hook(
+        lambda net, given: seen[net.training].append(given[0].detach().clone())
+    )
+    run(training, checkpoint_in(tmp_path))
+    plan = training.plan
+    entering, targets = training_input(
+        few[0], training.setup, training.augmentation, plan.batch_size, training.mix, plan.sampling
+    )
+    assert torch.equal(entering, seen[True][0])
+    assert len(targets) == plan.batch_size
+    entering, labels = validation_input(few[1], training.setup)
+    assert torch.equal(entering, seen[False][0])
+    assert np.array_equal(labels.numpy(), few[1].labels[: len(labels)])
+
+
+def test_the_halves_stand_side_by_side_with_the_pictures_as_they_were(few: Splits) -> None:
+    training = make_training(few, augment_flip=False, augment_crop=0)
+    png = batch_picture(*few, training.setup, training.augmentation, training.plan.batch_size)
+    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    assert sheet.shape[1] == 2 * (5 * 100 + 4) + 24
+    right = sheet[:, 5 * 100 + 4 + 24 :]
+    side = few[1].meta["size"]
+    for number in range(min(10, SHOWN)):
+        top, left = 44 + number // 5 * (96 + 16 + 4), 4 + number % 5 * 100
+        tile = right[top : top + 96, left : left + 96]
+        wanted = few[1].pictures([number])[0].repeat(96 // side, axis=0).repeat(96 // side, axis=1)
+        assert np.abs(tile.astype(int) - wanted).max() <= 1
