@@ -23,8 +23,9 @@ STANDARD_ERRORS = 2.0
 
 def stale_inputs(lock: str, folder: Path) -> list[str]:
     """The params and source files in `folder` that are not those of its dvc.lock, whose text is
-    `lock`: that result was made from something else. What stages make is no source."""
-    values, versions = params.load(folder), pipeline.read_versions(folder)
+    `lock`: that result was made from something else. What stages make is no source. The commit may
+    be older than this code and have other keys."""
+    values, versions = params.load_texts(folder), pipeline.read_versions(folder)
     found: list[str] = []
     made: set[str] = set()
     for name in STAGES:
@@ -34,6 +35,10 @@ def stale_inputs(lock: str, folder: Path) -> list[str]:
         )
         if locked is None:
             found.append(f"{name} never ran")
+            continue
+        missing = [key for key in entry.params if key not in values]
+        found += [f"{name}: {key} is missing" for key in missing]
+        if missing:
             continue
         for key, value in pipeline.declared_values(entry, values, versions).items():
             before = locked["params"].get(key)

@@ -9,8 +9,8 @@ SEED = "seed"
 
 
 def seeds_like(lock: str) -> dict[str, float]:
-    """Validation accuracy by seed of all experiments and commits whose evaluation in dvc.lock is
-    that of `lock` but for `seed`; the newest of each seed counts."""
+    """Validation accuracy by seed of all experiments and commits whose training in dvc.lock is that
+    of `lock` but for `seed`; the newest of each seed counts."""
     wanted = _without_seed(lock)
     found: dict[str, float] = {}
     if wanted is None:
@@ -27,15 +27,15 @@ def seeds_like(lock: str) -> dict[str, float]:
 
 
 def revisions() -> list[str]:
-    """Commits that may hold a result: those of experiments, then those that changed a
-    result, the newest first."""
+    """Commits that may hold a result: those of experiments, then those that changed one, the newest
+    first."""
     results = ("dvc.lock", repository.METRICS)
     commits = (repository.git("log", "--all", "--format=%H", "--", *results) or "").split()
     return list(dict.fromkeys([item.rev for item in repository.experiments()] + commits))
 
 
 def _without_seed(lock: str) -> tuple[dict, dict] | None:
-    """What decides a training but for its seed: params, and inputs that no stage of it made."""
+    """What decides a training but for its seed: its params, and its inputs by path."""
     train = pipeline.locked_stage(lock, "train")
     if train is None or SEED not in train["params"]:
         return None

@@ -54,6 +54,23 @@ def load(folder: Path | str = ".") -> dict[str, Value]:
     return values
 
 
+def load_texts(folder: Path | str) -> dict[str, Value]:
+    """Every key of `folder`/params.yaml, sections dotted, as the text that stands there: for the
+    file of another commit, whose code may know other keys. InputError if it cannot be read."""
+    path = Path(folder) / FILE
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        items = list(content.items())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise InputError(f"{FILE} cannot be read: {' '.join(str(error).split())}") from None
+    texts: dict[str, Value] = {}
+    for key, value in items:
+        section = {f"{key}.{name}": text for name, text in value.items()} if isinstance(
+            value, dict) else {key: value}  # fmt: skip
+        texts.update(section)
+    return texts
+
+
 def did_you_mean(wrong: str, known: object) -> str:
     """`, did you mean X?` when a known name is close to the wrong one, else nothing."""
     close = difflib.get_close_matches(wrong, list(known), n=1)  # type: ignore[call-overload]

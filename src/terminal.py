@@ -6,11 +6,39 @@ Nothing here can change an output, so no stage depends on this file.
 import sys
 import time
 from collections.abc import Mapping
+from typing import Self
 
 from tqdm import tqdm
 
 
-class Progress:
+class _Bar:
+    """A bar of `total` units on stderr where that is a terminal; `mode`: auto or off. The lines in
+    its place are for the classes below."""
+
+    def __init__(self, total: int, done: int, unit: str, name: str | None, mode: str):
+        self.off = mode == "off"
+        self.done, self.started_at = done, time.monotonic()
+        self.bar = (
+            tqdm(total=total, initial=done, desc=name, unit=unit, leave=False, dynamic_ncols=True)
+            if not self.off and sys.stderr.isatty()
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self) -> None:
+        """One unit is done."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+
+
+class Progress(_Bar):
     """Progress of `epochs` epochs of `steps` steps of `batch_size` pictures, on stderr.
 
     `done` steps were made before (a resumed run). `mode`: auto (bar where stderr is a terminal,
@@ -19,27 +47,8 @@ class Progress:
 
     def __init__(self, epochs: int, steps: int, batch_size: int, done: int, mode: str):
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
-        self.off = mode == "off"
-        self.done, self.start, self.started_at = done, done, time.monotonic()
-        show_bar = not self.off and sys.stderr.isatty()
-        self.bar = (
-            tqdm(total=epochs * steps, initial=done, unit="step", leave=False, dynamic_ncols=True)
-            if show_bar
-            else None
-        )
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def advance(self) -> None:
-        """One step was made."""
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
+        self.start = done
+        super().__init__(epochs * steps, done, "step", None, mode)
 
     def show(self, step: int, loss: float, accuracy: float) -> None:
         """The means of this epoch so far, beside the bar."""
@@ -70,36 +79,21 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-class Counted:
+class Counted(_Bar):
     """Progress of `total` pictures of a stage, on stderr: a bar where it is a terminal, else a line
     now and then. `mode`: auto or off."""
 
     SECONDS = 15.0  # between two lines (choice)
 
     def __init__(self, stage: str, total: int, mode: str):
-        self.stage, self.total, self.done = stage, total, 0
-        self.off = mode == "off"
-        self.started_at = self.shown_at = time.monotonic()
-        show_bar = not self.off and sys.stderr.isatty()
-        self.bar = (
-            tqdm(total=total, desc=stage, unit="picture", leave=False, dynamic_ncols=True)
-            if show_bar
-            else None
-        )
-
-    def __enter__(self) -> "Counted":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.stage, self.total = stage, total
+        super().__init__(total, 0, "picture", stage, mode)
+        self.shown_at = self.started_at
 
     def advance(self) -> None:
-        """One picture is done."""
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
-        elif not self.off and self.done % 64 == 0:  # the clock is not read at each picture
+        super().advance()
+        # The clock is not read at each picture.
+        if self.bar is None and not self.off and self.done % 64 == 0:
             now = time.monotonic()
             if now - self.shown_at >= self.SECONDS:
                 self.shown_at = now

@@ -82,6 +82,22 @@ def test_sources_that_are_not_those_of_the_lock_are_named(locked: tuple[Path, st
     assert difference.stale_inputs(lock, folder) == ["train: src/train.py has changed"]
 
 
+def test_a_commit_with_other_keys_is_compared_too(locked: tuple[Path, str]) -> None:
+    """Params by their text: what this code's schema says of them does not matter."""
+    folder, lock = locked
+    path = folder / "params.yaml"
+    path.write_text(path.read_text() + "a_key_of_other_code: 1\n")
+    assert difference.stale_inputs(lock, folder) == []
+    text = path.read_text()
+    path.write_text(text.replace("\nlr: 0.001 ", "\nlr: 1e-3 "))  # the same number
+    assert path.read_text() != text
+    assert difference.stale_inputs(lock, folder) == []
+    path.write_text(text.replace("\nlr: 0.001 ", "\nlr: 0.002 "))
+    assert "train: lr is 0.002, was 0.001" in difference.stale_inputs(lock, folder)
+    path.write_text(text.replace("\nlr: 0.001 ", "\nrate: 0.001 "))
+    assert "train: lr is missing" in difference.stale_inputs(lock, folder)
+
+
 def test_outputs_are_named_with_their_stage(locked: tuple[Path, str]) -> None:
     _, lock = locked
     assert difference.of_outputs(lock, lock) == []
