@@ -1,14 +1,16 @@
 """Kill the pipeline again and again: `python -m tests.torture` (make torture; the slow tests run a
 small part).
 
-Each round trains another seed twice: undisturbed in one repository, and in another one under kills
-at random moments, each followed by `dvc repro`. In the end dvc.lock must be the same, and MLflow
-must hold one run with every point once. Kinds of kills: `stage` (kill -9 of the stage's process),
-`torn` (it dies between writing a checkpoint and renaming it), `dvc` (kill -9 of DVC), `term` and
-`interrupt` (SIGTERM, SIGINT to the whole group, as a system or a terminal sends them).
+Each round trains another seed twice: undisturbed in one repository, and in another one under kills,
+each followed by a new start, until a start comes to its end. Then dvc.lock must be the same, and
+MLflow must hold one run with every point once. A kill comes at a random moment of a random stage.
+Kinds: `stage` (kill -9 of the stage's process), `torn` (it dies between writing a checkpoint and
+renaming it), `dvc` (kill -9 of DVC), `term` and `interrupt` (SIGTERM, SIGINT to the whole group, as
+a system or a terminal sends them). Every third round runs as `dvc exp run --temp`.
 """
 
 import argparse
+import itertools
 import os
 import random
 import re
@@ -28,9 +30,12 @@ from tests.pipeline_clone import commit, environment, lock, new_clone, run
 
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
 SETTINGS = {
-    "epochs": 5, "ema": 0.9, "schedule": "cosine", "warmup": 1, "accumulate": 2, "batch_size": 8,
+    "epochs": 40, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2, "batch_size": 8,
     "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto", "on_fail": "report",
 }  # fmt: skip
+STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
+PER_ROUND = 8  # kills at most, so that a seed comes to its end
+WEIGHTS = (1, 1, 2, 7, 1)  # how often each is the one to be killed in: training is what resumes
 KINDS = ("stage", "torn", "dvc", "term", "interrupt")
 STAGE = re.compile(r"^Running stage '(.+)':", re.M)
 RESUMED = re.compile(r"train: goes on after epoch (\d+), step (\d+)")
@@ -78,41 +83,77 @@ class Torture:
         (folder / "tear/sitecustomize.py").write_text(TEAR)
         self.environment = {**environment(), "PYTHONPATH": str(folder / "tear")}
 
-    def round(self, seed: int, kinds: list[str]) -> list[Death]:
-        """Train with `seed` in both; the kills, in order. AssertionError when a bit or a point
-        differs."""
+    def round(self, seed: int, kinds: list[str], temporary: bool = False) -> list[Death]:
+        """Train with `seed` in both; the kills, in order: as many of `kinds` as it took until a
+        start came to its end. AssertionError when a bit or a point differs."""
         for clone in (self.calm, self.disturbed):
             set_params(clone, seed=seed)
-        start = time.monotonic()
-        run(self.calm, "dvc", "repro")
-        duration = time.monotonic() - start
+        durations = self._undisturbed()
+        command = ["dvc", "exp", "run", "--temp", "--name", f"seed-{seed}"]
+        command = command if temporary else ["dvc", "repro"]
         deaths: list[Death] = []
         for kind in kinds:
-            printed, death = self._kill(kind, duration)
+            printed, death = self._kill(command, kind, durations)
             self._note_resume(deaths, printed)
+            if death is None:
+                break
             deaths.append(death)
-        self._note_resume(deaths, run(self.disturbed, "dvc", "repro"))
-        assert lock(self.disturbed) == lock(self.calm), f"seed {seed}: dvc.lock differs"
+        else:
+            self._note_resume(deaths, run(self.disturbed, *command))
+        locked = lock(self.disturbed)
+        if temporary:
+            refs = run(self.disturbed, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+            [ref] = [name for name in refs.split() if name.endswith(f"/seed-{seed}")]
+            locked = run(self.disturbed, "git", "show", f"{ref}:dvc.lock")
+        assert locked == lock(self.calm), f"seed {seed}: dvc.lock differs"
         self._check_points(str(fingerprint_from_lock(lock(self.calm), "train")))
         return deaths
 
-    def _kill(self, kind: str, duration: float) -> tuple[str, Death]:
-        more = {"TORTURE_TEAR": str(self.draws.randint(2, 40))} if kind == "torn" else {}
-        with tempfile.TemporaryFile("w+") as output:
+    def _undisturbed(self) -> dict[str, float]:
+        """Run the calm one; how long each of its stages took, in seconds."""
+        durations: dict[str, float] = {}
+        dvc = subprocess.Popen(
+            ["dvc", "repro"], cwd=self.calm, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert dvc.stdout is not None
+        stage, begin = "", time.monotonic()
+        for line in dvc.stdout:
+            if found := STAGE.match(line):
+                durations[stage], begin = time.monotonic() - begin, time.monotonic()
+                stage = found[1]
+        assert dvc.wait() == 0
+        durations[stage] = time.monotonic() - begin
+        return durations
+
+    def _kill(
+        self, command: list[str], kind: str, durations: dict[str, float]
+    ) -> tuple[str, Death | None]:
+        """Start `command` and kill it; what it printed, and the death, None if it was too late."""
+        more = {"TORTURE_TEAR": str(self.draws.randint(2, 60))} if kind == "torn" else {}
+        [target] = self.draws.choices(range(len(STAGES)), WEIGHTS)
+        part = self.draws.random()
+        with tempfile.NamedTemporaryFile() as output:
             dvc = subprocess.Popen(
-                ["dvc", "repro"], cwd=self.disturbed, env={**self.environment, **more},
+                command, cwd=self.disturbed, env={**self.environment, **more},
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-            if kind != "torn":
-                try:
-                    dvc.wait(self.draws.uniform(0.2, duration))
-                except subprocess.TimeoutExpired:
-                    _send(kind, dvc)
-            dvc.wait(300)
+            moment = float("inf")
+            while dvc.poll() is None and time.monotonic() < moment:
+                stages = STAGE.findall(Path(output.name).read_text())
+                if kind != "torn" and moment == float("inf") and stages:
+                    reached = STAGES.index(stages[-1])
+                    if reached >= target:
+                        moment = time.monotonic() + part * durations.get(stages[-1], 1.0)
+                time.sleep(0.02)
+            if dvc.poll() is None:
+                _send(kind, dvc)
+            code = dvc.wait(300)
             _wait_for_the_end(self.disturbed)
-            output.seek(0)
-            printed = output.read()
+            printed = Path(output.name).read_text()
         stages = STAGE.findall(printed)
+        if code == 0:
+            return printed, None
         return printed, Death(kind, stages[-1] if stages else "none")
 
     def _note_resume(self, deaths: list[Death], printed: str) -> None:
@@ -122,7 +163,10 @@ class Torture:
     def _check_points(self, fingerprint: str) -> None:
         """One training run with this fingerprint; its points are those of the undisturbed one."""
         wanted, found = (_points(clone, fingerprint) for clone in (self.calm, self.disturbed))
-        assert len(found) == 1, f"{len(found)} runs have the fingerprint {fingerprint}"
+        assert len(found) == 1, (
+            f"{len(found)} runs have the fingerprint {fingerprint}: "
+            + "; ".join(f"{status}, {len(points)} points" for status, points in found)
+        )
         assert found == wanted, "points differ, are doubled, or are missing"
 
 
@@ -146,7 +190,7 @@ def _wait_for_the_end(folder: Path) -> None:
         left = [
             process.pid
             for process in psutil.process_iter(["cmdline", "cwd"])
-            if process.info["cwd"] == str(folder)
+            if str(process.info["cwd"]).startswith(str(folder))
             and "src." in " ".join(process.info["cmdline"] or [])
         ]
         if not left:
@@ -171,13 +215,6 @@ def _points(clone: Path, fingerprint: str) -> list[tuple[str, list[tuple]]]:
         ]  # fmt: skip
 
 
-def kills_of(counts: dict[str, int], per_round: int, draws: random.Random) -> list[list[str]]:
-    """The kinds of kills of each round, mixed."""
-    kinds = [kind for kind in KINDS for _ in range(counts[kind])]
-    draws.shuffle(kinds)
-    return [kinds[i : i + per_round] for i in range(0, len(kinds), per_round)]
-
-
 def report(deaths: list[Death]) -> str:
     """Each kill in a line, and how many trainings went on where."""
     lines = [
@@ -197,19 +234,26 @@ def report(deaths: list[Death]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
-    defaults = {"stage": 45, "torn": 5, "dvc": 10, "term": 10, "interrupt": 10}
+    defaults = {"stage": 45, "torn": 8, "dvc": 10, "term": 10, "interrupt": 10}
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=defaults[kind])
-    parser.add_argument("--per-round", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = vars(parser.parse_args())
     draws = random.Random(given["seed"])
+    wanted = [kind for kind in KINDS for _ in range(given[kind])]
+    draws.shuffle(wanted)
     deaths: list[Death] = []
     with tempfile.TemporaryDirectory() as folder:
         torture = Torture(Path(folder).resolve(), draws)
-        for seed, kinds in enumerate(kills_of(given, given["per_round"], draws)):
-            deaths += torture.round(seed, kinds)
-            print(f"round {seed}: same bits after {', '.join(kinds)}", flush=True)
+        for seed in itertools.count():
+            left = list(wanted)
+            for death in deaths:
+                left.remove(death.kind)
+            if not left:
+                break
+            new = torture.round(seed, left[:PER_ROUND], temporary=seed % 3 == 2)
+            deaths += new
+            print(f"round {seed}: same bits\n{report(new)}", flush=True)
     print(report(deaths))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.stage import Stage
-from src.tracking import provenance, store
+from src.tracking import opening, provenance, store
 from src.tracking.journal import (
     Record,
     add_points,
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+OWN_RUN = ("overfit-check", "train")  # the stages that open a run and end with it
+
 
 def begin(
     stage: Stage, old: Record | None, client: "MlflowClient", experiment_id: str
 ) -> tuple[Record, str]:
     """The run of `old` if it did not finish, else a new one, as (record, status in MLflow)."""
+    opening.recover(stage.root, client, OWN_RUN)
     close_the_dead(stage.root, client)
     tags, params = provenance.tags(stage), provenance.params(stage)
     journal = stage.fingerprint  # the points of a start without a store
@@ -48,7 +51,9 @@ def begin(
             return old, "RUNNING"
         _say_gone(old)
         journal = old.run_id
-    run = store.create_run(client, experiment_id, provenance.run_name(stage), tags, params)
+    run = opening.open_run(
+        stage.root, client, experiment_id, provenance.run_name(stage), tags, params
+    )
     if old is None:
         _copy_from_elsewhere(stage.root, stage.fingerprint, run.info.run_id, unless="finished")
     _take_over(stage.root, journal, run)
@@ -99,7 +104,8 @@ def find(
         run = store.newest_run(client, experiment_id, identity)
         if run is None:
             name, params, tags = provenance.restored_train(fingerprint)
-            run = store.create_run(client, experiment_id, name, {**tags, **identity}, params)
+            whole = {**tags, **identity}
+            run = opening.open_run(stage.root, client, experiment_id, name, whole, params)
             if old is None:
                 _copy_from_elsewhere(stage.root, fingerprint, run.info.run_id)
             _take_over(stage.root, old.run_id if old else fingerprint, run)
@@ -121,7 +127,8 @@ def _child(stage: Stage, parent: "Run", client: "MlflowClient") -> tuple[Record,
     if record is None or run is None:
         tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
         name, params = provenance.run_name(stage), provenance.params(stage)
-        run = store.create_run(client, parent.info.experiment_id, name, tags, params)
+        experiment_id = parent.info.experiment_id
+        run = opening.open_run(stage.root, client, experiment_id, name, tags, params)
         record = _record(stage.root, stage.fingerprint, run, stage.name, "finished")
     return record, run.info.status
 

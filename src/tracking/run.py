@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.errors import InputError
 from src.stage import Stage
-from src.tracking import continuation, notes, store, system, uncommitted
+from src.tracking import continuation, notes, opening, recorded, store, system, uncommitted
 from src.tracking.address import reason
 from src.tracking.journal import Journal, Record, hold, journal_path, load_record, now, warn
 from src.tracking.outbox import Outbox
@@ -40,6 +40,8 @@ def start(stage: Stage) -> Iterator[Run]:
             yield Run()
             return
         old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
+        if old and old.state == "finished" and recorded.is_lost(stage):
+            old.state = "killed"
         goes_on = old if old and old.state != "finished" else None
         run = TrackedRun(stage, stage.fingerprint, goes_on, own=True)
         run.connect(
@@ -100,6 +102,7 @@ class TrackedRun(Run):
             client, experiment_id = store.open_store(self.root)
             self.record, status = open_run(client, experiment_id)
             self.record.save()
+            opening.forget(self.root, self.record.fingerprint)
             self._ends = self.own or (self.record.state == "finished" and status != "FINISHED")
             self._client = client
         except InputError:

@@ -148,18 +148,12 @@ def parent_run_id() -> str | None:
 
 
 def create_run(
-    client: "MlflowClient",
-    experiment_id: str,
-    name: str,
-    tags: Mapping[str, Any],
-    params: Mapping[str, str],
+    client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, Any], start_time: int
 ) -> "Run":
-    """A new run, below that of `mlflow run` if there is one."""
+    """A new run, below that of `mlflow run` if there is one; `start_time` in milliseconds."""
     parent = parent_run_id()
     nested = {"mlflow.parentRunId": parent, **tags} if parent else dict(tags)
-    run = client.create_run(experiment_id, tags=nested, run_name=name)
-    write(client, run.info.run_id, {}, params)
-    return run
+    return client.create_run(experiment_id, start_time, nested, run_name=name)
 
 
 def write(

@@ -1,0 +1,79 @@
+"""A run is made once, also when the process dies between the store's answer and its record.
+
+Before the store is asked, a note on disk says when the run is to begin; whoever opens a run of this
+fingerprint next finds the one that was made by that time, to the millisecond.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src import process
+from src.files import write_json
+from src.tracking import store
+from src.tracking.journal import Record, lock_path, now, record_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def open_run(
+    root: Path,
+    client: "MlflowClient",
+    experiment_id: str,
+    name: str,
+    tags: Mapping[str, Any],
+    params: Mapping[str, str],
+) -> "Run":
+    """A new run with these tags, one of which is `fingerprint`; or the one that was begun. Whoever
+    has saved its record calls `forget`."""
+    fingerprint = str(tags["fingerprint"])
+    run = _begun(root, client, fingerprint)
+    if run is None:
+        start = {"store": store.name(root), "experiment": experiment_id, "start_time": now()}
+        write_json(_note(root, fingerprint), start)
+        run = store.create_run(client, experiment_id, name, tags, start["start_time"])
+    else:
+        client.update_run(run.info.run_id, status="RUNNING", name=name)
+    store.write(client, run.info.run_id, tags, params)
+    return run
+
+
+def forget(root: Path, fingerprint: str) -> None:
+    _note(root, fingerprint).unlink(missing_ok=True)
+
+
+def recover(root: Path, client: "MlflowClient", stages: Collection[str]) -> None:
+    """Give each run of these stages that was begun by a process which is gone a record, so that it
+    can be closed."""
+    for note in _note(root, "").parent.glob("*.json"):
+        fingerprint = note.stem
+        with process.try_hold(lock_path(root, fingerprint)) as free:
+            run = _begun(root, client, fingerprint) if free else None
+            if run and run.data.tags.get("stage") in stages:
+                info, stage = run.info, run.data.tags["stage"]
+                Record(
+                    record_path(root, fingerprint), info.run_id, info.experiment_id, info.run_name,
+                    stage, "running", store=store.name(root),
+                ).save()  # fmt: skip
+                forget(root, fingerprint)
+
+
+def _begun(root: Path, client: "MlflowClient", fingerprint: str) -> "Run | None":
+    """The run that the present store made for the note of a fingerprint."""
+    try:
+        note = json.loads(_note(root, fingerprint).read_text(encoding="utf-8"))
+        place, experiment, start = note["store"], note["experiment"], note["start_time"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if place != store.name(root):
+        return None
+    wanted = f"tags.fingerprint = '{fingerprint}' and attributes.start_time = {int(start)}"
+    found = client.search_runs([experiment], wanted, max_results=1)
+    return found[0] if found else None
+
+
+def _note(root: Path, fingerprint: str) -> Path:
+    return root / ".cache" / "runs" / "opening" / f"{fingerprint}.json"
