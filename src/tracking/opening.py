@@ -32,9 +32,10 @@ def open_run(
     fingerprint = str(tags["fingerprint"])
     run = _begun(root, client, fingerprint)
     if run is None:
-        start = {"store": store.name(root), "experiment": experiment_id, "start_time": now()}
-        write_json(_note(root, fingerprint), start)
-        run = store.create_run(client, experiment_id, name, tags, start["start_time"])
+        start = now()
+        place = {"store": store.name(root), "experiment": experiment_id}
+        write_json(_note(root, fingerprint), {**place, "start_time": start})
+        run = store.create_run(client, experiment_id, name, tags, start)
     else:
         client.update_run(run.info.run_id, status="RUNNING", name=name)
     store.write(client, run.info.run_id, tags, params)
