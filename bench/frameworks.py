@@ -106,12 +106,13 @@ def timms(script: Path, given: dict[str, Any], folder: Path) -> float:
         sys.executable, str(script), "--data-dir", str(folder / "pictures"), "--model",
         given["model"], "--num-classes", str(CLASSES), "--img-size", str(SIZE), "--opt", "adamw",
         "--lr", "1e-3", "--weight-decay", "0.05", "--batch-size", str(given["batch_size"]),
-        "--epochs", str(given["epochs"]), "--sched", "none", "--no-aug", "--workers", "1",
-        "--device", "cpu", "--output", str(folder / "timm"), "--log-interval", "10",
+        "--epochs", str(given["epochs"]), "--sched", "step", "--decay-epochs", "1000", "--no-aug",
+        "--workers", "1", "--device", "cpu", "--output", str(folder / "timm"),
+        "--log-interval", "10",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(given["threads"])}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    rates = re.findall(r"Train: 1 .*?\(\s*([0-9.]+)/s\)", ended.stdout + ended.stderr)
+    rates = re.findall(r"Train: 1 .*?,\s*([0-9.]+)/s\)", ended.stdout + ended.stderr)
     if not rates:
         raise SystemExit(
             f"train.py of timm printed no rate:\n{(ended.stdout + ended.stderr)[-2000:]}"

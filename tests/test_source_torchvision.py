@@ -15,6 +15,7 @@ from PIL import Image
 
 from src.data.packed import PackedSplit
 from src.data.sources.catalog import open_source
+from src.data.sources.idx import IDX_SETS
 from src.data.sources.torchvision_sets import SETS
 from src.errors import InputError
 from tests.conftest import run_stage, set_params
@@ -206,11 +207,13 @@ def test_every_set_of_the_table_can_be_created() -> None:
 
 def test_nothing_is_created_or_fetched_for_any_set(tmp_path: Path) -> None:
     """Each set, over an empty folder, ends in one line that names a file, and leaves it empty."""
-    for name, chosen in SETS.items():
+    first = {name: chosen.files[0] for name, chosen in SETS.items()}
+    first |= {name: f"{x.folder}/{x.files['test'][0]}" for name, x in IDX_SETS.items()}
+    for name, file in first.items():
         with pytest.raises(InputError) as caught:
             open_source({"prepare.source": f"torchvision:{name}", "prepare.path": str(tmp_path)})
         line = str(caught.value)
-        assert str(tmp_path / chosen.files[0]) in line, name
+        assert str(tmp_path / file) in line, name
         assert "nothing is downloaded" in line
         assert "\n" not in line
         assert os.listdir(tmp_path) == []
@@ -236,9 +239,14 @@ def test_names_that_cannot_work(project: Path, name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content[: len(content) // 2], "does not hold torchvision:MNIST"),
-        (lambda content: b"\0\0\x08\x01" + content[4:], "does not hold torchvision:MNIST"),
-        (lambda content: b"", "does not hold torchvision:MNIST"),
+        (lambda content: content[: len(content) // 2], "it ends early"),
+        (lambda content: b"\0\0\x08\x01" + content[4:], "it holds no pictures"),
+        (
+            lambda content: content[:7] + b"\x3b" + content[8:],
+            "59 pictures, and there are 60 labels",
+        ),
+        (lambda content: b"PK" + content[2:], "it is no idx file"),
+        (lambda content: b"", "it ends early"),
     ],
 )
 def test_files_that_are_not_whole(
@@ -249,15 +257,69 @@ def test_files_that_are_not_whole(
     root = lay_out(tmp_path / "files", files | {name: change(files[name])})
     with pytest.raises(InputError, match=words) as caught:
         prepare(project, "MNIST", root)
+    assert f"{root / name} is no file of torchvision:MNIST (" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_packed_file_that_is_cut_is_named(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content[:1000], "is no file of torchvision:MNIST"),
+        (lambda content: b"no gzip", "cannot be unpacked"),
+        (lambda content: content[:5000] + bytes(100) + content[5100:], "cannot be unpacked"),
+    ],
+)
+def test_a_packed_file_that_is_not_whole_is_named(
+    project: Path, tmp_path: Path, change: Callable[[bytes], bytes], words: str
+) -> None:
     root = lay_out(tmp_path / "files", mnist_files(), packed=True)
     path = root / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz cannot be unpacked"):
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError, match=words) as caught:
         prepare(project, "MNIST", root)
+    assert f"{path} " in str(caught.value)
+    assert not (project / "data/prepared").exists()
+
+
+@pytest.mark.parametrize("name", list(IDX_SETS))
+def test_idx_files_hold_what_torchvision_reads(tmp_path: Path, name: str) -> None:
+    from torchvision import datasets
+
+    chosen, rng = IDX_SETS[name], np.random.default_rng(0)
+    for number, (pictures, labels) in enumerate(chosen.files.values()):
+        count = 60 + number
+        values = (np.arange(count) % len(chosen.classes)).astype(np.uint8)
+        content = idx(values)
+        if name == "QMNIST":  # columns of big-endian integers, the class first
+            table = np.zeros((count, 8), dtype=">i4")
+            table[:, 0], table[:, 1] = values, 200
+            sizes = b"".join(size.to_bytes(4, "big") for size in table.shape)
+            content = bytes((0, 0, 12, 2)) + sizes + table.tobytes()
+        drawn = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        lay_out(tmp_path / chosen.folder, {pictures: idx(drawn), labels: content})
+    source = open_source({"prepare.source": f"torchvision:{name}", "prepare.path": str(tmp_path)})
+    items = list(source.items)
+    assert source.total == len(items) == 121
+    more = {"split": "balanced"} if name == "EMNIST" else {}
+    for split, start, stop in (("test", 0, 60), ("train", 60, 121)):
+        expected = getattr(datasets, name)(str(tmp_path), train=split == "train", **more)
+        assert source.classes == list(expected.classes)
+        assert len(expected) == stop - start
+        for number, item in enumerate(items[start:stop]):
+            picture, label = expected[number]
+            assert item.label == label
+            assert item.name == f"{split}/{number:05d}"
+            assert item.read()[0] == np.asarray(picture).tobytes()
+
+
+def test_idx_files_need_no_torch(project: Path, tmp_path: Path) -> None:
+    """Its import alone takes 600 MB."""
+    root = lay_out(tmp_path / "files", mnist_files(), packed=True)
+    set_params(project, source="torchvision:MNIST", path=root)
+    code = "from src import prepare, stage; import sys; stage.guarded(lambda: prepare.main("
+    code += "stage.Stage('prepare'))); sys.exit(int('torch' in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], cwd=project, check=True)
+    assert len(PackedSplit(project / "data/prepared", "test")) == 60
 
 
 def test_labels_outside_the_classes_are_refused(project: Path, tmp_path: Path) -> None:

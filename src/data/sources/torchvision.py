@@ -3,13 +3,9 @@
 Nothing is downloaded, and nothing is written into the folder of the files: DVC hashes it.
 """
 
-import gzip
 import inspect
 import operator
 import re
-import shutil
-import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from src.data.sources.base import Item, PictureFile, Pixels, Read, Source
+from src.data.sources.idx import IDX_SETS, idx_source
 from src.data.sources.torchvision_sets import SETS, Set
 from src.errors import InputError
 from src.params import did_you_mean
@@ -29,12 +26,14 @@ def torchvision_source(params: Mapping[str, Any]) -> Source:
     """The set of torchvision.datasets that `prepare.source` names, from the files in
     `prepare.path`. Its own splits are given ones; val comes out of train by hash where it has none.
     InputError for a name that is no such set, or when the files are not there or not whole."""
-    name = params["prepare.source"].removeprefix(PREFIX)
+    name, root = params["prepare.source"].removeprefix(PREFIX), Path(params["prepare.path"])
+    if name in IDX_SETS:
+        return idx_source(name, root)
     if name not in SETS:
         raise _unknown(name)
-    chosen, root = SETS[name], Path(params["prepare.path"])
-    found = _find(name, chosen, root)
-    opened = _open(name, chosen, root, found)
+    chosen = SETS[name]
+    _require_files(name, chosen, root)
+    opened = _open(name, chosen, root)
     classes = _classes(name, chosen, opened)
     given = frozenset(opened) if "train" in opened else frozenset[str]()
     items, total = _items(name, opened, len(classes)), sum(map(len, opened.values()))
@@ -48,34 +47,24 @@ def _unknown(name: str) -> InputError:
         return InputError(
             f"params.yaml: prepare.source {PREFIX}{name} gives no pictures with one class each, in "
             "splits that share them: set folder for pictures in class folders, or torchvision: "
-            f"with one of {', '.join(SETS)}"
+            f"with one of {', '.join([*IDX_SETS, *SETS])}"
         )
-    hint = did_you_mean(name, SETS) or f": set one of {', '.join(SETS)}"
+    hint = did_you_mean(name, [*IDX_SETS, *SETS]) or f": set one of {', '.join([*IDX_SETS, *SETS])}"
     return InputError(
         f"params.yaml: prepare.source {PREFIX}{name} is no data set of torchvision{hint}"
     )
 
 
-def _find(name: str, chosen: Set, root: Path) -> dict[str, Path]:
-    """Where each file of the set lies; InputError when one does not."""
-    found = {}
+def _require_files(name: str, chosen: Set, root: Path) -> None:
     for file in chosen.files:
-        places = [root / file]
-        if chosen.idx:
-            top = root / Path(file).name
-            places = [p.with_name(p.name + end) for p in (root / file, top) for end in ("", ".gz")]
-        there = [place for place in places if place.exists()]
-        if not there:
-            also = f" or {root / Path(file).name}, as it is or with .gz," if chosen.idx else ""
+        if not (root / file).exists():
             raise InputError(
-                f"params.yaml: prepare.source {PREFIX}{name} needs {root / file}{also} and nothing "
-                "is downloaded: put the files there, or set prepare.path to their folder"
+                f"params.yaml: prepare.source {PREFIX}{name} needs {root / file} and nothing is "
+                "downloaded: put the files there, or set prepare.path to their folder"
             )
-        found[file] = there[0]
-    return found
 
 
-def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict[str, Any]:
+def _open(name: str, chosen: Set, root: Path) -> dict[str, Any]:
     """The data set of each split."""
     from torchvision import datasets
 
@@ -85,23 +74,11 @@ def _open(name: str, chosen: Set, root: Path, found: Mapping[str, Path]) -> dict
     offline: dict[str, Any] = {"download": False} if "download" in known else {}
     # They give the path instead of the picture, and workers read the files.
     by_path: dict[str, Any] = {"loader": Path} if _loads_files(name) else {}
-
-    def create_all(folder: Path) -> dict[str, Any]:
+    try:
         return {
-            split: create(str(folder), **arguments, **offline, **by_path)
+            split: create(str(root), **arguments, **offline, **by_path)
             for split, arguments in chosen.splits.items()
         }
-
-    try:
-        if all(path == root / file for file, path in found.items()):
-            return create_all(root)
-        # torchvision reads idx files unpacked, from its own layout alone, into the memory.
-        with tempfile.TemporaryDirectory() as folder:
-            for file, path in found.items():
-                _unpack(path, Path(folder) / file)
-            return create_all(Path(folder))
-    except InputError:
-        raise
     except Exception as error:  # each set has its own ways to fail on files that are not whole
         raise InputError(
             f"params.yaml: prepare.path {root} does not hold {PREFIX}{name} ({_reason(error)}): "
@@ -119,18 +96,6 @@ def _loads_files(name: str) -> bool:
 def _reason(error: Exception) -> str:
     text = re.sub(r"\.? ?You can use download=True.*", "", " ".join(str(error).split()))
     return text[:150] or type(error).__name__
-
-
-def _unpack(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix != ".gz":
-        target.symlink_to(source.resolve())
-        return
-    try:
-        with gzip.open(source) as packed, open(target, "wb") as file:
-            shutil.copyfileobj(packed, file)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{source} cannot be unpacked ({error}): copy it again") from None
 
 
 def _classes(name: str, chosen: Set, opened: Mapping[str, Any]) -> list[str]:

@@ -11,20 +11,11 @@ Arguments = Mapping[str, Any]
 @dataclass(frozen=True)
 class Set:
     """How to open a data set: the arguments of its class for each split, `all` if it has none; the
-    paths below prepare.path that it needs; the number of classes where torchvision names none;
-    `idx`: whether the files are raw idx files, which may also be packed or lie at the top."""
+    paths below prepare.path that it needs; the number of classes where torchvision names none."""
 
     splits: Mapping[str, Arguments]
     files: tuple[str, ...]
     classes: int | None = None
-    idx: bool = False
-
-
-def _idx(name: str, train: str, test: str, labels: str = "labels-idx1-ubyte", **more: Any) -> Set:
-    parts = ("images-idx3-ubyte", labels)
-    files = tuple(f"{name}/raw/{split}-{part}" for split in (train, test) for part in parts)
-    splits = {"train": {"train": True, **more}, "test": {"train": False, **more}}
-    return Set(splits, files, idx=True)
 
 
 def _set(style: str, *files: str, classes: int | None = None, **more: Any) -> Set:
@@ -52,14 +43,6 @@ _STYLES: dict[str, dict[str, Arguments]] = {
 # file system; Omniglot, LFW, iNaturalist and CLEVR, whose labels are no classes that the splits
 # share; everything with several labels per picture, with videos or without labels.
 SETS = {
-    "MNIST": _idx("MNIST", "train", "t10k"),
-    "FashionMNIST": _idx("FashionMNIST", "train", "t10k"),
-    "KMNIST": _idx("KMNIST", "train", "t10k"),
-    "QMNIST": _idx("QMNIST", "qmnist-train", "qmnist-test", labels="labels-idx2-int"),
-    # Of its six ways to split, the one that its authors made for comparisons.
-    "EMNIST": _idx(
-        "EMNIST", "emnist-balanced-train", "emnist-balanced-test", split="balanced"
-    ),
     "CIFAR10": _set("flag", "cifar-10-batches-py"),
     "CIFAR100": _set("flag", "cifar-100-python"),
     "USPS": _set("flag", "usps.bz2", "usps.t.bz2", classes=10),
