@@ -40,14 +40,19 @@ def main() -> None:
 def told(sent: leftovers.Sent, name: str) -> str:
     """What was sent, in a line."""
     parts = [
-        f"{sent.points} points and {sent.files} files of {sent.runs} runs went to {name}"
+        f"{_some(sent.points, 'point')} and {_some(sent.files, 'file')} of "
+        f"{_some(sent.runs, 'run')} sent to {name}"
         if sent.runs
         else f"nothing waited for {name}"
     ]
-    parts += [f"{sent.made} runs were created"] if sent.made else []
-    parts += [f"{sent.closed} whose process is gone were closed as killed"] if sent.closed else []
-    parts += [f"{sent.busy} are still being written"] if sent.busy else []
+    parts += [f"created {_some(sent.made, 'run')}"] if sent.made else []
+    parts += [f"closed {_some(sent.closed, 'run')} of dead processes"] if sent.closed else []
+    parts += [f"left {_some(sent.busy, 'run')} to the writing process"] if sent.busy else []
     return "sync: " + "; ".join(parts)
+
+
+def _some(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

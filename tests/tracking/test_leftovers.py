@@ -162,5 +162,5 @@ def test_the_command_says_what_it_did(
         main()
     assert "secret-word" not in str(raised.value)
     assert told(leftovers.Sent(runs=2, points=5, files=1, made=1), "x") == (
-        "sync: 5 points and 1 files of 2 runs went to x; 1 runs were created"
+        "sync: 5 points and 1 file of 2 runs sent to x; created 1 run"
     )
