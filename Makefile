@@ -66,9 +66,8 @@ zoo: ## score the checks on faults, harmless changes and healthy set-ups
 	$(INSTALL) dev
 	@python -m tests.faults.score $(ARGS)
 
-clean: ## delete the caches of the tools; results, checkpoints and runs stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache
-	find src tests requirements -type d -name __pycache__ -prune -exec rm -rf {} +
+clean: .venv/runtime ## delete what is finished: caches, old checkpoints; results and runs stay
+	python -m src.clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1|\2/p' Makefile | \

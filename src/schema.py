@@ -162,6 +162,7 @@ SCHEMA: dict[str, Key] = {
         lambda text: text if text == "auto" else _integer(0, 256).parse(text),
     ),
     "machine.checkpoint_minutes": _POSITIVE,
+    "machine.resume": _choice("same", "any"),
     "machine.progress": _choice("auto", "off"),
     "machine.tracking": _BOOL,
     "machine.examples_every": _integer(0),

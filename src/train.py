@@ -41,7 +41,8 @@ def main(run: stage.Stage) -> None:
     reading = Reading.from_params(params)
     training = Training(setup, train, val, plan, augmentation, mix, reading)
     kind = machine_kind(device)
-    checkpoint = Checkpoint(run.root, run.fingerprint, params["machine.checkpoint_minutes"], kind)
+    minutes, anywhere = params["machine.checkpoint_minutes"], params["machine.resume"] == "any"
+    checkpoint = Checkpoint(run.root, run.fingerprint, minutes, kind, anywhere)
     with tracking.start(run) as log, told_in_one_line("train"):
         log.set_tags({"machine.kind": ", ".join(kind.values())})
         for split in (train, val):

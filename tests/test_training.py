@@ -72,8 +72,10 @@ def run(training: Training, checkpoint: Checkpoint, after: int | None = None) ->
     training.run(checkpoint, Interrupting(after), lambda row: None)
 
 
-def checkpoint_in(folder: Path, minutes: float = 1e9, kind: str = "a") -> Checkpoint:
-    return Checkpoint(folder, "f" * 64, minutes, {"kind": kind})
+def checkpoint_in(
+    folder: Path, minutes: float = 1e9, kind: str = "a", anywhere: bool = False
+) -> Checkpoint:
+    return Checkpoint(folder, "f" * 64, minutes, {"kind": kind}, anywhere)
 
 
 def same_state(first: Any, second: Any) -> bool:
@@ -209,15 +211,29 @@ def test_the_schedule_is_part_of_the_checkpoint(
         assert not same_state(whole.state_dict(), broken.state_dict()), part
 
 
-def test_a_checkpoint_of_another_machine_is_not_used(
-    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+def test_a_checkpoint_of_another_machine_counts_only_when_asked(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = make_training(splits)
-    checkpoint_in(tmp_path).save(training.state_dict())
-    assert checkpoint_in(tmp_path).load() is not None
+    with pytest.raises(Killed):
+        run(training, checkpoint_in(tmp_path), 2)
+    state = training.state_dict()
+    checkpoint_in(tmp_path).save(state)
+    assert same_state(checkpoint_in(tmp_path).load(), state)
+    assert capsys.readouterr().out == ""
     assert checkpoint_in(tmp_path, kind="b").load() is None
+    assert "another machine (kind a); to go on from it set machine.resume=any" in (
+        capsys.readouterr().out
+    )
+    assert same_state(checkpoint_in(tmp_path, kind="b", anywhere=True).load(), state)
+    assert "another machine (kind a): the bits will differ" in capsys.readouterr().out
+    # One that starts over leaves the other's where it is, and then goes before it.
+    other = make_training(splits)
+    checkpoint_in(tmp_path, kind="b").save(other.state_dict())
+    assert same_state(checkpoint_in(tmp_path).load(), state)
+    assert not same_state(checkpoint_in(tmp_path, kind="b", anywhere=True).load(), state)
     checkpoint_in(tmp_path).remove()
-    assert checkpoint_in(tmp_path).load() is None
+    assert checkpoint_in(tmp_path, kind="b", anywhere=True).load() is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "keys"])

@@ -182,6 +182,13 @@ def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
     return _read_record(_aside(path, store), path)
 
 
+def has_finished(root: Path, fingerprint: str) -> bool:
+    """Whether the last run with a fingerprint ended well, in whatever store."""
+    path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    return record is not None and record.state == "finished"
+
+
 def record_elsewhere(root: Path, fingerprint: str, store: str) -> Record | None:
     """The last record of a fingerprint, if its run is in another store than `store`."""
     path = record_path(root, fingerprint)

@@ -1,10 +1,11 @@
 """The resume checkpoint: all that a killed run needs to go on with the same bits.
 
-It lies at `<main repository>/.cache/checkpoints/<fingerprint>/`, outside every output, and is
-removed when the stage has ended well. It never holds the state of a random generator: randomness
-is a function of the step.
+It lies at `<main repository>/.cache/checkpoints/<fingerprint>/`, outside every output, one for each
+kind of machine, and is removed when the stage has ended well. It never holds the state of a random
+generator: randomness is a function of the step.
 """
 
+import hashlib
 import io
 import shutil
 import time
@@ -17,12 +18,22 @@ from src.files import write_bytes
 
 
 class Checkpoint:
-    """Saves and loads the state of one training run, identified by its fingerprint."""
+    """Saves and loads the state of one training run, identified by its fingerprint. `kind`: what
+    must be equal for the same bits; `anywhere`: whether to go on from another kind of machine."""
 
-    def __init__(self, root: Path, fingerprint: str, minutes: float, kind: dict[str, str]):
-        self.path = root / ".cache" / "checkpoints" / fingerprint / "checkpoint.pt"
+    def __init__(
+        self,
+        root: Path,
+        fingerprint: str,
+        minutes: float,
+        kind: dict[str, str],
+        anywhere: bool = False,
+    ):
+        name = hashlib.sha256(repr(sorted(kind.items())).encode()).hexdigest()[:8]
+        folder = root / ".cache" / "checkpoints" / fingerprint
+        self.path = folder / f"checkpoint-{name}.pt"
         self.seconds = minutes * 60
-        self.kind = kind
+        self.kind, self.anywhere = kind, anywhere
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -38,21 +49,31 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, or None: there is none, it was damaged, or another kind of
-        machine made it (its bits would not be the same)."""
-        if not self.path.exists():
+        """The state to go on from, or None: there is none, or it was damaged. One of another kind
+        of machine, with which the bits are not the same, counts only with `anywhere`."""
+        here = self.path.parent
+        others = sorted(here.glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        path = self.path if self.path.exists() else others[-1] if others else None
+        if path is None:
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            kind, state = saved["kind"], saved["state"]
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            kind, state = dict(saved["kind"]), dict(saved["state"])
         except Exception as error:  # a damaged file raises many types: zip, pickle, keys, I/O
             reason = " ".join(str(error).split())[:80]
             print(f"train: starts over, the checkpoint cannot be read ({reason})")
             return None
-        if kind != self.kind:
-            print("train: starts over, the checkpoint is of another kind of machine")
-            return None
-        return state
+        if kind == self.kind:
+            return state
+        other = ", ".join(f"{key} {kind[key]}" for key in kind if kind[key] != self.kind.get(key))
+        if self.anywhere:
+            print(f"train: the checkpoint is of another machine ({other}): the bits will differ")
+            return state
+        print(
+            f"train: starts over, the checkpoint is of another machine ({other}); to go on from it "
+            "set machine.resume=any"
+        )
+        return None
 
     def remove(self) -> None:
         shutil.rmtree(self.path.parent, ignore_errors=True)

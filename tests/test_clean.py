@@ -1,0 +1,48 @@
+"""`make clean` removes what is finished and keeps what is not."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import clean, process
+from src.tracking.journal import Record, lock_path, record_path
+
+STATES = {"a" * 64: "finished", "b" * 64: "killed", "c" * 64: "finished", "d" * 64: None}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with checkpoints of a finished, a killed and a repeated training, and of one of
+    which no record is left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    for fingerprint, state in STATES.items():
+        folder = tmp_path / ".cache/checkpoints" / fingerprint
+        folder.mkdir(parents=True)
+        (folder / "checkpoint-0.pt").write_bytes(b"state")
+        if state:
+            Record(record_path(tmp_path, fingerprint), "r", "1", "train", "train", state).save()
+    for name in ("src/__pycache__/a.pyc", ".cache/prepare/report.json", ".mypy_cache/x",
+                 ".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_only_what_is_finished_goes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["clean"])
+    with process.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
+        clean.main()
+    printed = capsys.readouterr().out
+    assert printed == "clean: 1 checkpoints of finished trainings removed, 3 of others kept\n"
+    left = {path.name for path in (project / ".cache/checkpoints").iterdir()}
+    assert left == {"b" * 64, "c" * 64, "d" * 64}
+    for name in ("src/__pycache__", ".cache/prepare", ".mypy_cache"):
+        assert not (project / name).exists()
+    for name in (".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):
+        assert (project / name).exists()
