@@ -85,9 +85,8 @@ def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:
     answer = subprocess.run(command, input=asked, capture_output=True, check=False).stdout
     texts: list[str | None] = []
     position = 0
-    while position < len(
-        answer
-    ):  # "<id> blob <size>\n<content>\n", or "<what was asked> missing\n"
+    # Each is "<id> blob <size>\n<content>\n", or "<what was asked> missing\n".
+    while position < len(answer):
         end = answer.index(b"\n", position)
         parts = answer[position:end].split()
         position = end + 1

@@ -112,8 +112,8 @@ def _by_params(text: str) -> Group:
     if not groups:
         options = " ".join(f"-S {key}={value}" for key, value in wanted.items())
         raise InputError(f"no finished experiment has {text}: `dvc exp run {options}` makes one")
-    here = _code(stages)  # results of other code are another configuration
-    chosen = [found for found in groups if _code(found[0].stages) == here] or groups
+    here = _rest(stages)
+    chosen = [found for found in groups if _rest(found[0].stages) == here] or groups
     if len(chosen) > 1:
         names = ", ".join(found[0].name for found in chosen)
         raise InputError(f"{text} means results of different code or data: name one of {names}")
@@ -134,9 +134,11 @@ def _has_params(other: stored.Stages, stages: stored.Stages, wanted: dict[str, s
     return True
 
 
-def _code(stages: stored.Stages) -> dict[str, str]:
-    inputs = {**stored.inputs_of(stages, "train"), **stored.inputs_of(stages, "evaluate")}
-    return {path: md5 for path, md5 in inputs.items() if pipeline.is_code(path)}
+def _rest(stages: stored.Stages) -> dict[str, str]:
+    """Path to md5 of what no param of the group names: the code, and the pictures of evaluate."""
+    train, evaluate = stored.inputs_of(stages, "train"), stored.inputs_of(stages, "evaluate")
+    code = {path: md5 for path, md5 in train.items() if pipeline.is_code(path)}
+    return code | evaluate
 
 
 def _pair(item: str) -> tuple[str, str]:
