@@ -1,8 +1,10 @@
 """A repository with many finished experiments, as DVC leaves them but without training: for the
 tests of what reads results. `git fast-import` writes hundreds of commits in one process."""
 
+import copy
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -80,6 +82,7 @@ class Project:
 
     def __init__(self, root: Path):
         self.root = root
+        root.mkdir(parents=True)
         self._stream: list[str] = []
         self._git("init", "--quiet", "--initial-branch=main")
         for name in ("params.yaml", "dvc.yaml"):
@@ -108,18 +111,18 @@ class Project:
         for path, text in result_files(self.root, wrong, **options).items():  # type: ignore[arg-type]
             self._stream.append(f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}\n")
 
+    def copy(self, folder: Path, patch: pytest.MonkeyPatch) -> "Project":
+        """A copy in `folder`, as working directory of the test."""
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        copied = copy.copy(self)
+        copied.root, copied._stream = Path(shutil.copytree(self.root, folder)), []
+        patch.chdir(folder)
+        return copied
+
     def write(self) -> None:
         self._git("fast-import", "--quiet", stdin="".join(self._stream))
         self._stream.clear()
-
-
-def make(folder: Path, patch: pytest.MonkeyPatch) -> Project:
-    """A new project as working directory."""
-    for name in VARIABLES:
-        patch.delenv(name, raising=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    patch.chdir(folder)
-    return Project(folder)
 
 
 def add_group(project: Project, name: str, wrong: list[int], **options: object) -> None:

@@ -17,7 +17,7 @@ from src.comparison import predictions, statistics, targets
 from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
-from tests.stored_results import PREDICTIONS, Project, add_group, make, md5
+from tests.stored_results import PREDICTIONS, Project, add_group, md5
 from tests.tracked_project import make_tracked_project
 
 Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
@@ -25,11 +25,11 @@ BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
 BETTER = [3, 2, 2, 4, 2, 3]
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Six seeds of the baseline (seed 0 is HEAD's), of a better rate and of a rate as good; and
     one experiment of each kind that is refused or warned about."""
-    made = make(tmp_path / "project", monkeypatch)
+    made = Project(tmp_path_factory.mktemp("compare") / "project")
     add_group(made, "base", BASE)
     add_group(made, "fast", BETTER, lr=0.003)
     add_group(made, "same", [6, 6, 6, 7, 6, 7], lr=0.002)
@@ -50,6 +50,12 @@ def run(
     code = stage.guarded(compare.main)
     printed = capsys.readouterr()
     return code, printed.out, printed.err
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it as working directory, to change at will."""
+    return made.copy(tmp_path / "project", monkeypatch)
 
 
 @pytest.fixture

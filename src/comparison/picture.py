@@ -21,6 +21,7 @@ def draw(groups: list[Group], split: str) -> bytes:
     joins the same seed of two groups. Right: curves on val, the mean over seeds and the band from
     the lowest to the highest."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(15, 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 1 + len(CURVES))
@@ -30,6 +31,8 @@ def draw(groups: list[Group], split: str) -> bytes:
         for number, (group, rows) in enumerate(zip(groups, histories, strict=True)):
             _band(panel, [run[column] for run in rows if column in run], group.name, f"C{number}")
         panel.set(title=f"{column.replace('_', ' ')}: mean and range over seeds", xlabel="epoch")
+        panel.set_yscale("log" if column == "val_loss" else "linear")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
     return png(figure)
@@ -40,16 +43,27 @@ def _results(axes: Any, groups: list[Group], split: str) -> None:
     for number, group in enumerate(groups):
         scores = group.scores(split)
         values = np.array(list(scores.values()))
-        axes.plot(np.full(len(values), number), values, "o", color=f"C{number}", alpha=0.6)
+        places = number + _beside(values)
+        axes.plot(places, values, "o", color=f"C{number}", alpha=0.6)
         if len(values) > 1:
-            axes.errorbar(number + 0.12, values.mean(), values.std(ddof=1), fmt="_", markersize=14,
+            axes.errorbar(number + 0.3, values.mean(), values.std(ddof=1), fmt="_", markersize=14,
                           color=f"C{number}", capsize=4)  # fmt: skip
         for seed in set(first) & set(scores) if number else ():
             axes.plot([0, number], [first[seed], scores[seed]], color="grey", lw=0.6, alpha=0.5)
-    names = [f"{shown_name(group.name)}\n{len(group.by_seed)} seeds" for group in groups]
+    names = [f"{shown_name(group.name)}\nseeds: {len(group.by_seed)}" for group in groups]
     axes.set_xticks(range(len(groups)), names)
     axes.set(title=f"{split} accuracy: each seed, mean ± sd", xlim=(-0.5, len(groups) - 0.5))
     axes.grid(alpha=0.3, axis="y")
+
+
+def _beside(values: np.ndarray) -> np.ndarray:
+    """Where equal values stand, side by side: 0 for the first of each, then to the right."""
+    seen: dict[float, int] = {}
+    places = []
+    for value in values.tolist():
+        places.append(0.03 * seen.get(value, 0))
+        seen[value] = seen.get(value, 0) + 1
+    return np.array(places)
 
 
 def _histories(group: Group) -> list[dict[str, list[float]]]:
