@@ -7,14 +7,14 @@ pictures at hand. Choices are made on val; `--final` looks at test and is counte
 """
 
 import argparse
-import hashlib
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from src import pipeline, repository, stage
-from src.comparison import experiment_log, picture, report, targets, text
+from src.comparison import experiment_log, picture, report, stored, targets, text
 from src.comparison.report import Report
 from src.comparison.targets import Group
 from src.errors import InputError
@@ -22,6 +22,7 @@ from src.files import round_floats, write_bytes
 from src.tracking import lookup
 
 PICTURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
+LENGTH = 100  # characters of a picture's name (choice)
 
 
 def main() -> None:
@@ -62,8 +63,8 @@ def main() -> None:
 
 
 def _write_picture(groups: list[Group], found: Report, root: Path) -> Path:
-    key = "\n".join([*(group.name for group in groups), found.split])
-    path = root / PICTURES / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.png"
+    names = "-".join([*(group.name for group in groups), found.split])
+    path = root / PICTURES / (re.sub(r"[^\w.=-]", "_", names)[-LENGTH:] + ".png")
     write_bytes(path, picture.draw(groups, found.split))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
@@ -72,9 +73,7 @@ def _write_notes(groups: list[Group], found: Report, root: Path) -> list[str]:
     """Write each comparison into the description of the run of the second; the names noted."""
     noted = []
     for group, item in zip(groups[1:], found.comparisons, strict=True):
-        train = group.named.stages["train"]
-        fingerprint = pipeline.fingerprint(train["cmd"], train["deps"], train["params"])
-        run_id = lookup.known_run(root, fingerprint)
+        run_id = lookup.known_run(root, stored.fingerprint(group.named.stages["train"]))
         note = text.markdown(replace(found, comparisons=[item]))
         if run_id and lookup.set_note(root, run_id, note):
             noted.append(group.name)

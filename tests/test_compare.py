@@ -13,7 +13,7 @@ from scipy import stats
 
 from bench import compare as bench
 from src import compare, noise, stage
-from src.comparison import predictions, statistics, targets
+from src.comparison import predictions, statistics, stored, targets
 from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
@@ -118,6 +118,7 @@ def test_two_changes_warn(tool: Tool) -> None:
         (("HEAD", "lr=abc"), "lr must be a number"),
         (("HEAD", "seed=3"), "leave seed= out"),
         (("HEAD", "prepare.size=64"), "prepare.size is no param of train or evaluate"),
+        (("HEAD", "workspace"), "the workspace has changed"),
         (("HEAD",), "compare needs two names or more"),
     ],
 )
@@ -205,11 +206,9 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     monkeypatch.chdir(project.root)
     [group] = targets.find(["fast-2"], project.root)
     train = group.named.stages["train"]
-    from src.pipeline import fingerprint
-
     client, experiment = store.open_store(project.root)
     tags = {"stage": "train", lookup.NOTE: "before"}
-    tags["fingerprint"] = fingerprint(train["cmd"], train["deps"], train["params"])
+    tags["fingerprint"] = stored.fingerprint(train)
     run_id = store.create_run(client, experiment, "train", tags, {}).info.run_id
     [found] = targets.find([run_id], project.root)
     assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))

@@ -104,6 +104,11 @@ def _entry(name: str, text: str) -> dict[str, Any]:
     return entry
 
 
+def fingerprint(entry: Mapping[str, Any]) -> str:
+    """That of an entry of dvc.lock, by which its MLflow run is found."""
+    return pipeline.fingerprint(entry["cmd"], entry["deps"], entry["params"])
+
+
 def configuration(stages: Stages) -> str:
     """What decides a result but for its seed, as a text to compare: params and inputs of train and
     evaluate."""

@@ -49,26 +49,28 @@ def find(names: Sequence[str], root: Path) -> list[Group]:
 def _group(name: str, root: Path) -> Group:
     if "=" in name:
         return _by_params(name)
-    named = _result(find_target(name, root), name)
+    is_here = name == WORKSPACE and repository.git("rev-parse", "--verify", "-q", name) is None
+    target = where.resolve(None) if is_here else find_target(name, root)
+    named = _result(target, name)
     alike = stored.of_configuration(stored.configuration(named.stages))
     by_seed = {result.seed: result for result in [*alike, named]}  # the named one goes first
     return Group(name, named, dict(sorted(by_seed.items())))
 
 
 def find_target(name: str, root: Path) -> where.Target:
-    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint,
-    for `workspace` the files here. InputError if it means none."""
+    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint.
+    InputError if it means none."""
     if RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None:
         return _of_run(name, root)
-    known = name == WORKSPACE and repository.git("rev-parse", "--verify", "--quiet", name) is None
-    return where.resolve(None if known else name)
+    return where.resolve(name)
 
 
 def _of_run(run_id: str, root: Path) -> where.Target:
     tags = lookup.tags_of(root, run_id)
     stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
     for rev, _, text in stored.locks():
-        if fingerprint and pipeline.fingerprint_from_lock(text, stage) == fingerprint:
+        entry = (stored.stages_of(text) or {}).get(stage)
+        if entry and stored.fingerprint(entry) == fingerprint:
             return where.Target(f"run {run_id} ({rev[: stored.SHORT]})", rev)
     state = lookup.state_of(root, run_id)
     if state != "finished":
