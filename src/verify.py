@@ -8,16 +8,15 @@ metrics have to agree within bounds; *statistical*: the metric lies where other 
 """
 
 import argparse
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from src import difference, noise, pipeline, repository, rerun, stage, where
+from src.comparison.targets import find_target
 from src.errors import GateError, InputError
 from src.tracking import lookup
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 HISTORY = "results/train/history.csv"
 LEAST_SEEDS = 3  # that say what noise is
 
@@ -28,24 +27,6 @@ class Verdict:
 
     tier: str = ""
     lines: list[str] = field(default_factory=list)
-
-
-def find_target(name: str, root: Path) -> where.Target:
-    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint.
-    InputError if it means none."""
-    is_run = RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None
-    if not is_run:
-        return where.resolve(name)
-    tags = lookup.tags_of(root, name)
-    stage_name, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
-    for rev in noise.revisions():
-        lock = repository.git("show", f"{rev}:./dvc.lock")
-        if lock and pipeline.fingerprint_from_lock(lock, stage_name) == fingerprint:
-            return where.Target(f"run {name} ({rev[:7]})", rev)
-    raise InputError(
-        f"no commit or experiment here has the inputs of run {name}: commit dvc.lock after "
-        "`dvc repro`, or take a run that `dvc exp run` made"
-    )
 
 
 def judge(target: where.Target, folder: Path, same_kind: bool | None) -> Verdict:

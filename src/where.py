@@ -6,12 +6,10 @@ stage in that dvc.lock, first among the local records, then in MLflow.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -84,7 +82,7 @@ def find(target: Target, root: Path) -> Answer:
         raise InputError(f"{target.title}: dvc.lock has no entry of train; `make repro` makes it")
     answer = Answer(target.title, target.rev, store.name(root))
     metrics = target.read(METRICS)
-    if metrics is not None and _belongs(metrics, train, evaluate):
+    if metrics is not None and repository.metrics_belong(metrics, train, evaluate):
         answer.metrics = json.loads(metrics)
     else:
         answer.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
@@ -98,14 +96,6 @@ def find(target: Target, root: Path) -> Answer:
         answer.changed = repository.changed_inputs(lock)
     answer.ui = ui.server_address() or ui.running_address(root)
     return answer
-
-
-def _belongs(metrics: str, train: dict[str, Any], evaluate: dict[str, Any] | None) -> bool:
-    """Whether the metrics are those of the network in dvc.lock: evaluate may not have run on it."""
-    md5_of_metrics = hashlib.md5(metrics.encode()).hexdigest()
-    if evaluate is None or evaluate["outs"].get(METRICS) != md5_of_metrics:
-        return False
-    return all(evaluate["deps"].get(out, md5) == md5 for out, md5 in train["outs"].items())
 
 
 def _find_run(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]:

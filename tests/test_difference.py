@@ -1,14 +1,13 @@
-"""What `verify` compares: locks, histories, metrics, and the noise of seeds."""
+"""What `verify` compares: locks, histories, metrics, and other seeds."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from src import difference, noise, repository
+from src import difference, repository
 from src.stage import Stage
 from tests.conftest import working_in
-from tests.tracked_project import write_lock
 
 HISTORY = "epoch,train_loss,val_accuracy\n1,{0},0.5\n2,0.3,0.6\n"
 
@@ -107,27 +106,3 @@ def test_outputs_are_named_with_their_stage(locked: tuple[Path, str]) -> None:
     )
     assert other != lock
     assert difference.of_outputs(lock, other) == [("train", "models/model.json")]
-
-
-def test_seeds_of_the_same_configuration_are_found(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.tracked_project import commit, edit, make_project
-
-    make_project(tmp_path / "project", monkeypatch)
-    path = Path(repository.METRICS)
-    path.parent.mkdir(parents=True)
-    for seed, lr, accuracy in ((0, 0.001, 0.8), (1, 0.001, 0.9), (1, 0.002, 0.1)):
-        text = Path("params.yaml").read_text()
-        lines = [
-            f"seed: {seed}" if line.startswith("seed:") else
-            f"lr: {lr}" if line.startswith("lr:") else line
-            for line in text.splitlines()
-        ]  # fmt: skip
-        Path("params.yaml").write_text("\n".join(lines) + "\n")
-        write_lock()
-        path.write_text(metrics(accuracy, 0.5))
-        commit()
-    edit("params.yaml", "lr: 0.002", "lr: 0.001")
-    write_lock()
-    assert noise.seeds_like(Path("dvc.lock").read_text()) == {"1": 0.9, "0": 0.8}

@@ -1,6 +1,7 @@
 """Runs in the project's store, for the tools that look some up or mark them."""
 
 from pathlib import Path
+from typing import Any
 
 from src.errors import InputError
 from src.tracking import journal, store
@@ -10,8 +11,21 @@ from src.tracking.journal import warn
 KIND = "machine.kind"  # what must be equal for the same bits; train sets it
 
 
+NOTE = "mlflow.note.content"  # the description of a run
+COMPARED = "## Compared"  # heads the part of it that `set_note` writes
+
+
 def tags_of(root: Path, run_id: str) -> dict[str, str]:
     """The tags of a run; InputError if the store has none with this id, or does not answer."""
+    return dict(_run(root, run_id).data.tags)
+
+
+def state_of(root: Path, run_id: str) -> str:
+    """running, finished, failed or killed; InputError as for `tags_of`."""
+    return str(_run(root, run_id).info.status).lower()
+
+
+def _run(root: Path, run_id: str) -> Any:
     try:
         client, _ = store.open_store(root)
         run = store.stored_run(client, run_id)
@@ -21,7 +35,7 @@ def tags_of(root: Path, run_id: str) -> dict[str, str]:
         raise InputError(f"the store of the runs does not answer: {reason(error)}") from None
     if run is None:
         raise InputError(f"no commit, experiment or MLflow run is called {run_id}")
-    return dict(run.data.tags)
+    return run
 
 
 def run_with(root: Path, fingerprint: str) -> str | None:
@@ -65,3 +79,22 @@ def set_tag(root: Path, run_id: str, key: str, value: str) -> None:
         client.set_tag(run_id, key, value)
     except Exception as error:  # whatever MLflow raises
         warn(f"the tag {key} is not set: {reason(error)}")
+
+
+def set_note(root: Path, run_id: str, markdown: str) -> bool:
+    """Write `markdown` under a heading at the end of a run's description, in place of what stood
+    there; whether it was written. A store that does not take it costs a line."""
+    try:
+        client, _ = store.open_store(root)
+        before = client.get_run(run_id).data.tags.get(NOTE, "").partition(COMPARED)[0].rstrip()
+        client.set_tag(run_id, NOTE, f"{before}\n\n{COMPARED}\n\n{markdown}".lstrip())
+    except Exception as error:  # whatever MLflow raises
+        warn(f"the note is not written: {reason(error)}")
+        return False
+    return True
+
+
+def known_run(root: Path, fingerprint: str) -> str | None:
+    """As `run_with`, without making a store where there is none yet."""
+    file = store.sqlite_file(store.tracking_uri(root))
+    return None if file and not file.exists() else run_with(root, fingerprint)

@@ -1,0 +1,84 @@
+"""Which change helped? `python -m src.compare A B ...`: each of the others against A.
+
+A name is an experiment, a commit or branch, an MLflow run id, `workspace`, or params such as
+`lr=0.003`; it stands for all experiments and commits that differ from it in `seed` alone. First
+what changed, then whether it is more than noise: between trainings with several seeds, and on the
+pictures at hand. Choices are made on val; `--final` looks at test and is counted.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from src import pipeline, repository, stage
+from src.comparison import experiment_log, picture, report, stored, targets, text
+from src.comparison.report import Report
+from src.comparison.targets import Group
+from src.errors import InputError
+from src.files import round_floats, write_bytes
+from src.tracking import lookup
+
+PICTURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
+LENGTH = 100  # characters of a picture's name (choice)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.compare", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the first is what to beat")
+    parser.add_argument("--final", action="store_true", help="use test; the look is counted")
+    parser.add_argument("--log", metavar="WHY", help="add an entry to docs/experiments.md")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print everything as JSON")
+    form.add_argument("--markdown", action="store_true", help="print text for a pull request")
+    arguments = parser.parse_args()
+    repository.require_project()
+    if len(arguments.names) < 2:
+        raise InputError("compare needs two names or more: python -m src.compare HEAD NAME")
+    root = pipeline.main_repository()
+    groups = targets.find(arguments.names, root)
+    found = report.make(groups, "test" if arguments.final else "val", root)
+    if arguments.final:
+        found = replace(found, looks=experiment_log.count_look())
+    drawn = _write_picture(groups, found, root)
+    noted = _write_notes(groups, found, root)
+    if arguments.log is not None:
+        experiment_log.append(found, arguments.log)
+    if arguments.json:
+        print(json.dumps(round_floats({**asdict(found), "picture": str(drawn)}), indent=2))
+    elif arguments.markdown:
+        print(text.markdown(found))
+    else:
+        print(text.terminal(found))
+        print(f"\npicture: {drawn}")
+        if noted:
+            print(f"noted on the MLflow run of {', '.join(noted)}")
+        if arguments.log is not None:
+            print(f"an entry was added to {experiment_log.FILE}: commit it")
+
+
+def _write_picture(groups: list[Group], found: Report, root: Path) -> Path:
+    names = "-".join([*(group.name for group in groups), found.split])
+    path = root / PICTURES / (re.sub(r"[^\w.=-]", "_", names)[-LENGTH:] + ".png")
+    write_bytes(path, picture.draw(groups, found.split))
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _write_notes(groups: list[Group], found: Report, root: Path) -> list[str]:
+    """Write each comparison into the description of the run of the second; the names noted."""
+    noted = []
+    for group, item in zip(groups[1:], found.comparisons, strict=True):
+        run_id = lookup.known_run(root, stored.fingerprint(group.named.stages["train"]))
+        note = text.markdown(replace(found, comparisons=[item]))
+        if run_id and lookup.set_note(root, run_id, note):
+            noted.append(group.name)
+    return noted
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

@@ -1,0 +1,1 @@
+"""Results against each other: what changed between them, and whether it is more than noise."""

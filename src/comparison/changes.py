@@ -1,0 +1,92 @@
+"""What differs between two results, by what a person would have changed."""
+
+from dataclasses import dataclass, field
+
+from src import pipeline
+from src.comparison import stored
+from src.comparison.stored import Result, Stages
+from src.errors import InputError
+
+DATA = "data/prepared"
+SUBSET = "data/subset"
+MADE = ("data/prepared", "results/", stored.MODELS)  # what earlier stages made of the rest
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Key or path to (before, after); `code`: files. What cannot reach the result is not in it:
+    both were evaluated on the same pictures, so how these were prepared does not matter."""
+
+    params: dict[str, tuple[str, str]] = field(default_factory=dict)
+    code: list[str] = field(default_factory=list)
+    data: dict[str, tuple[str, str]] = field(default_factory=dict)
+    versions: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def things(self) -> list[str]:
+        """The changes that could each have made the difference: every param, every file of data,
+        the code, the versions."""
+        return [
+            *(f"param {key}" for key in self.params),
+            *(f"data {path}" for path in self.data),
+            *(["code"] if self.code else []),
+            *(["package versions"] if self.versions else []),
+        ]
+
+
+def between(before: Result, after: Result) -> Changes:
+    """What changed from one result to another, but for the seed."""
+    stages = ["train", "evaluate"]
+    if _md5(before, SUBSET) != _md5(after, SUBSET):
+        stages.append("subset")
+    found = Changes()
+    for name in stages:
+        old, new = (stored.params_of(item.stages, name) for item in (before, after))
+        for key in {**old, **new}:
+            one, other = str(old.get(key, ABSENT)), str(new.get(key, ABSENT))
+            if pipeline.canonical(one) != pipeline.canonical(other):
+                file, is_version, package = key.rpartition(":")
+                target = found.versions if is_version and file else found.params
+                target[package if is_version else key] = (one, other)
+        old, new = (stored.inputs_of(item.stages, name) for item in (before, after))
+        for path in {**old, **new}:
+            pair = old.get(path, ABSENT), new.get(path, ABSENT)
+            if pair[0] == pair[1] or path.startswith(MADE):
+                continue
+            if pipeline.is_code(path):
+                if path not in found.code:
+                    found.code.append(path)
+            elif ABSENT not in pair:  # another path is what a param names, and that is shown
+                found.data[path] = pair
+    return found
+
+
+def _md5(result: Result, path: str) -> str | None:
+    md5 = result.stages["train"]["deps"].get(path)
+    return None if md5 is None else str(md5)
+
+
+def require_same_data(names: tuple[str, str], before: Result, after: Result) -> None:
+    """InputError unless both were evaluated on the same pictures."""
+    if before.data == after.data:
+        return
+    keys = [
+        f"{key} is {one} and {other}"
+        for key, (one, other) in _differing(before.stages, after.stages, "prepare").items()
+    ]
+    why = f": {', '.join(keys[:3])}" if keys else ""
+    raise InputError(
+        f"{names[0]} and {names[1]} were evaluated on different data ({DATA} is "
+        f"{before.data[: stored.SHORT]} and {after.data[: stored.SHORT]}{why}); run one of them "
+        "again on the data of the other"
+    )
+
+
+def _differing(before: Stages, after: Stages, name: str) -> dict[str, tuple[str, str]]:
+    old, new = stored.params_of(before, name), stored.params_of(after, name)
+    return {
+        key: (str(old.get(key, ABSENT)), str(new.get(key, ABSENT)))
+        for key in {**old, **new}
+        if pipeline.canonical(old.get(key, ABSENT)) != pipeline.canonical(new.get(key, ABSENT))
+    }

@@ -1,0 +1,114 @@
+"""Whether a difference is more than noise: between trainings, and on the pictures at hand."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.05  # two-sided; so a claim in one direction is wrong in 2.5 % of cases
+# Below this nothing is said of training again: the t interval of two to four seeds rests on a
+# normal distribution that nobody has checked, and sees little but gross differences (choice).
+LEAST_SEEDS = 5
+RESAMPLES = 10_000  # of the bootstrap (choice)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two configurations over `n` common seeds: the mean difference in accuracy (second less
+    first), its 95 % interval and p by Student's t, and how often the second is better (ties count
+    half) with its 95 % interval. None where `n` is too small for it."""
+
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    better: float | None
+    better_low: float | None
+    better_high: float | None
+
+
+def paired(differences: Sequence[float], step: float) -> Paired:
+    """The paired t interval of `differences`, one per seed. `step`: the smallest difference that
+    the metric can show, 1 / pictures for an accuracy.
+
+    Where the differences are all alike their spread says nothing of noise: it counts as at least
+    that of rounding to whole steps, step / sqrt(12) for each of the two values.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        return Paired(0, None, None, None, None, None, None, None)
+    mean = float(values.mean())
+    wins = float((values > step / 2).sum() + 0.5 * (np.abs(values) <= step / 2).sum())
+    chance = (wins / n, *wilson(wins, n))
+    if n == 1:
+        return Paired(n, mean, None, None, None, *chance)
+    from scipy import special
+
+    spread = max(float(values.std(ddof=1)), step / math.sqrt(6)) / math.sqrt(n)
+    reach = float(special.stdtrit(n - 1, 1 - LEVEL / 2)) * spread
+    p = 2 * float(special.stdtr(n - 1, -abs(mean) / spread))
+    return Paired(n, mean, mean - reach, mean + reach, p, *chance)
+
+
+def wilson(wins: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share of `wins` in `n` (Wilson 1927); `wins` may hold halves,
+    for which it is an approximation."""
+    z = 1.959964
+    share, shrink = wins / n, 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / shrink
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Two networks on the same `n` pictures: how many only the first, and only the second, has
+    right; exact p of McNemar's test; the difference in accuracy with its bootstrap interval."""
+
+    n: int
+    only_first: int
+    only_second: int
+    p: float
+    difference: float
+    low: float
+    high: float
+
+
+def on_pictures(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Pictures:
+    """`first`, `second`: bool N, whether each picture was classified right. McNemar 1947 by the
+    binomial distribution; percentile bootstrap over pictures, drawn from `seed`."""
+    from scipy.stats import binomtest
+
+    n = len(first)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    apart = only_first + only_second
+    p = float(binomtest(only_second, apart).pvalue) if apart else 1.0
+    # Resampled pictures count by kind: only the first right, only the second, no difference.
+    shares = np.array([only_first, only_second, n - apart]) / n
+    drawn = np.random.default_rng(seed).multinomial(n, shares, RESAMPLES)
+    ends = np.percentile((drawn[:, 1] - drawn[:, 0]) / n, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
+    difference = (only_second - only_first) / n
+    return Pictures(n, only_first, only_second, p, difference, float(ends[0]), float(ends[1]))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p values corrected for their number (Holm 1979): each at most 1, and none below a smaller
+    one's. None, for a comparison that was not made, stays and does not count."""
+    given = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(given):
+        largest = max(largest, min(1.0, p * (len(given) - rank)))
+        corrected[index] = largest
+    return corrected
+
+
+def verdict(n: int, difference: float | None, p: float | None) -> str:
+    """What may be said of training again, from `n` common seeds and a corrected p: better, worse or
+    undecided."""
+    if n < LEAST_SEEDS or difference is None or p is None or p >= LEVEL:
+        return "undecided"
+    return "better" if difference > 0 else "worse"

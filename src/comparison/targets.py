@@ -1,0 +1,153 @@
+"""What the names on the command line stand for: a result, and the group of seeds around it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src import params, pipeline, repository, schema, where
+from src.comparison import stored
+from src.comparison.stored import Result
+from src.errors import InputError
+from src.repository import METRICS
+from src.tracking import lookup
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A name of the command line. `named`: the result that it means; `by_seed`: that one and all
+    that differ from it in the seed alone."""
+
+    name: str
+    named: Result
+    by_seed: dict[int, Result]
+
+    def scores(self, split: str) -> dict[int, float]:
+        """Accuracy (0..1) on val or test by seed."""
+        return {seed: result.metrics[split]["accuracy"] for seed, result in self.by_seed.items()}
+
+
+def find(names: Sequence[str], root: Path) -> list[Group]:
+    """The groups that names mean. InputError for a name that means nothing, for a training that has
+    not finished, and for names that mean the same configuration."""
+    groups: dict[str, Group] = {}
+    for name in names:
+        group = _group(name, root)
+        key = stored.configuration(group.named.stages)
+        if key in groups:
+            raise InputError(
+                f"{groups[key].name} and {name} are the same configuration but for the seed: "
+                "their difference is the noise that others are measured by"
+            )
+        groups[key] = group
+    return list(groups.values())
+
+
+def _group(name: str, root: Path) -> Group:
+    if "=" in name:
+        return _by_params(name)
+    is_here = name == WORKSPACE and repository.git("rev-parse", "--verify", "-q", name) is None
+    target = where.resolve(None) if is_here else find_target(name, root)
+    named = _result(target, name)
+    alike = stored.of_configuration(stored.configuration(named.stages))
+    by_seed = {result.seed: result for result in [*alike, named]}  # the named one goes first
+    return Group(name, named, dict(sorted(by_seed.items())))
+
+
+def find_target(name: str, root: Path) -> where.Target:
+    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint.
+    InputError if it means none."""
+    if RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None:
+        return _of_run(name, root)
+    return where.resolve(name)
+
+
+def _of_run(run_id: str, root: Path) -> where.Target:
+    tags = lookup.tags_of(root, run_id)
+    stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
+    for rev, _, text in stored.locks():
+        entry = (stored.stages_of(text) or {}).get(stage)
+        if entry and stored.fingerprint(entry) == fingerprint:
+            return where.Target(f"run {run_id} ({rev[: stored.SHORT]})", rev)
+    state = lookup.state_of(root, run_id)
+    if state != "finished":
+        raise InputError(f"run {run_id} is {state}: it has no result")
+    raise InputError(
+        f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
+        "`dvc repro`, or take a run that `dvc exp run` made"
+    )
+
+
+def _result(target: where.Target, name: str) -> Result:
+    """The finished result of a target."""
+    lock = target.read("dvc.lock")
+    stages = stored.stages_of(lock) if lock is not None else None
+    if lock is None or stages is None:
+        raise InputError(f"{target.title} has no finished training: `dvc repro` makes it")
+    if target.rev is None and (changed := repository.changed_inputs(lock)):
+        raise InputError(f"the workspace has changed ({changed[0]}): `dvc repro` first")
+    result = stored.finished(name, target.rev, stages, target.read(METRICS))
+    if result is None:
+        raise InputError(f"{target.title} is not finished: no {METRICS} of its network")
+    return result
+
+
+def _by_params(text: str) -> Group:
+    """The group that `lr=0.003,model=resnet18` means: HEAD's configuration with these values."""
+    wanted = dict(_pair(item) for item in re.split(r",(?![^\[]*\])", text))
+    head = repository.read_at([("HEAD", "dvc.lock")])[0]
+    stages = stored.stages_of(head) if head is not None else None
+    if stages is None:
+        raise InputError("HEAD has no dvc.lock with a training, to which params could be applied")
+    declared = {**stored.params_of(stages, "train"), **stored.params_of(stages, "evaluate")}
+    if unknown := [key for key in wanted if key not in declared]:
+        raise InputError(f"{unknown[0]} is no param of train or evaluate")
+    candidates: dict[str, stored.Stages] = {}
+    for _, _, lock in stored.locks():
+        other = stored.stages_of(lock)
+        if other is not None and _has_params(other, stages, wanted):
+            candidates[stored.configuration(other)] = other
+    groups = [found for key in candidates if (found := stored.of_configuration(key))]
+    if not groups:
+        options = " ".join(f"-S {key}={value}" for key, value in wanted.items())
+        raise InputError(f"no finished experiment has {text}: `dvc exp run {options}` makes one")
+    here = _rest(stages)
+    chosen = [found for found in groups if _rest(found[0].stages) == here] or groups
+    if len(chosen) > 1:
+        names = ", ".join(found[0].name for found in chosen)
+        raise InputError(f"{text} means results of different code or data: name one of {names}")
+    by_seed = {result.seed: result for result in sorted(chosen[0], key=lambda item: item.seed)}
+    return Group(text, next(iter(by_seed.values())), by_seed)
+
+
+def _has_params(other: stored.Stages, stages: stored.Stages, wanted: dict[str, str]) -> bool:
+    """Whether `other` has the params of `stages` with the values of `wanted` in their place."""
+    for name in ("train", "evaluate"):
+        expected = {
+            key: pipeline.canonical(wanted.get(key, value))
+            for key, value in stored.params_of(stages, name).items()
+        }
+        found = stored.params_of(other, name)
+        if {key: pipeline.canonical(value) for key, value in found.items()} != expected:
+            return False
+    return True
+
+
+def _rest(stages: stored.Stages) -> dict[str, str]:
+    """Path to md5 of what no param of the group names: the code, and the pictures of evaluate."""
+    train, evaluate = stored.inputs_of(stages, "train"), stored.inputs_of(stages, "evaluate")
+    code = {path: md5 for path, md5 in train.items() if pipeline.is_code(path)}
+    return code | evaluate
+
+
+def _pair(item: str) -> tuple[str, str]:
+    key, _, value = (part.strip() for part in item.partition("="))
+    if key not in schema.SCHEMA:
+        raise InputError(f"unknown param {key}{params.did_you_mean(key, schema.SCHEMA)}")
+    if key == stored.SEED:
+        raise InputError("a group holds all its seeds: leave seed= out")
+    params.parse_override(key, value)
+    return key, value

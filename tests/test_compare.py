@@ -1,0 +1,296 @@
+"""`python -m src.compare`: what changed, whether it is more than noise, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench import compare as bench
+from src import compare, noise, stage
+from src.comparison import predictions, statistics, stored, targets
+from src.metrics import interval
+from src.repository import METRICS
+from src.tracking import lookup, store
+from tests.stored_results import PREDICTIONS, Project, add_group, md5
+from tests.tracked_project import make_tracked_project
+
+Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
+BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
+BETTER = [3, 2, 2, 4, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Six seeds of the baseline (seed 0 is HEAD's), of a better rate and of a rate as good; and
+    one experiment of each kind that is refused or warned about."""
+    made = Project(tmp_path_factory.mktemp("compare") / "project")
+    add_group(made, "base", BASE)
+    add_group(made, "fast", BETTER, lr=0.003)
+    add_group(made, "same", [6, 6, 6, 7, 6, 7], lr=0.002)
+    made.add("both", 4, lr=0.003, model="resnet18")
+    made.add("coded", 4, code="2")
+    made.add("other-data", 4, data="e" * 32 + ".dir")
+    made.add("unfinished", 4, lr=0.004, evaluated=False)
+    made.add("lost", 1, lr=0.005, cached=False, seed=99)
+    made.write()
+    return made
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of the tool with these arguments."""
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    code = stage.guarded(compare.main)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it as working directory, to change at will."""
+    return made.copy(tmp_path / "project", monkeypatch)
+
+
+@pytest.fixture
+def tool(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Project
+) -> Tool:
+    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+
+
+def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> None:
+    code, out, _ = tool("HEAD", "fast-3", "--json")
+    assert code == 0
+    found = json.loads(out)
+    [item] = found["comparisons"]
+    assert item["changed"]["params"] == {"lr": ["0.001", "0.003"]}
+    assert item["changed"]["code"] == []
+    assert item["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert item["verdict"] == "better"
+    gains = [(one - other) / 360 for one, other in zip(BASE, BETTER, strict=True)]
+    assert item["training"]["difference"] == pytest.approx(np.mean(gains), rel=1e-4)
+    assert item["pictures_seeds"] == [3, 3]  # that of the name, which HEAD's group has too
+    assert item["pictures"]["only_second"] - item["pictures"]["only_first"] == 8 - 4
+    assert found["looks"] is None
+    assert (project.root / found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert subprocess.check_output(["git", "status", "--porcelain"]) == b""
+
+
+def test_the_same_groups_are_found_by_params(tool: Tool) -> None:
+    by_name = json.loads(tool("HEAD", "fast-0", "--json")[1])
+    code, out, err = tool("lr=1e-3", "lr=0.003", "--json")
+    assert (code, err) == (0, "")
+    by_params = json.loads(out)
+    for one, other in zip(by_name["groups"], by_params["groups"], strict=True):
+        assert one["by_seed"] == other["by_seed"]
+
+
+def test_two_changes_warn(tool: Tool) -> None:
+    code, out, _ = tool("HEAD", "both")
+    assert code == 0
+    assert "WARNING: 2 things changed (param model, param lr)" in out
+    assert "undecided: 1 common seed, 5 are needed" in out
+    assert "these pictures and these two networks, not about training again" in out
+    assert max(len(line) for line in out.splitlines() if "WARNING" not in line) <= 100
+    code, out, _ = tool("base-1", "fast-1")
+    assert "WARNING" not in out
+    code, out, _ = tool("HEAD", "coded")
+    assert "code     src/train.py" in out
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("HEAD", "other-data"), "were evaluated on different data"),
+        (("HEAD", "nosuch"), "no experiment or commit is called nosuch"),
+        (("HEAD", "unfinished"), "is not finished"),
+        (("HEAD", "lost"), "lost has no predictions here"),
+        (("HEAD", "base-4"), "are the same configuration but for the seed"),
+        (("HEAD", "lr=0.7"), "no finished experiment has lr=0.7: `dvc exp run -S lr=0.7`"),
+        (("HEAD", "lrr=0.7"), "unknown param lrr, did you mean lr?"),
+        (("HEAD", "lr=abc"), "lr must be a number"),
+        (("HEAD", "seed=3"), "leave seed= out"),
+        (("HEAD", "prepare.size=64"), "prepare.size is no param of train or evaluate"),
+        (("HEAD", "workspace"), "the workspace has changed"),
+        (("HEAD",), "compare needs two names or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_line(
+    tool: Tool,
+    names: tuple[str, ...],
+    words: str,
+) -> None:
+    code, out, err = tool(*names)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_many_comparisons_are_corrected(tool: Tool) -> None:
+    [alone] = json.loads(tool("HEAD", "fast-0", "--json")[1])["comparisons"]
+    both = json.loads(tool("HEAD", "fast-0", "same-0", "--json")[1])["comparisons"]
+    assert both[0]["p_corrected"] == pytest.approx(2 * alone["p_corrected"], rel=1e-4)
+    assert both[1]["verdict"] == "undecided"
+
+
+def test_looks_at_test_are_counted_and_entries_logged(tool: Tool, project: Project) -> None:
+    path = project.root / "docs/experiments.md"
+    assert tool("HEAD", "nosuch", "--final")[0] == 2
+    assert "so far: 0\n" in path.read_text()
+    for number in (1, 2):
+        code, out, _ = tool("HEAD", "fast-0", "--final")
+        assert (code, f"look {number} at test" in out) == (0, True)
+    assert "Accuracy on test" in out
+    assert "so far: 2\n" in path.read_text()
+    before = path.read_text()
+    tool("HEAD", "same-0", "--log", "the curve was\nflat")
+    added = path.read_text().removeprefix(before.rstrip("\n"))
+    assert added.startswith("\n\n## 20")
+    assert "- Tried: param lr: 0.001 → 0.002\n- Why: the curve was flat\n" in added
+    assert "- Came out: undecided: val accuracy" in added
+
+
+def test_markdown_says_what_the_terminal_says(tool: Tool) -> None:
+    _, out, _ = tool("HEAD", "fast-0", "--markdown")
+    assert out.startswith("### `fast-0` against `HEAD`: better\n\n- param lr: 0.001 → 0.003\n")
+    assert "| `fast-0` | 6 |" in out
+    assert "not about training again" in out
+
+
+def test_what_is_noise_is_read_from_the_same_results(project: Project) -> None:
+    lock = (project.root / "dvc.lock").read_text()
+    found = noise.seeds_like(lock)
+    assert sorted(found) == [str(seed) for seed in range(6)]  # other rates, code, data: none
+    assert found["3"] == pytest.approx(1 - BASE[3] / 360)
+
+
+def test_200_experiments_take_no_more_processes_than_20(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would grow with the store is a process for each experiment."""
+    count = 0
+    original = subprocess.run
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "run", counted)
+    targets.find(["HEAD", "fast-0", "lr=0.002"], project.root)
+    few = count
+    for number in range(200):
+        project.add(f"more-{number}", 5, lr=0.01 + number / 1e5, cached=False)
+    project.write()
+    count = 0
+    targets.find(["HEAD", "fast-0", "lr=0.002"], project.root)
+    assert count == few
+
+
+def test_a_run_id_leads_to_its_commit_and_gets_a_note(
+    tool: Tool,
+    project: Project,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_tracked_project(tmp_path / "other", tmp_path_factory, monkeypatch)
+    (tmp_path / "other/mlflow.db").rename(project.root / "mlflow.db")
+    monkeypatch.chdir(project.root)
+    [group] = targets.find(["fast-2"], project.root)
+    train = group.named.stages["train"]
+    client, experiment = store.open_store(project.root)
+    tags = {"stage": "train", lookup.NOTE: "before"}
+    tags["fingerprint"] = stored.fingerprint(train)
+    run_id = store.create_run(client, experiment, "train", tags, {}).info.run_id
+    [found] = targets.find([run_id], project.root)
+    assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
+    for _ in range(2):
+        code, out, _ = tool("HEAD", run_id)
+        assert code == 0
+        assert f"noted on the MLflow run of {run_id}" in out
+    note = lookup.tags_of(project.root, run_id)[lookup.NOTE]
+    assert note.startswith("before\n\n## Compared\n\n### `")
+    assert note.count(lookup.COMPARED) == 1
+    other = store.create_run(client, experiment, "x", {"stage": "train"}, {}).info.run_id
+    code, _, err = tool("HEAD", other)
+    assert (code, f"run {other} is running: it has no result" in err) == (2, True)
+
+
+def test_predictions_are_those_of_the_lock(project: Project) -> None:
+    [group] = targets.find(["fast-2"], project.root)
+    labels, hits = predictions.right(group.named, "val", "fast-2", project.root)
+    assert (len(labels), int((~hits).sum())) == (360, BETTER[2])
+    outs = group.named.stages["evaluate"]["outs"]
+    metrics = subprocess.check_output(["git", "show", f"{group.named.rev}:{METRICS}"], text=True)
+    assert outs[METRICS] == md5(metrics)
+    assert outs.pop(PREDICTIONS)
+    with pytest.raises(Exception, match="has no predictions"):
+        predictions.right(group.named, "val", "fast-2", project.root)
+
+
+def test_the_interval_is_that_of_the_t_test() -> None:
+    values = np.random.default_rng(0).normal(0.003, 0.004, 9)
+    pair = statistics.paired(values.tolist(), 1e-9)
+    reference = stats.ttest_1samp(values, 0)
+    low, high = reference.confidence_interval(0.95)
+    assert (pair.p, pair.low, pair.high) == pytest.approx((reference.pvalue, low, high))
+
+
+def test_ties_have_a_width() -> None:
+    pair = statistics.paired([0.0] * 6, 1 / 360)
+    assert (pair.p, pair.better) == (pytest.approx(1.0), 0.5)
+    assert pair.low is not None
+    assert pair.low < -0.0005
+    assert statistics.verdict(6, pair.difference, pair.p) == "undecided"
+
+
+def test_nothing_is_decided_below_five_seeds() -> None:
+    gains = [0.1, 0.11, 0.12, 0.1]
+    pair = statistics.paired(gains, 1 / 360)
+    assert pair.p is not None
+    assert pair.p < 0.001
+    assert statistics.verdict(pair.n, pair.difference, pair.p) == "undecided"
+    more = statistics.paired([*gains, 0.1], 1 / 360)
+    assert statistics.verdict(more.n, more.difference, more.p) == "better"
+    worse = statistics.paired([-gain for gain in [*gains, 0.1]], 1 / 360)
+    assert statistics.verdict(worse.n, worse.difference, worse.p) == "worse"
+    assert statistics.paired([], 1 / 360).p is None
+
+
+def test_mcnemar_and_bootstrap_by_what_is_known_of_them() -> None:
+    first = np.array([True] * 90 + [False] * 10)
+    second = np.array([True] * 88 + [False] * 2 + [True] * 9 + [False])
+    found = statistics.on_pictures(first, second)
+    assert (found.only_first, found.only_second) == (2, 9)
+    assert found.p == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
+    error = np.sqrt((11 / 100 - 0.07**2) / 100)  # of the mean of values -1, 0, 1
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert statistics.on_pictures(first, first).p == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+
+
+def test_wilson_agrees_with_scipy_where_there_are_no_ties() -> None:
+    for wins, n in ((0, 5), (3, 7), (20, 20)):
+        assert statistics.wilson(wins, n) == pytest.approx(interval(wins, n), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", bench.METRICS)
+def test_claims_without_a_difference_are_rare(metric: str) -> None:
+    """A small part of `python -m bench.compare`: 2,000 pairs, whose share moves by 0.35 %."""
+    assert bench.claims(metric, 5, pairs=2000) <= 0.035
+    assert bench.claims(metric, 5, shift=2.0, pairs=500) > 0.4
+
+
+def test_splits_of_twelve_alike_are_never_claimed() -> None:
+    assert bench.splits([0.99] * 12, 1 / 360) == (0, 924)
