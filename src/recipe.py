@@ -16,16 +16,17 @@ import yaml
 
 from src import mlproject, params, stage
 from src.errors import InputError
-from src.schema import SCHEMA
+from src.schema import SCHEMA, Value
 
 FOLDER = Path("recipes")
+SPACE = "search"  # recipes/search.yaml is no recipe: it is the space of src.search
 # What a shell changes in the output of $(...): it cuts at spaces and fills in file names.
 NOT_FOR_A_SHELL = re.compile(r"[\s*?]")
 
 
 def names() -> list[str]:
     """The recipes of this project, in the order of the alphabet."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != SPACE)
 
 
 def title(name: str) -> str:
@@ -61,15 +62,15 @@ def merge(values: Mapping[str, str], given: list[str]) -> dict[str, str]:
     for argument in given:
         key, equals, value = argument.partition("=")
         if not equals:
-            raise InputError(f"expected KEY=VALUE after the recipe's name, got '{argument}'")
+            raise InputError(f"expected KEY=VALUE, got '{argument}'")
         _require_key(key, "the command line")
         merged[key] = value
     return merged
 
 
-def check(values: Mapping[str, str]) -> None:
-    """InputError when params.yaml with these values in it would not be accepted: a stage of the
-    experiment would say so only later."""
+def check(values: Mapping[str, str]) -> dict[str, Value]:
+    """Every key of params.yaml with these values in it. InputError when they would not be accepted:
+    a stage of the experiment would say so only later."""
     params.load()  # a mistake in params.yaml itself is said as such
     root = yaml.compose(Path(params.FILE).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
@@ -77,7 +78,7 @@ def check(values: Mapping[str, str]) -> None:
         _replace(root, key, _node(key, value))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, params.FILE).write_text(yaml.serialize(root), encoding="utf-8")
-        params.load(folder)
+        return params.load(folder)
 
 
 def arguments(values: Mapping[str, str]) -> list[str]:

@@ -126,7 +126,7 @@ def test_quoting_is_that_of_mlproject() -> None:
         (["digits_sgd", "epoch=3"], "unknown key epoch, did you mean epochs?"),
         (["digits_sgd", "epochs=abc"], "params.yaml: epochs must be an integer >= 1, got 'abc'"),
         (["digits_sgd", "lr="], "params.yaml: lr must be a number > 0, got nothing"),
-        (["digits_sgd", "lr"], "expected KEY=VALUE after the recipe's name, got 'lr'"),
+        (["digits_sgd", "lr"], "expected KEY=VALUE, got 'lr'"),
         (["digits_sgd", "warmup=9"], "params.yaml: warmup must be shorter than the 4 epochs"),
         (["digits_focal", "label_smoothing=0.1"], "label_smoothing must be 0 with loss focal"),
         (["digits_sgd", "class_weights=[1,-2]"], "class_weights must be none, balanced, or a list"),

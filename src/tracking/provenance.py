@@ -52,6 +52,22 @@ def tags(stage: Stage) -> dict[str, str]:
     return _known(found)
 
 
+def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
+    """The same for a tool that looks at the workspace and makes no result; `data`: the md5 of what
+    it read, by path."""
+    git = _git_tags()
+    found = {
+        "stage": tool,
+        **git,
+        "code.sha256": code_sha256(),
+        "data.md5": data_md5(data),
+        **_machine_tags(),
+        "mlflow.source.name": f"python -m src.{tool}",
+        "mlflow.source.git.commit": git.get("git.commit", ""),
+    }
+    return _known(found)
+
+
 def settings(stage: Stage) -> str:
     """What decides, beside the model, which numbers `evaluate` gets: its data and its params."""
     values = {"data": data_md5(stage.deps_md5), **params(stage)}

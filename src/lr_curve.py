@@ -1,0 +1,108 @@
+"""What a range test says: its curve smoothed, and the rates that two rules of thumb suggest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.figure import DPI, png, same_for_everyone
+
+BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel (choice)
+BELOW_MINIMUM = 10.0  # the rate at the minimum is at the edge; a tenth is usual (fastai's rule)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A range test of one seed: `rates` and `losses` as measured, `smooth` and `slope` (loss per
+    decade) as fitted, all float64 of one length."""
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smooth: np.ndarray
+    slope: np.ndarray
+
+    @property
+    def steepest(self) -> float:
+        """The rate at which the loss falls fastest per decade."""
+        return float(self.rates[self.slope.argmin()])
+
+    @property
+    def minimum(self) -> float:
+        """The rate at which the loss is lowest."""
+        return float(self.rates[self.smooth.argmin()])
+
+
+def fit(rates: np.ndarray, losses: np.ndarray) -> Curve:
+    """The curve through the losses: at each rate a straight line over the logarithm of the rate,
+    weighted by a Gaussian of BANDWIDTH (local linear regression). A running mean, which other tools
+    use, lags behind and so suggests rates that are too high."""
+    x = np.log10(rates)
+    smooth, slope = np.empty_like(x), np.empty_like(x)
+    for i, here in enumerate(x):
+        weight = np.exp(-0.5 * ((x - here) / BANDWIDTH) ** 2)
+        weight /= weight.sum()
+        mean_x, mean_y = weight @ x, weight @ losses
+        slope[i] = (weight * (x - mean_x)) @ losses / ((weight * (x - mean_x)) @ (x - mean_x))
+        smooth[i] = mean_y + slope[i] * (here - mean_x)
+    return Curve(rates, losses, smooth, slope)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Rates in the unit of the knob; several seeds by their geometric mean."""
+
+    steepest: float
+    tenth: float  # of the rate at the minimum
+    per_seed: tuple[float, ...]  # what each seed alone suggests
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean of the two: the one to try next."""
+        return float(np.sqrt(self.steepest * self.tenth))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The suggested range: from the lower to the higher of the two."""
+        return min(self.steepest, self.tenth), max(self.steepest, self.tenth)
+
+
+def suggest(curves: Sequence[Curve]) -> Suggestion:
+    """What the curves of one or several seeds suggest."""
+    steepest = np.array([curve.steepest for curve in curves])
+    tenth = np.array([curve.minimum for curve in curves]) / BELOW_MINIMUM
+    each = np.sqrt(steepest * tenth)
+    return Suggestion(
+        float(np.exp(np.log(steepest).mean())),
+        float(np.exp(np.log(tenth).mean())),
+        tuple(float(rate) for rate in each),
+    )
+
+
+@same_for_everyone()
+def picture(
+    curves: Sequence[Curve], marks: Mapping[str, float], limits: tuple[float, float],
+    x_label: str, title: str,
+) -> bytes:  # fmt: skip
+    """PNG: the batches' losses, the smoothed curves (several: their mean and range as a band), the
+    suggested range shaded, a vertical line for each of `marks`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.4), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for curve in curves:
+        axes.plot(curve.rates, curve.losses, ".", color="grey", markersize=2, alpha=0.5)
+    shortest = min(len(curve.rates) for curve in curves)
+    rates = curves[0].rates[:shortest]
+    smooth = np.stack([curve.smooth[:shortest] for curve in curves])
+    label = "smoothed" if len(curves) == 1 else f"mean of {len(curves)} seeds, and their range"
+    axes.plot(rates, smooth.mean(axis=0), color="C0", label=label)
+    if len(curves) > 1:
+        axes.fill_between(rates, smooth.min(axis=0), smooth.max(axis=0), color="C0", alpha=0.25)
+    axes.axvspan(*limits, color="C2", alpha=0.15, label="suggested")
+    for number, (name, rate) in enumerate(marks.items(), start=1):
+        axes.axvline(rate, color=f"C{number}", linestyle="--", label=f"{name}: {rate:.2g}")
+    top = max(curve.smooth.max() for curve in curves)
+    axes.set(xscale="log", title=title, xlabel=x_label, ylabel="training loss", ylim=(0, 1.1 * top))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return png(figure)
