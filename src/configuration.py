@@ -1,0 +1,82 @@
+"""What decides a result, but for the params that are varied: one short name for it.
+
+Two experiments with the same name differ in nothing but those params: not in code, data, versions
+or other params. So a group of seeds, or the trials of a search, are found without a store.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src import pipeline
+from src.errors import InputError
+from src.repository import STAGES
+from src.schema import Value
+
+LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (birthday bound)
+
+
+def digest(params: Mapping[str, Value], varied: Collection[str], extra: Any = None) -> str:
+    """The name of the configuration `params` in the working directory without the keys `varied`;
+    `extra`: what else shall tell it from others."""
+    identity = {"stages": inputs(params, varied), "extra": extra}
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def inputs(params: Mapping[str, Value], varied: Collection[str] = ()) -> dict[str, Any]:
+    """By stage: the params that it declares without `varied`, and the md5 of the inputs that no
+    other stage makes. InputError if one is missing."""
+    versions = pipeline.read_versions()
+    entries = [pipeline.stage_entry(name, params) for name in STAGES]
+    made = {out for entry in entries for out in entry.outs}
+    return {
+        entry.name: {
+            "params": {
+                key: pipeline.canonical(value)
+                for key, value in pipeline.declared_values(entry, params, versions).items()
+                if key not in varied
+            },
+            "deps": {dep: _md5(dep) for dep in entry.deps if dep not in made},
+        }
+        for entry in entries
+    }
+
+
+def locked_inputs(lock: str, like: Mapping[str, Any], varied: Collection[str]) -> dict[str, Any]:
+    """The same of a dvc.lock; `like`: what `inputs` gave, for the stages and inputs to look at."""
+    found = {}
+    for name, wanted in like.items():
+        locked = pipeline.locked_stage(lock, name)
+        if locked is None:
+            return {}
+        found[name] = {
+            "params": {
+                key: pipeline.canonical(value)
+                for key, value in locked["params"].items()
+                if key not in varied
+            },
+            "deps": {dep: locked["deps"].get(dep, "") for dep in wanted["deps"]},
+        }
+    return found
+
+
+def seed_of(lock: str) -> int | None:
+    """The seed of the training in a dvc.lock."""
+    train = pipeline.locked_stage(lock, "train")
+    return int(pipeline.canonical(train["params"]["seed"])) if train else None
+
+
+def _md5(dep: str) -> str:
+    """The md5 of an input; that of a large one which DVC tracks is written beside it."""
+    tracked = Path(f"{dep}.dvc")
+    if tracked.is_file():
+        outs = (yaml.safe_load(tracked.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
+        return str(outs[0].get("md5", ""))
+    if not Path(dep).exists():
+        raise InputError(f"{dep} does not exist: name another one in params.yaml")
+    return pipeline.md5_of(dep)

@@ -1,0 +1,112 @@
+"""The trials of a search in the order of their validation accuracy, and what chance does to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from src.figure import DPI, png, same_for_everyone
+from src.search_space import Dimension
+
+SHOWN = 25  # rows in the terminal; the CSV has all (choice)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial: what it drew, and the group `val` of its metrics, None without a result."""
+
+    name: str
+    state: str
+    values: Mapping[str, str]
+    metrics: Mapping[str, Any] | None
+
+    @property
+    def accuracy(self) -> float:
+        return self.metrics["accuracy"] if self.metrics else float("-inf")
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The best first, equal ones by log loss; those without a result last, by name."""
+    return sorted(
+        rows,
+        key=lambda row: (
+            -row.accuracy,
+            row.metrics["log_loss"] if row.metrics else 0.0,
+            row.name,
+        ),
+    )
+
+
+def lines(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """The leaderboard for a terminal. `=` marks trials whose interval holds the best accuracy."""
+    best = rows[0]
+    width = {key: max(len(key), *(len(row.values.get(key, "-")) for row in rows)) for key in keys}
+    head = f"{'trial':{len(best.name)}}  val accuracy  95 % interval   " + "  ".join(
+        f"{key:>{width[key]}}" for key in keys
+    )
+    printed = [head]
+    for row in rows[:SHOWN]:
+        cells = "  ".join(f"{row.values.get(key, '-'):>{width[key]}}" for key in keys)
+        if row.metrics is None:
+            printed.append(f"{row.name}  {row.state:>12}  {'':15}  {cells}")
+            continue
+        low, high = row.metrics["accuracy_low"], row.metrics["accuracy_high"]
+        same = "=" if high >= best.accuracy else " "
+        printed.append(f"{row.name}  {same} {row.accuracy:10.4f}  {low:.4f} {high:.4f}    {cells}")
+    if len(rows) > SHOWN:
+        printed.append(f"... and {len(rows) - SHOWN} more")
+    done = [row for row in rows if row.metrics]
+    if failed := [row for row in rows if row.state in ("failed", "killed")]:
+        printed.append(f"{len(failed)} have no result: `dvc queue logs {failed[0].name}` says why")
+    if len(done) > 1 and best.metrics:
+        alike = sum(row.metrics["accuracy_high"] >= best.accuracy for row in done if row.metrics)
+        printed.append(
+            f"= {alike} of {len(done)} cannot be told from the best on these {best.metrics['n']} "
+            "pictures. The best of many is partly the luckiest: before it is believed,"
+        )
+        options = " ".join(f"-S {key}={value}" for key, value in best.values.items())
+        printed.append(f"python -m src.seeds 5 {options}")
+    return printed
+
+
+def table(rows: Sequence[Row], keys: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of the leaderboard as CSV."""
+    columns = ["accuracy", "accuracy_low", "accuracy_high", "log_loss"]
+    return ["trial", "state", *columns, *keys], [
+        [
+            row.name,
+            row.state,
+            *((row.metrics or {}).get(column, "") for column in columns),
+            *(row.values.get(key, "") for key in keys),
+        ]
+        for row in rows
+    ]
+
+
+@same_for_everyone()
+def picture(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
+    """PNG: the validation accuracy with its 95 % interval over each param, one panel per key."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(space))
+    lines_of_panels = -(-len(space) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * lines_of_panels), dpi=DPI, layout="constrained")
+    for number, item in enumerate(space, start=1):
+        axes = figure.add_subplot(lines_of_panels, columns, number)
+        drawn = [row for row in rows if row.metrics and item.key in row.values]
+        places = list(item.values)
+        for row in drawn:
+            assert row.metrics is not None
+            value = row.values[item.key]
+            x = places.index(value) if item.kind == "choice" else float(value)
+            below = row.accuracy - row.metrics["accuracy_low"]
+            above = row.metrics["accuracy_high"] - row.accuracy
+            axes.errorbar(x, row.accuracy, [[below], [above]], fmt="o", color="C0",
+                          markersize=4, elinewidth=0.6, alpha=0.7)  # fmt: skip
+        if item.kind == "choice":
+            axes.set_xticks(range(len(places)), places)
+            axes.margins(x=0.3)
+        elif item.kind == "log_uniform":
+            axes.set_xscale("log")
+        axes.set(xlabel=item.key, ylabel="val accuracy")
+        axes.grid(alpha=0.3)
+    return png(figure)

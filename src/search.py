@@ -1,0 +1,107 @@
+"""Random search, the last resort: `python -m src.search [N] [--workers J] [-S KEY=VALUE ...]`.
+
+N trials over the space in recipes/search.yaml, each an ordinary DVC experiment in the queue, named
+search-<hash>-<number>. Seeded: trial 7 of a search is always the same, so the command that was
+stopped or killed is simply given again. Without N: the leaderboard of the trials that are there. A
+grid needs no tool: `dvc exp run --queue -S 'lr=1e-3,3e-3' -S 'optimizer=adamw,sgd'`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from src import configuration, leaderboard, recipe, repository, search_space, stage, trials
+from src.errors import InputError
+from src.files import write_bytes, write_csv
+
+FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
+MOST = 9999
+
+
+def prefix_of(space: list[search_space.Dimension], seed: int, params: Mapping[str, Any]) -> str:
+    """The beginning of the names of a search's trials: all that decides them is in the hash."""
+    varied = [item.key for item in space]
+    extra = {"space": [asdict(item) for item in space], "seed": seed}
+    return f"search-{configuration.digest(params, varied, extra)}-"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.search", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("count", type=int, nargs="?", metavar="N", help="how many trials")
+    parser.add_argument(
+        "--workers", type=int, metavar="J", help="run them, so many at a time; without, queue them"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument(
+        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
+        help="another value than in params.yaml, the same in all trials",
+    )  # fmt: skip
+    given = parser.parse_args()
+    for name, least in (("count", 1), ("workers", 1)):
+        value = getattr(given, name)
+        if value is not None and not least <= value <= MOST:
+            shown = "N" if name == "count" else f"--{name}"
+            raise InputError(f"{shown} must be in {least}..{MOST}, got {value}")
+    repository.require_project()
+    space = search_space.read()
+    overrides = recipe.merge({}, given.values)
+    if twice := [item.key for item in space if item.key in overrides]:
+        raise InputError(f"{twice[0]} is varied by {search_space.FILE}: give no -S for it")
+    params = recipe.check(overrides)
+    prefix = prefix_of(space, given.seed, params)
+    if given.count is not None:
+        drawn = search_space.trials(space, given.seed, given.count, params)
+        wanted = {}
+        for number, values in enumerate(drawn):
+            recipe.check({**overrides, **values})
+            wanted[f"{prefix}{number:04d}"] = recipe.arguments({**overrides, **values})
+        if given.workers is None:
+            new = trials.queue_missing(wanted)
+            print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
+            print("dvc queue start -j 2   runs them; python -m src.search   shows the leaderboard")
+            return
+        print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
+        trials.run(wanted, given.workers, lambda now: print(trials.line(now), flush=True))
+    show(prefix, space, given.seed, params)
+
+
+def show(
+    prefix: str, space: list[search_space.Dimension], seed: int, params: Mapping[str, Any]
+) -> None:
+    """Print the leaderboard and write it with the picture."""
+    states = trials.states(prefix)
+    if not states:
+        others = {item.name.rpartition("-")[0] for item in repository.experiments()
+                  if item.name.startswith("search-")}  # fmt: skip
+        also = f"; {', '.join(sorted(others))} had another space, code or params" if others else ""
+        raise InputError(f"this search has no trials yet: `python -m src.search 20`{also}")
+    numbers = {name: int(name.rpartition("-")[2]) for name in states}
+    drawn = search_space.trials(space, seed, max(numbers.values()) + 1, params)
+    finished = {name: state.rev for name, state in states.items() if state.state == "finished"}
+    texts = repository.read_at([(rev, repository.METRICS) for rev in finished.values()])
+    metrics = {
+        name: json.loads(text)["val"] for name, text in zip(finished, texts, strict=True) if text
+    }
+    rows = leaderboard.ranked(
+        [
+            leaderboard.Row(name, state.state, drawn[numbers[name]], metrics.get(name))
+            for name, state in states.items()
+        ]
+    )
+    print("\n".join(leaderboard.lines(rows, [item.key for item in space])))
+    table = FOLDER / f"{prefix.rstrip('-')}.csv"
+    write_csv(table, *leaderboard.table(rows, [item.key for item in space]))
+    if metrics:
+        write_bytes(table.with_suffix(".png"), leaderboard.picture(rows, space))
+        print(f"picture: {table.with_suffix('.png')}   table: {table}")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

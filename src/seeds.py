@@ -1,0 +1,115 @@
+"""The noise of this project: `python -m src.seeds N [-S KEY=VALUE ...]` trains N seeds.
+
+One configuration over the seeds 0 .. N-1, through DVC's queue; seeds that are there already, as an
+experiment or a commit, are not run again. Then mean, standard deviation and interval of the
+validation accuracy: a gain smaller than that is none. `compare` and `verify` find the same seeds.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping
+
+from src import configuration, recipe, repository, stage, trials
+from src.comparison import stored
+from src.errors import GateError, InputError
+from src.schema import Value
+
+SEED = "seed"
+MOST = 1000
+
+
+def name_of(digest: str, seed: int) -> str:
+    """The name of the experiment that trains a seed."""
+    return f"seeds-{digest}-{seed:03d}"
+
+
+def there(params: Mapping[str, Value]) -> dict[int, str]:
+    """The commit of each seed of this configuration that has a result, the newest of each."""
+    wanted = configuration.inputs(params, (SEED,))
+    found: dict[int, str] = {}
+    for rev, _, lock in stored.locks():
+        # Parsing takes milliseconds for each of hundreds: look at the text first.
+        if all(md5 in lock for stage in wanted.values() for md5 in stage["deps"].values()):
+            text = configuration.locked_inputs(lock, wanted, (SEED,))
+            if text == wanted and (seed := configuration.seed_of(lock)) is not None:
+                found.setdefault(seed, rev)
+    return found
+
+
+def accuracies(revs: Mapping[int, str]) -> dict[int, float]:
+    """The validation accuracy of each seed's commit."""
+    texts = repository.read_at([(rev, repository.METRICS) for rev in revs.values()])
+    return {
+        seed: json.loads(text)["val"]["accuracy"]
+        for seed, text in zip(revs, texts, strict=True)
+        if text
+    }
+
+
+def summary(values: Mapping[int, float]) -> list[str]:
+    """The lines that say what the seeds gave, at least two of them."""
+    from scipy.stats import t
+
+    numbers = list(values.values())
+    mean, deviation = statistics.fmean(numbers), statistics.stdev(numbers)
+    half = float(t.ppf(0.975, len(numbers) - 1)) * deviation / math.sqrt(len(numbers))
+    another = float(t.ppf(0.975, len(numbers) - 1)) * deviation * math.sqrt(1 + 1 / len(numbers))
+    lines = [f"  seed {seed}: {value:.4f}" for seed, value in sorted(values.items())]
+    return [
+        *lines,
+        f"val accuracy of {len(numbers)} seeds: mean {mean:.4f}, standard deviation "
+        f"{deviation:.4f}",
+        f"  95 % interval of the mean {mean - half:.4f} .. {mean + half:.4f} (Student's t)",
+        f"  another seed falls into {mean - another:.4f} .. {mean + another:.4f} with 95 %: "
+        "one run outside it is news, one inside is not",
+    ]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.seeds", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("count", type=int, metavar="N", help="how many seeds")
+    parser.add_argument("--workers", type=int, default=1, metavar="J", help="trainings at a time")
+    parser.add_argument(
+        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
+        help="another value than in params.yaml",
+    )  # fmt: skip
+    given = parser.parse_args()
+    if not 2 <= given.count <= MOST:
+        raise InputError(f"N must be in 2..{MOST}, got {given.count}: one seed has no deviation")
+    if given.workers < 1:
+        raise InputError(f"--workers must be at least 1, got {given.workers}")
+    repository.require_project()
+    overrides = recipe.merge({}, given.values)
+    if SEED in overrides:
+        raise InputError("-S seed=... contradicts seeds: these are 0 .. N-1")
+    params = recipe.check(overrides)
+    digest = configuration.digest(params, (SEED,))
+    found = there(params)
+    missing = [seed for seed in range(given.count) if seed not in found]
+    print(f"seeds: {given.count - len(missing)} of {given.count} are there", flush=True)
+    wanted = {
+        name_of(digest, seed): recipe.arguments({**overrides, SEED: str(seed)}) for seed in missing
+    }
+    if wanted:
+        trials.run(wanted, given.workers, lambda now: print(trials.line(now), flush=True))
+        found = there(params)
+    values = accuracies({seed: rev for seed, rev in found.items() if seed < given.count})
+    if len(values) < 2:
+        raise GateError(
+            f"seeds: {len(values)} have a result; `dvc queue status` shows what became of "
+            f"{', '.join(list(wanted)[:2])}"
+        )
+    print("\n".join(summary(values)))
+    if failed := [seed for seed in missing if seed not in found]:
+        name = name_of(digest, failed[0])
+        raise GateError(f"seeds: {len(failed)} failed; `dvc queue logs {name}` says why")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.guarded(main))

@@ -1,0 +1,224 @@
+"""Many experiments through DVC's queue: which are there, in which state, and how they are run.
+
+Nothing is stored beside DVC: a trial is found by its name among the experiments and in the queue.
+DVC has no public interface for the queue but its tables, so this file alone uses its inside.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src import repository
+from src.errors import GateError, InputError
+
+POLL_SECONDS = 2.0  # between two looks at the queue (choice)
+ATTEMPTS = 3  # to run a trial whose worker or stage was killed, before the tool gives up (choice)
+# How a stage ended, in the log of its experiment; DVC itself always exits with 255.
+EXITED = re.compile(r"exited with (-?\d+)")
+
+
+@dataclass(frozen=True)
+class State:
+    """`state`: finished, queued, running, failed (a stage said no) or killed. `rev`: the commit of
+    a finished one."""
+
+    state: str
+    rev: str = ""
+
+
+def states(prefix: str) -> dict[str, State]:
+    """The experiments whose name begins with `prefix`, finished or in the queue."""
+    found = {}
+    for name, (state, _) in _queue(prefix).items():
+        found[name] = State(state)
+    for item in repository.experiments():
+        if item.name.startswith(prefix):
+            found[item.name] = State("finished", item.rev)
+    return found
+
+
+def _queue(prefix: str) -> dict[str, tuple[str, Any]]:
+    """State and DVC's entry of each task that did not succeed, by name."""
+    if not Path(".dvc/tmp/exps/celery").is_dir():  # nothing was ever queued; opening makes folders
+        return {}
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        found: dict[str, tuple[str, Any]] = {}
+        for entry in queue.iter_queued():
+            found[entry.name or ""] = ("queued", entry)
+        working = None
+        for entry in queue.iter_active():
+            if not (entry.name or "").startswith(prefix):
+                continue
+            if working is None:
+                working = bool(_workers())
+            info = queue.proc.get(entry.stash_rev)
+            found[entry.name] = ("running" if working and _alive(info) else "killed", entry)
+        for entry, _ in queue.iter_failed():
+            info = queue.proc.get(entry.stash_rev)
+            found.setdefault(entry.name or "", (_how_it_ended(info), entry))
+        return {name: value for name, value in found.items() if name.startswith(prefix)}
+
+
+def _alive(info: Any) -> bool:
+    """Whether the process of a task runs; one without a process is being set up."""
+    import psutil
+
+    return info is None or (info.returncode is None and psutil.pid_exists(info.pid))
+
+
+def _how_it_ended(info: Any) -> str:
+    """`failed` if a stage ended by itself with an error, else `killed`."""
+    log = Path(info.stdout).read_text(errors="replace") if info and info.stdout else ""
+    codes = [int(code) for code in EXITED.findall(log)]
+    return "failed" if codes and 0 < codes[-1] < 128 else "killed"
+
+
+def _workers() -> list[Any]:
+    """The processes of the queue's workers in this project."""
+    import psutil
+
+    here, found = Path.cwd().resolve(), []
+    for process in psutil.process_iter(["cmdline"]):
+        if "queue-worker" in (process.info["cmdline"] or []):
+            with suppress(psutil.Error):
+                if Path(process.cwd()).is_relative_to(here):
+                    found.append(process)
+    return found
+
+
+def enqueue(name: str, overrides: Sequence[str]) -> None:
+    """Queue an experiment; `overrides` are the words `-S key=value`. InputError in DVC's words."""
+    _dvc("exp", "run", "--queue", "--name", name, *overrides)
+
+
+def forget(names: Sequence[str]) -> None:
+    """Take dead tasks out of the queue, so that their names can be queued again."""
+    from dvc.repo import Repo
+    from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
+    from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
+
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        active = {entry.name for entry in queue.iter_active()} & set(names)
+        if active:
+            # A task whose worker died counts as running for ever. The first call ends a process
+            # that outlived its worker, the second marks the task as failed.
+            for _ in range(2):
+                with suppress(UnresolvedExpNamesError, CannotKillTasksError):
+                    queue.kill(active, force=True)
+        with suppress(UnresolvedExpNamesError):
+            queue.remove(names)
+
+
+def run(wanted: dict[str, list[str]], jobs: int, tell: Callable[[dict[str, State]], None]) -> None:
+    """Run the trials `wanted` (name: overrides) with `jobs` workers until each has ended; those
+    that were killed run again, failed ones do not. GateError if some are killed again and again."""
+    prefix = _common(wanted)
+    for _ in range(ATTEMPTS):
+        queue_missing(wanted)
+        if not [s for s in _of(wanted, prefix).values() if s.state in ("queued", "running")]:
+            return
+        _dvc("queue", "start", "--jobs", str(jobs))
+        _wait(wanted, prefix, jobs, tell)
+        _stop()
+        left = [
+            name
+            for name in wanted
+            if (state := _of(wanted, prefix).get(name)) is None or state.state == "killed"
+        ]
+        if not left:
+            return
+    raise GateError(f"{left[0]} was killed {ATTEMPTS} times: `dvc queue logs {left[0]}` says more")
+
+
+def queue_missing(wanted: dict[str, list[str]]) -> list[str]:
+    """Queue those of the trials that are not there, or were killed; returns their names."""
+    there = _of(wanted, _common(wanted))
+    dead = [name for name, state in there.items() if state.state == "killed"]
+    if dead:
+        _stop()
+        forget(dead)
+    new = [name for name in wanted if name not in there or name in dead]
+    for name in new:
+        enqueue(name, wanted[name])
+    return new
+
+
+def line(now: dict[str, State]) -> str:
+    """How many trials are in which state, in a line."""
+    counts = Counter(state.state for state in now.values())
+    order = ("finished", "running", "queued", "failed", "killed")
+    return "  " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
+
+
+def _wait(
+    wanted: dict[str, list[str]], prefix: str, jobs: int, tell: Callable[[dict[str, State]], None]
+) -> None:
+    """Until no trial waits or runs, or no worker is left."""
+    told: dict[str, State] = {}
+    idle = 0
+    while True:
+        time.sleep(POLL_SECONDS)
+        now = _of(wanted, prefix)
+        if now != told:
+            tell(now)
+            told = now
+        if not [state for state in now.values() if state.state in ("queued", "running")]:
+            return
+        idle = 0 if _workers() else idle + 1
+        if idle * POLL_SECONDS > 30:  # they take some seconds to start
+            return
+
+
+def _of(wanted: dict[str, list[str]], prefix: str) -> dict[str, State]:
+    return {name: state for name, state in states(prefix).items() if name in wanted}
+
+
+def _common(names: Iterable[str]) -> str:
+    return next(iter(names)).rpartition("-")[0] + "-"
+
+
+def _stop() -> None:
+    """End the workers if none has work: one that finds the queue empty while it takes its last
+    task misses its own signal to end."""
+    if any(state == "running" for state, _ in _queue("").values()):
+        return
+    workers = _workers()
+    if not workers:
+        return
+    import psutil
+
+    with suppress(InputError):
+        _dvc("queue", "stop")
+    _, left = psutil.wait_procs(workers, timeout=15)
+    for worker in left:
+        worker.kill()
+
+
+def _dvc(*arguments: str) -> None:
+    command = [sys.executable, "-P", "-m", "dvc", *arguments]
+    # Workers keep what they inherit: a pipe would stay open as long as they live.
+    log = Path(".dvc/tmp/trials.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # The workers call `dvc` and the stages `python` by name: those of this environment.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    with open(log, "wb") as output:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+            env={**os.environ, "PATH": path},
+        )  # fmt: skip
+    if done.returncode:
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        error = [line for line in said if line.startswith("ERROR")] or said[-1:] or ["no reason"]
+        raise InputError(f"`dvc {' '.join(arguments[:3])}` failed: {error[0]}")
