@@ -1,0 +1,111 @@
+"""The range test: real steps, nothing touched, and what a curve suggests."""
+
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import lr_curve, lr_find
+from src.data.packed import PackedSplit
+from src.errors import InputError
+from src.stage import Stage
+from src.training.range_test import LR, MOMENTUM, range_test
+from src.training.setup import build_setup
+from tests.conftest import working_in
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def ready(finished: tuple[Path, dict[str, Stage]]) -> tuple[dict, PackedSplit]:
+    params = dict(finished[1]["train"].params._values)
+    return params, PackedSplit(finished[0] / "data/prepared", "train")
+
+
+def bits(setup) -> bytes:
+    tensors = [*setup.model.state_dict().values()]
+    for state in setup.optimizer.state_dict()["state"].values():
+        tensors += [value for value in state.values() if torch.is_tensor(value)]
+    return b"".join(tensor.numpy().tobytes() for tensor in tensors)
+
+
+def test_weights_optimizer_and_generators_are_as_before(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    setup = build_setup(params, data, CPU, 3)
+    loss = setup.forward(setup.enter(torch.from_numpy(data.pictures(np.arange(8))))).sum()
+    loss.backward()
+    setup.optimizer.step()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    before = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    rates, losses = range_test(params, data, CPU, LR, 30)
+    after = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    assert len(rates) == len(losses) > 10
+    assert before[0] == after[0]
+    assert torch.equal(before[1], after[1])
+    assert before[2] == after[2]
+    assert (before[3] == after[3]).all()
+    again = range_test(params, data, CPU, LR, 30)
+    assert (again[1] == losses).all()
+
+
+def test_it_learns_and_stops_when_the_loss_explodes(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    rates, losses = range_test({**params, "optimizer": "sgd"}, data, CPU, LR, 80)
+    curve = lr_curve.fit(rates, losses)
+    assert curve.smooth.min() < 0.9 * losses[:10].mean()
+    assert 1e-6 < curve.minimum < 10
+    low, high = lr_curve.suggest([curve]).limits
+    assert low < curve.minimum
+    assert low <= lr_curve.suggest([curve]).middle <= high
+
+
+def test_momentum_needs_an_optimizer_that_has_one(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    with pytest.raises(InputError, match="optimizer adamw has no momentum to vary"):
+        range_test({**params, "optimizer": "adamw"}, data, CPU, MOMENTUM, 30)
+    rates, losses = range_test({**params, "optimizer": "sgd"}, data, CPU, MOMENTUM, 30)
+    assert len(losses) > 5
+    assert lr_find.as_param("momentum", rates[0]) == "0.5"
+
+
+def test_a_curve_of_known_shape(tmp_path: Path) -> None:
+    """A loss that falls as a logistic function of log10(rate) around -3, and rises from -1 on."""
+    rates = np.geomspace(1e-6, 10, 200)
+    x = np.log10(rates)
+    noise = np.random.default_rng(0).normal(0, 0.03, 200)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.maximum(0, x + 1) * 3 + noise
+    curve = lr_curve.fit(rates, losses)
+    assert abs(np.log10(curve.steepest) + 3) < 0.2
+    assert -2 < np.log10(curve.minimum) < -0.9
+    assert np.abs(curve.smooth - (losses - noise)).max() < 0.25
+    found = lr_curve.suggest([curve, curve])
+    assert found.per_seed == pytest.approx((found.middle, found.middle))
+    picture = lr_curve.picture([curve, curve], {"now": 1e-3}, found.limits, "lr", "title")
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_the_command_leaves_the_project_as_it_is(
+    finished: tuple[Path, dict[str, Stage]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "project"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    argv = ["lr_find", "--on", "subset", "--steps", "40", "--seeds", "2", "-S", "optimizer=sgd"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with working_in(folder):
+        lr_find.main()
+    printed = capsys.readouterr().out
+    assert "try next: dvc exp run -S optimizer=sgd -S lr=" in printed
+    assert "seeds alone suggest" in printed
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    new = {path.relative_to(folder).as_posix() for path in after.keys() - before.keys()}
+    assert {name for name in new if "__pycache__" not in name} == {
+        "results/lr_find/lr.png", "results/lr_find/lr.csv",
+    }  # fmt: skip
+    assert all(after[path] == content for path, content in before.items())

@@ -1,0 +1,110 @@
+"""The space of a random search, what its trials draw, and the leaderboard."""
+
+from pathlib import Path
+
+import pytest
+
+from src import leaderboard, search_space
+from src.errors import InputError
+from tests.closure import ROOT
+
+SPACE = """
+lr: {log_uniform: [1e-4, 1e-2]}
+epochs: {integer: [1, 3]}
+optimizer: {choice: [adamw, sgd]}
+momentum: {uniform: [0.8, 0.98], if: {optimizer: sgd}}
+drop_rate: {choice: [0, 0.1], if: {model: resnet10t}}
+"""
+FIXED = {"model": "resnet10t"}
+
+
+def space_of(text: str, folder: Path) -> list[search_space.Dimension]:
+    file = folder / "search.yaml"
+    file.write_text(text)
+    return search_space.read(file)
+
+
+def test_the_space_of_the_repository_is_accepted() -> None:
+    assert {"lr", "optimizer"} <= {item.key for item in search_space.read(ROOT / search_space.FILE)}
+
+
+def test_draws_are_a_function_of_seed_and_number(tmp_path: Path) -> None:
+    space = space_of(SPACE, tmp_path)
+    few, many = (search_space.trials(space, 3, count, FIXED) for count in (5, 40))
+    assert many[:5] == few
+    assert search_space.trials(space, 4, 5, FIXED) != few
+    # Another key in the space changes no value of the ones that were there.
+    wider = space_of(SPACE + "weight_decay: {uniform: [0, 1]}\n", tmp_path)
+    for old, new in zip(few, search_space.trials(wider, 3, 5, FIXED), strict=True):
+        assert old.items() <= new.items()
+
+
+def test_values_follow_their_distribution_and_conditions(tmp_path: Path) -> None:
+    drawn = search_space.trials(space_of(SPACE, tmp_path), 0, 400, FIXED)
+    assert all(("momentum" in trial) == (trial["optimizer"] == "sgd") for trial in drawn)
+    assert all(1e-4 <= float(trial["lr"]) <= 1e-2 for trial in drawn)
+    assert {trial["epochs"] for trial in drawn} == {"1", "2", "3"}
+    below = sum(float(trial["lr"]) < 1e-3 for trial in drawn)
+    assert 150 < below < 250  # half of them lie below the geometric mean, +- 5 sigma
+    assert all("drop_rate" in trial for trial in drawn)
+    assert not any("drop_rate" in trial for trial in search_space.trials(
+        space_of(SPACE, tmp_path), 0, 20, {"model": "own"}))  # fmt: skip
+
+
+def test_trials_are_distinct_until_the_space_is_used_up(tmp_path: Path) -> None:
+    space = space_of("optimizer: {choice: [adamw, sgd]}\nepochs: {integer: [1, 3]}\n", tmp_path)
+    drawn = search_space.trials(space, 0, 6, FIXED)
+    assert len({tuple(trial.items()) for trial in drawn}) == 6
+    with pytest.raises(InputError, match="only 6 different combinations, 7 are wanted"):
+        search_space.trials(space, 0, 7, FIXED)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must hold keys"),
+        ("lrr: {uniform: [1, 2]}", "unknown key lrr, did you mean lr?"),
+        ("lr: {uniforn: [1, 2]}", "lr must have exactly one of .*did you mean uniform?"),
+        ("lr: 3", "lr must be {one of"),
+        ("lr: {uniform: [2, 1]}", "low < high"),
+        ("lr: {uniform: [1]}", r"lr: uniform must be \[low, high\]"),
+        ("weight_decay: {log_uniform: [0, 1]}", "low > 0"),
+        ("lr: {uniform: [-1, 1]}", "lr must be a number > 0, got '-1'"),
+        ("epochs: {integer: [1, 2.5]}", "epochs must be an integer"),
+        ("epochs: {choice: [1, 1]}", "different values"),
+        ("seed: {integer: [0, 9]}", "seed is no dimension"),
+        ("momentum: {uniform: [0, 0.9], if: {optimiser: sgd}}", "did you mean optimizer?"),
+        ("lr: {uniform: [1, 2", "cannot be read"),
+    ],
+)
+def test_a_mistake_is_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        space_of(text, tmp_path)
+
+
+def row(name: str, accuracy: float | None, **values: str) -> leaderboard.Row:
+    if accuracy is None:
+        return leaderboard.Row(name, "failed", values, None)
+    metrics = {
+        "n": 360, "accuracy": accuracy, "accuracy_low": accuracy - 0.02,
+        "accuracy_high": accuracy + 0.02, "log_loss": 1 - accuracy,
+    }  # fmt: skip
+    return leaderboard.Row(name, "finished", values, metrics)
+
+
+def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
+    space = space_of(SPACE, tmp_path)
+    rows = leaderboard.ranked(
+        [row("a-0", 0.9, lr="0.001", optimizer="adamw"), row("a-1", None, lr="0.01"),
+         row("a-2", 0.95, lr="0.002", optimizer="sgd", momentum="0.9"),
+         row("a-3", 0.94, lr="0.003", optimizer="adamw")]
+    )  # fmt: skip
+    assert [item.name for item in rows] == ["a-2", "a-3", "a-0", "a-1"]
+    lines = leaderboard.lines(rows, [item.key for item in space])
+    assert [("=" in line) for line in lines[1:4]] == [True, True, False]
+    assert any("1 have no result: `dvc queue logs a-1`" in line for line in lines)
+    assert any("= 2 of 3 cannot be told from the best on these 360" in line for line in lines)
+    assert lines[-1] == "python -m src.seeds 5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
+    header, cells = leaderboard.table(rows, ["lr", "momentum"])
+    assert len({len(header), *map(len, cells)}) == 1
+    assert leaderboard.picture(rows, space).startswith(b"\x89PNG")

@@ -1,0 +1,122 @@
+"""A search and a group of seeds through DVC's queue, killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from src import search_space
+from src.pipeline import fingerprint_from_lock
+from tests.conftest import working_in
+from tests.pipeline_clone import commit, environment, new_clone, run, runs
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 20
+SPACE = """
+lr: {log_uniform: [1e-4, 1e-2]}
+weight_decay: {log_uniform: [1e-3, 0.3]}
+optimizer: {choice: [adamw, sgd]}
+"""
+
+
+def finished(folder: Path, prefix: str) -> dict[str, str]:
+    """Commit of each finished experiment whose name begins with `prefix`; each must be one."""
+    listed = run(folder, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps")
+    rows = [line.split() for line in listed.splitlines()]
+    named = [(ref.rpartition("/")[2], rev) for rev, ref in rows if f"/{prefix}" in ref]
+    assert len(dict(named)) == len(named)
+    return dict(named)
+
+
+def kill_all_below(folder: Path) -> None:
+    """SIGKILL for the tool, the workers, and the experiments with their stages."""
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+
+
+def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+    folder = new_clone(tmp_path / "project", on_fail="report", epochs=1).resolve()
+    (folder / "recipes/search.yaml").write_text(SPACE)
+    run(folder, "dvc", "repro")
+    commit(folder, "results")
+    command = [sys.executable, "-m", "src.search", str(TRIALS), "--workers", "2"]
+    log = tmp_path / "search.log"
+    with open(log, "wb") as output:
+        tool = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 900
+        while len(finished(folder, "search-")) < 5:
+            assert tool.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(1)
+        assert len(finished(folder, "search-")) < TRIALS
+        kill_all_below(folder)
+        tool.wait(30)
+        with open(log, "wb") as output:
+            done = subprocess.run(
+                command, cwd=folder, env=environment(), stdout=output, stderr=output, timeout=2400
+            )
+        printed = log.read_text()
+        assert done.returncode == 0, printed
+        assert "Traceback" not in printed, printed
+        with working_in(folder):
+            assert not [
+                p for p in psutil.process_iter(["cmdline"])
+                if "queue-worker" in (p.info["cmdline"] or [])
+                and Path(p.cwd()).is_relative_to(folder)
+            ]  # fmt: skip
+    finally:
+        if tool.poll() is None:
+            os.killpg(tool.pid, signal.SIGKILL)
+        kill_all_below(folder)
+    revs = finished(folder, "search-")
+    assert len(revs) == TRIALS
+    space = search_space.read(folder / "recipes/search.yaml")
+    logged = runs(folder)
+    wanted = search_space.trials(space, 0, TRIALS, {})
+    for name, rev in revs.items():
+        params = yaml.safe_load(run(folder, "git", "show", f"{rev}:params.yaml"))
+        values = wanted[int(name[-4:])]
+        assert {key: float(params[key]) for key in ("lr", "weight_decay")} == {
+            key: float(values[key]) for key in ("lr", "weight_decay")
+        }
+        assert params["optimizer"] == values["optimizer"]
+        lock = run(folder, "git", "show", f"{rev}:dvc.lock")
+        assert "val/accuracy" in logged[str(fingerprint_from_lock(lock, "train"))]
+    assert len({tuple(values.items()) for values in wanted}) == TRIALS
+    again = run(folder, sys.executable, "-m", "src.search")
+    assert again.count("search-") >= TRIALS
+    assert (folder / "results/search").is_dir()
+    run(folder, "git", "diff", "HEAD", "--exit-code")
+
+
+def test_seeds_that_are_there_do_not_run_again(tmp_path: Path) -> None:
+    folder = new_clone(tmp_path / "project", on_fail="report", epochs=1)
+    run(folder, "dvc", "repro")
+    commit(folder, "results")
+    log = tmp_path / "seeds.log"
+    for count, there in ((2, 1), (2, 2)):  # the commit has seed 0; the second call runs nothing
+        with open(log, "wb") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "src.seeds", str(count)], cwd=folder, env=environment(),
+                stdout=output, stderr=output, timeout=900,
+            )  # fmt: skip
+        printed = log.read_text()
+        assert done.returncode == 0, printed
+        assert f"{there} of {count} are there" in printed
+        assert "standard deviation" in printed
+        assert len(finished(folder, "seeds-")) == 1
