@@ -1,6 +1,6 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup repro test test-slow torture lint lock ui table verify zoo clean help
+.PHONY: setup repro test test-slow torture lint lock ui table verify lr-find seeds search zoo clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
@@ -61,6 +61,18 @@ table: ## print the experiments as a table
 verify: ## run a result again from its sources alone and compare; REV=... takes another than HEAD
 	$(INSTALL) runtime
 	@python -m src.verify $(REV)
+
+lr-find: ## which learning rate to try: the range test
+	$(INSTALL) runtime
+	@python -m src.lr_find $(ARGS)
+
+seeds: ## train N=5 seeds of the configuration: the noise that a gain has to exceed
+	$(INSTALL) runtime
+	@python -m src.seeds $(or $(N),5) $(ARGS)
+
+search: ## random search of N=20 trials over recipes/search.yaml; ARGS="--workers 2" runs them
+	$(INSTALL) runtime
+	@python -m src.search $(or $(N),20) $(ARGS)
 
 zoo: ## score the checks on faults, harmless changes and healthy set-ups
 	$(INSTALL) dev

@@ -62,9 +62,10 @@ def summary(values: Mapping[int, float]) -> list[str]:
         *lines,
         f"val accuracy of {len(numbers)} seeds: mean {mean:.4f}, standard deviation "
         f"{deviation:.4f}",
-        f"  95 % interval of the mean {mean - half:.4f} .. {mean + half:.4f} (Student's t)",
-        f"  another seed falls into {mean - another:.4f} .. {mean + another:.4f} with 95 %: "
-        "one run outside it is news, one inside is not",
+        f"  95 % interval of the mean {max(0, mean - half):.4f} .. {min(1, mean + half):.4f} "
+        "(Student's t)",
+        f"  another seed falls into {max(0, mean - another):.4f} .. {min(1, mean + another):.4f} "
+        "with 95 %: one run outside it is news, one inside is not",
     ]
 
 

@@ -59,6 +59,7 @@ def test_parameters_are_the_keys_of_params_yaml() -> None:
     assert [mlproject.key_of(name) for name in declared] == list(SCHEMA)
     assert all(parameter == {"type": "string", "default": ""} for parameter in declared.values())
     tools = {"recipe", "weights", "predict", "where", "table", "compare", "sync", "verify"}
+    tools |= {"lr_find", "seeds", "search"}
     assert set(points) == {"main", *STAGES, *tools}
     for name in tools:
         assert points[name]["command"].startswith(f"python -m src.{name}")

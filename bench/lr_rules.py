@@ -1,0 +1,123 @@
+"""`python -m bench.lr_rules`: what lr_find suggests, beside the published rules of two frameworks.
+
+On each of four set-ups on digits (convnet and transformer, AdamW and SGD) one range test; on its
+curve, cut where their own rule would have stopped, what Lightning and fastai would suggest; then
+short trainings at the suggestion of lr_find, at a third and at three times of it.
+
+The rules, from the frameworks' documentation: both smooth by a running mean with beta 0.98 and
+correct its bias, and stop when it is above four times its lowest value. Lightning drops the first
+10 points and the last, and takes the steepest gradient over the rate itself. fastai drops the first
+tenth and the last 5; its `valley` takes the middle of the middle third of the longest decreasing
+subsequence, its `minimum` a tenth of the rate at the lowest point.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from src import lr_curve, params
+from src.data.augment import Augmentation
+from src.data.batches import steps_per_epoch
+from src.data.mix import Mix
+from src.data.packed import PackedSplit
+from src.errors import GateError
+from src.terminal import Progress
+from src.training.checkpoint import Checkpoint
+from src.training.device import prepare_device
+from src.training.loop import Plan, Training
+from src.training.range_test import LR, range_test
+from src.training.setup import build_setup
+
+DATA = "data/prepared"
+EPOCHS = 6
+SEEDS = (0, 1)
+SETUPS = {
+    "convnet, AdamW": {"model": "test_resnet", "optimizer": "adamw"},
+    "convnet, SGD": {"model": "test_resnet", "optimizer": "sgd"},
+    "transformer, AdamW": {"model": "test_vit", "optimizer": "adamw"},
+    "transformer, SGD": {"model": "test_vit", "optimizer": "sgd"},
+}
+
+
+def running_mean(losses: np.ndarray, beta: float = 0.98) -> np.ndarray:
+    """The exponential running mean, its bias corrected, until it is above four times its lowest."""
+    mean, found = 0.0, []
+    for number, loss in enumerate(losses, start=1):
+        mean = beta * mean + (1 - beta) * loss
+        found.append(mean / (1 - beta**number))
+        if number > 1 and found[-1] > 4 * min(found):
+            break
+    return np.array(found)
+
+
+def lightning(rates: np.ndarray, losses: np.ndarray) -> float:
+    smooth = running_mean(losses)[10:-1]
+    kept = rates[10 : 10 + len(smooth)]
+    return float(kept[np.gradient(smooth, kept).argmin()])
+
+
+def fastai_valley(rates: np.ndarray, losses: np.ndarray) -> float:
+    smooth = running_mean(losses)[len(losses) // 10 : -5]
+    kept = rates[len(losses) // 10 :]
+    length = np.ones(len(smooth), dtype=int)  # of the longest falling subsequence that ends here
+    for here in range(1, len(smooth)):
+        above = length[:here][smooth[:here] > smooth[here]]
+        length[here] = 1 + above.max(initial=0)
+    end = int(length.argmax())
+    third = int(length[end]) / 3
+    return float(kept[end - int(length[end]) + int(third) + int(third / 2)])
+
+
+def fastai_minimum(rates: np.ndarray, losses: np.ndarray) -> float:
+    smooth = running_mean(losses)[len(losses) // 10 : -5]
+    return float(rates[len(losses) // 10 :][smooth.argmin()] / 10)
+
+
+def trained(values: Mapping[str, Any], device: torch.device) -> float:
+    """The best validation accuracy of a short training; 0 if the loss is not a number any more."""
+    train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
+    plan = Plan.from_params(values)
+    setup = build_setup(values, train, device, steps_per_epoch(len(train), plan.batch_size))
+    mix = Mix.from_params(values, len(train.meta["classes"]))
+    training = Training(setup, train, val, plan, Augmentation.from_params(values), mix)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Checkpoint(Path(folder), "bench", 60, {})
+            with Progress(plan.epochs, training.steps, plan.batch_size, 0, "off") as progress:
+                training.run(checkpoint, progress, lambda row: None)
+    except GateError:
+        return 0.0
+    return max(row["val_accuracy"] for row in training.history)
+
+
+def main() -> None:
+    base = params.load()
+    device = prepare_device("cpu", int(str(base["threads"])))
+    train = PackedSplit(DATA, "train")
+    print("| set-up | steepest | tenth of minimum | to try | Lightning | fastai valley | "
+          "fastai minimum / 10 | val accuracy at a third | at it | at three times |")  # fmt: skip
+    print("|---" * 10 + "|")
+    for name, changed in SETUPS.items():
+        values = {**base, **changed, "epochs": EPOCHS}
+        rates, losses = range_test(values, train, device, LR, 150)
+        found = lr_curve.suggest([lr_curve.fit(rates, losses)])
+        rules = [rule(rates, losses) for rule in (lightning, fastai_valley, fastai_minimum)]
+        accuracies = [
+            statistics.fmean(
+                trained({**values, "lr": found.middle * factor, "seed": seed}, device)
+                for seed in SEEDS
+            )
+            for factor in (1 / 3, 1, 3)
+        ]
+        shown = [found.steepest, found.tenth, found.middle, *rules]
+        print(f"| {name} | " + " | ".join(f"{rate:.2g}" for rate in shown) + " | "
+              + " | ".join(f"{value:.3f}" for value in accuracies) + " |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

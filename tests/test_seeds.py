@@ -1,0 +1,154 @@
+"""Groups of seeds: which are there, what they say; what decides a configuration; many trials."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src import configuration, params, search, search_space, seeds, trials
+from src.errors import InputError
+from src.stage import Stage
+from tests.closure import ROOT
+from tests.conftest import working_in
+from tests.tracked_project import commit, git
+
+
+def lock_of(values: dict) -> str:
+    """A dvc.lock with the inputs that the working directory has, in the form that DVC writes."""
+    stages = {}
+    for name, found in configuration.inputs(values).items():
+        of_params = {k: v for k, v in found["params"].items() if ":" not in k}
+        of_versions = {k.partition(":")[2]: v for k, v in found["params"].items() if ":" in k}
+        stages[name] = {
+            "cmd": name,
+            "deps": [{"path": path, "md5": md5} for path, md5 in found["deps"].items()],
+            "params": {
+                "params.yaml": of_params,
+                **({"requirements/versions.yaml": of_versions} if of_versions else {}),
+            },
+        }
+    return yaml.safe_dump({"schema": "2.0", "stages": stages})
+
+
+@pytest.fixture
+def repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository whose commit claims the result of its configuration, seed 0."""
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    Path("dvc.lock").write_text(lock_of(params.load()))
+    metrics = Path("results/evaluate/metrics.json")
+    metrics.parent.mkdir(parents=True)
+    group = {"n": 360, "accuracy": 0.9, "accuracy_low": 0.87, "accuracy_high": 0.93, "log_loss": 1}
+    metrics.write_text(json.dumps({"val": group, "test": group}))
+    git("init", "--quiet")
+    commit()
+    return project
+
+
+def test_a_seed_is_found_by_what_it_is(repository: Path) -> None:
+    values = params.load()
+    assert set(seeds.there(values)) == {0}
+    assert seeds.accuracies(seeds.there(values)) == {0: 0.9}
+    # Another rate, another code, another package: other configurations.
+    assert seeds.there({**values, "lr": 0.5}) == {}
+    code = repository / "src/training/loop.py"
+    code.write_text(code.read_text() + "\n")
+    assert seeds.there(values) == {}
+
+
+def test_the_name_stands_for_all_but_what_is_varied(repository: Path) -> None:
+    values = params.load()
+    name = configuration.digest(values, ("seed",))
+    assert name == configuration.digest({**values, "seed": 7}, ("seed",))
+    assert name != configuration.digest({**values, "lr": 0.5}, ("seed",))
+    assert name == configuration.digest({**values, "machine.workers": 3}, ("seed",))
+    (repository / "src/training/loop.py").write_text("changed = 1\n")
+    assert name != configuration.digest(values, ("seed",))
+
+
+def test_the_summary_is_students() -> None:
+    lines = seeds.summary({0: 0.90, 1: 0.92, 2: 0.94})
+    # mean 0.92, s 0.02, t(0.975, 2) = 4.3027: 4.3027 * 0.02 / sqrt(3) = 0.0497
+    assert "mean 0.9200, standard deviation 0.0200" in lines[3]
+    assert "0.8703 .. 0.9697" in lines[4]
+    assert "0.8206 .. 1.0000" in lines[5]  # 4.3027 * 0.02 * sqrt(4 / 3) = 0.0994
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        (seeds, ["1"], "N must be in 2..1000, got 1"),
+        (seeds, ["3", "-S", "seed=4"], "-S seed=... contradicts"),
+        (seeds, ["3", "-S", "lr=abc"], "params.yaml: lr must be a number > 0, got 'abc'"),
+        (seeds, ["3", "--workers", "0"], "--workers must be at least 1"),
+        (search, ["0"], "N must be in 1..9999"),
+        (search, ["3", "-S", "lr=0.1"], "lr is varied by recipes/search.yaml"),
+        (search, [], "this search has no trials yet"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(
+    tool, arguments: list[str], said: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    shutil.copytree(ROOT / "recipes", repository / "recipes")
+    monkeypatch.setattr(sys, "argv", [tool.__name__, *arguments])
+    with pytest.raises(InputError, match=said):
+        tool.main()
+
+
+def test_the_leaderboard_of_200_trials_takes_not_much_longer_than_of_20(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "recipes", repository / "recipes")
+    space, values = search_space.read(), params.load()
+    prefix = search.prefix_of(space, 0, values)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    rev = head.stdout.strip()
+    monkeypatch.setattr(sys, "argv", ["search"])
+    took = {}
+    for count in (20, 200):
+        refs = "".join(
+            f"update refs/exps/{rev[:2]}/{rev[2:]}/{prefix}{number:04d} {rev}\n"
+            for number in range(count)
+        )
+        subprocess.run(["git", "update-ref", "--stdin"], input=refs, text=True, check=True)
+        took[count] = min(_seconds() for _ in range(2))
+        assert len(trials.states(prefix)) == count
+    assert took[200] < 3 * took[20] + 0.1
+    table = repository / f"results/search/{prefix.rstrip('-')}.csv"
+    assert len(table.read_text().splitlines()) == 201
+
+
+def _seconds() -> float:
+    start = time.perf_counter()
+    search.main()
+    return time.perf_counter() - start
+
+
+def test_a_stage_that_ended_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    class Info:
+        stdout = str(tmp_path / "log")
+
+    for text, state in (
+        ("ERROR: failed to reproduce 'train': failed to run: x, exited with 1", "failed"),
+        ("ERROR: failed to reproduce 'train': failed to run: x, exited with 2", "failed"),
+        ("ERROR: failed to reproduce 'train': failed to run: x, exited with -9", "killed"),
+        ("ERROR: failed to reproduce 'train': failed to run: x, exited with 143", "killed"),
+        ("Running stage 'train'", "killed"),
+    ):
+        Path(Info.stdout).write_text(text)
+        assert trials._how_it_ended(Info) == state
+    assert trials._how_it_ended(None) == "killed"
+
+
+def test_stage_object_is_not_needed(stage_of, repository: Path) -> None:
+    """The inputs that a configuration names are those that the stage itself hashes."""
+    values = params.load()
+    stage: Stage = Stage("prepare")
+    found = configuration.inputs(values)["prepare"]
+    with working_in(repository):
+        assert found["deps"] == stage.deps_md5
