@@ -107,6 +107,8 @@ def picture(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
             axes.margins(x=0.3)
         elif item.kind == "log_uniform":
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # without formulas
+            axes.xaxis.set_minor_formatter("")
         axes.set(xlabel=item.key, ylabel="val accuracy")
         axes.grid(alpha=0.3)
     return png(figure)

@@ -8,6 +8,9 @@ import numpy as np
 from src.figure import DPI, png, same_for_everyone
 
 BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel (choice)
+FINEST = (
+    2.0  # factor to each side that the range has at least: no finer is a rule of thumb (choice)
+)
 BELOW_MINIMUM = 10.0  # the rate at the minimum is at the edge; a tenth is usual (fastai's rule)
 
 
@@ -62,8 +65,12 @@ class Suggestion:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The suggested range: from the lower to the higher of the two."""
-        return min(self.steepest, self.tenth), max(self.steepest, self.tenth)
+        """The suggested range: from the lower to the higher of the two, and at least by a factor of
+        FINEST to each side of their middle."""
+        return (
+            min(self.steepest, self.tenth, self.middle / FINEST),
+            max(self.steepest, self.tenth, self.middle * FINEST),
+        )
 
 
 def suggest(curves: Sequence[Curve]) -> Suggestion:
@@ -103,6 +110,7 @@ def picture(
         axes.axvline(rate, color=f"C{number}", linestyle="--", label=f"{name}: {rate:.2g}")
     top = max(curve.smooth.max() for curve in curves)
     axes.set(xscale="log", title=title, xlabel=x_label, ylabel="training loss", ylim=(0, 1.1 * top))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # without formulas
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return png(figure)

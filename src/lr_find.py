@@ -1,9 +1,9 @@
 """Which learning rate to try: `python -m src.lr_find`, the LR range test (Smith 2015, 2018).
 
 Trains a fresh net with the real step while the rate rises exponentially, stops when the loss
-explodes, and suggests a range: from the rate at which the loss falls fastest to a tenth of the rate
-at which it is lowest. `--momentum` does the same for 1 / (1 - momentum) at the configured lr. The
-net is thrown away; params.yaml, the pipeline and its results stay as they are.
+explodes, and suggests a range around two rates: the one at which the loss falls fastest, and a
+tenth of the one at which it is lowest. `--momentum` does the same for 1 / (1 - momentum) at the
+configured lr. The net is thrown away; params.yaml, the pipeline and its results stay as they are.
 """
 
 import argparse

@@ -40,14 +40,14 @@ def test_weights_optimizer_and_generators_are_as_before(ready: tuple[dict, Packe
     loss.backward()
     setup.optimizer.step()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    before = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    before = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()
     rates, losses = range_test(params, data, CPU, LR, 30)
-    after = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    after = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()
     assert len(rates) == len(losses) > 10
     assert before[0] == after[0]
     assert torch.equal(before[1], after[1])
     assert before[2] == after[2]
-    assert (before[3] == after[3]).all()
+    assert str(before[3]) == str(after[3])
     again = range_test(params, data, CPU, LR, 30)
     assert (again[1] == losses).all()
 
