@@ -4,14 +4,16 @@ Nothing is stored beside DVC: a trial is found by its name among the experiments
 DVC has no public interface for the queue but its tables, so this file alone uses its inside.
 """
 
+import io
+import logging
 import os
 import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ def _queue(prefix: str) -> dict[str, tuple[str, Any]]:
         return {}
     from dvc.repo import Repo
 
-    with Repo() as repo:
+    with _quiet(), Repo() as repo:
         queue = repo.experiments.celery_queue
         found: dict[str, tuple[str, Any]] = {}
         for entry in queue.iter_queued():
@@ -68,6 +70,17 @@ def _queue(prefix: str) -> dict[str, tuple[str, Any]]:
             info = queue.proc.get(entry.stash_rev)
             found.setdefault(entry.name or "", (_how_it_ended(info), entry))
         return {name: value for name, value in found.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the parts of the queue log about dead processes, which is known here."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):  # DVC names what it killed
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _alive(info: Any) -> bool:
@@ -108,7 +121,7 @@ def forget(names: Sequence[str]) -> None:
     from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
     from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
 
-    with Repo() as repo:
+    with _quiet(), Repo() as repo:
         queue = repo.experiments.celery_queue
         active = {entry.name for entry in queue.iter_active()} & set(names)
         if active:
