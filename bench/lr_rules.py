@@ -6,7 +6,8 @@ short trainings at the suggestion of lr_find, at a third and at three times of i
 
 The rules, from the frameworks' documentation: both smooth by a running mean with beta 0.98 and
 correct its bias, and stop when it is above four times its lowest value. Lightning drops the first
-10 points and the last, and takes the steepest gradient over the rate itself. fastai drops the first
+10 points and the last, and takes the steepest gradient: per step in its older versions, over the
+rate itself today. fastai drops the first
 tenth and the last 5; its `valley` takes the middle of the middle third of the longest decreasing
 subsequence, its `minimum` a tenth of the rate at the lowest point.
 """
@@ -61,6 +62,10 @@ def lightning(rates: np.ndarray, losses: np.ndarray) -> float:
     return float(kept[np.gradient(smooth, kept).argmin()])
 
 
+def lightning_before(rates: np.ndarray, losses: np.ndarray) -> float:
+    return float(rates[10 + np.gradient(running_mean(losses)[10:-1]).argmin()])
+
+
 def fastai_valley(rates: np.ndarray, losses: np.ndarray) -> float:
     smooth = running_mean(losses)[len(losses) // 10 : -5]
     kept = rates[len(losses) // 10 :]
@@ -99,14 +104,18 @@ def main() -> None:
     base = params.load()
     device = prepare_device("cpu", int(str(base["threads"])))
     train = PackedSplit(DATA, "train")
-    print("| set-up | steepest | tenth of minimum | to try | Lightning | fastai valley | "
+    print("| set-up | steepest | tenth of minimum | to try | Lightning | Lightning, per step | "
+        "fastai valley | "
           "fastai minimum / 10 | val accuracy at a third | at it | at three times |")  # fmt: skip
-    print("|---" * 10 + "|")
+    print("|---" * 11 + "|")
     for name, changed in SETUPS.items():
         values = {**base, **changed, "epochs": EPOCHS}
         rates, losses = range_test(values, train, device, LR, 150)
         found = lr_curve.suggest([lr_curve.fit(rates, losses)])
-        rules = [rule(rates, losses) for rule in (lightning, fastai_valley, fastai_minimum)]
+        rules = [
+            rule(rates, losses)
+            for rule in (lightning, lightning_before, fastai_valley, fastai_minimum)
+        ]
         accuracies = [
             statistics.fmean(
                 trained({**values, "lr": found.middle * factor, "seed": seed}, device)
