@@ -118,12 +118,12 @@ def main() -> None:
         ]
         accuracies = [
             statistics.fmean(
-                trained({**values, "lr": found.middle * factor, "seed": seed}, device)
+                trained({**values, "lr": found.to_try * factor, "seed": seed}, device)
                 for seed in SEEDS
             )
             for factor in (1 / 3, 1, 3)
         ]
-        shown = [found.steepest, found.tenth, found.middle, *rules]
+        shown = [found.steepest, found.tenth, found.to_try, *rules]
         print(f"| {name} | " + " | ".join(f"{rate:.2g}" for rate in shown) + " | "
               + " | ".join(f"{value:.3f}" for value in accuracies) + " |", flush=True)  # fmt: skip
 

@@ -129,9 +129,9 @@ def main() -> None:
             f"  seeds alone suggest {text(each[0])} .. {text(each[-1])} "
             f"(a factor of {np.max(each) / np.min(each):.1f})"
         )
-    middle = text(found.middle)
+    best = text(found.to_try)
     rest = {key: value for key, value in overrides.items() if key != knob.name}
-    words = " ".join(recipe.arguments({**rest, knob.name: middle}))
+    words = " ".join(recipe.arguments({**rest, knob.name: best}))
     lines.append(f"try next: dvc exp run {words}")
     print("\n".join(lines))
     print(f"picture: {FOLDER}/{knob.name}.png   table: {FOLDER}/{knob.name}.csv")

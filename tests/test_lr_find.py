@@ -60,7 +60,7 @@ def test_it_learns_and_stops_when_the_loss_explodes(ready: tuple[dict, PackedSpl
     assert 1e-6 < curve.minimum < 10
     low, high = lr_curve.suggest([curve]).limits
     assert low < curve.minimum
-    assert low <= lr_curve.suggest([curve]).middle <= high
+    assert low <= lr_curve.suggest([curve]).to_try <= high
 
 
 def test_momentum_needs_an_optimizer_that_has_one(ready: tuple[dict, PackedSplit]) -> None:
@@ -83,7 +83,7 @@ def test_a_curve_of_known_shape(tmp_path: Path) -> None:
     assert -2 < np.log10(curve.minimum) < -0.9
     assert np.abs(curve.smooth - (losses - noise)).max() < 0.25
     found = lr_curve.suggest([curve, curve])
-    assert found.per_seed == pytest.approx((found.middle, found.middle))
+    assert found.per_seed == pytest.approx((found.to_try, found.to_try))
     picture = lr_curve.picture([curve, curve], {"now": 1e-3}, found.limits, "lr", "title")
     assert picture.startswith(b"\x89PNG")
 
