@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src import configuration, leaderboard, recipe, repository, search_space, stage, trials
+from src import recipe, repository, stage
 from src.errors import InputError
 from src.files import write_bytes, write_csv
+from src.trials import configuration, leaderboard, queue, search_space
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
@@ -63,12 +64,12 @@ def main() -> None:
             recipe.check({**overrides, **values})
             wanted[f"{prefix}{number:04d}"] = recipe.arguments({**overrides, **values})
         if given.workers is None:
-            new = trials.queue_missing(wanted)
+            new = queue.queue_missing(wanted)
             print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
             print("dvc queue start -j 2   runs them; python -m src.search   shows the leaderboard")
             return
         print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
-        trials.run(wanted, given.workers, lambda now: print(trials.line(now), flush=True))
+        queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
     show(prefix, space, given.seed, params)
 
 
@@ -76,7 +77,7 @@ def show(
     prefix: str, space: list[search_space.Dimension], seed: int, params: Mapping[str, Any]
 ) -> None:
     """Print the leaderboard and write it with the picture."""
-    states = trials.states(prefix)
+    states = queue.states(prefix)
     if not states:
         others = {item.name.rpartition("-")[0] for item in repository.experiments()
                   if item.name.startswith("search-")}  # fmt: skip

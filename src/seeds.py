@@ -12,10 +12,11 @@ import statistics
 import sys
 from collections.abc import Mapping
 
-from src import configuration, recipe, repository, stage, trials
+from src import recipe, repository, stage
 from src.comparison import stored
 from src.errors import GateError, InputError
 from src.schema import Value
+from src.trials import configuration, queue
 
 SEED = "seed"
 MOST = 1000
@@ -98,7 +99,7 @@ def main() -> None:
         name_of(digest, seed): recipe.arguments({**overrides, SEED: str(seed)}) for seed in missing
     }
     if wanted:
-        trials.run(wanted, given.workers, lambda now: print(trials.line(now), flush=True))
+        queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
         found = there(params)
     values = accuracies({seed: rev for seed, rev in found.items() if seed < given.count})
     if len(values) < 2:

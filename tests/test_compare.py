@@ -209,7 +209,7 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     client, experiment = store.open_store(project.root)
     tags = {"stage": "train", lookup.NOTE: "before"}
     tags["fingerprint"] = stored.fingerprint(train)
-    run_id = store.create_run(client, experiment, "train", tags, {}).info.run_id
+    run_id = store.create_run(client, experiment, "train", tags, 0).info.run_id
     [found] = targets.find([run_id], project.root)
     assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
     for _ in range(2):
@@ -219,7 +219,7 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     note = lookup.tags_of(project.root, run_id)[lookup.NOTE]
     assert note.startswith("before\n\n## Compared\n\n### `")
     assert note.count(lookup.COMPARED) == 1
-    other = store.create_run(client, experiment, "x", {"stage": "train"}, {}).info.run_id
+    other = store.create_run(client, experiment, "x", {"stage": "train"}, 0).info.run_id
     code, _, err = tool("HEAD", other)
     assert (code, f"run {other} is running: it has no result" in err) == (2, True)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from src import leaderboard, search_space
 from src.errors import InputError
+from src.trials import leaderboard, search_space
 from tests.closure import ROOT
 
 SPACE = """

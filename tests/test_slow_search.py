@@ -11,8 +11,8 @@ import psutil
 import pytest
 import yaml
 
-from src import search_space
 from src.pipeline import fingerprint_from_lock
+from src.trials import search_space
 from tests.conftest import working_in
 from tests.pipeline_clone import commit, environment, new_clone, run, runs
 

@@ -32,8 +32,9 @@ def log_run(
     try:
         client, experiment_id = store.open_store(root)
         tags = {**provenance.tool_tags(tool, data), "mlflow.note.content": note}
-        run_id = store.create_run(client, experiment_id, name, tags, params).info.run_id
         moment = now()
+        run_id = store.create_run(client, experiment_id, name, tags, moment).info.run_id
+        store.write(client, run_id, {}, params)
         points = [
             Metric(key, float(value), moment, step)
             for key, values in metrics.items()

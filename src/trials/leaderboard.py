@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.figure import DPI, png, same_for_everyone
-from src.search_space import Dimension
+from src.trials.search_space import Dimension
 
 SHOWN = 25  # rows in the terminal; the CSV has all (choice)
 
