@@ -9,7 +9,7 @@ from src.figure import DPI, png, same_for_everyone
 
 BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel (choice)
 FINEST = (
-    2.0  # factor to each side that the range has at least: no finer is a rule of thumb (choice)
+    2.0  # the range has at least this factor to each side: rules of thumb are no finer (choice)
 )
 BELOW_MINIMUM = 10.0  # the rate at the minimum is at the edge; a tenth is usual (fastai's rule)
 
@@ -60,14 +60,20 @@ class Suggestion:
 
     @property
     def to_try(self) -> float:
-        """The lower of the two. Measured (bench/lr_rules.py): a third of their mean was better than
-        the mean on all four set-ups there, by far so for a convnet with SGD."""
+        """The lower of the two. Measured on the four set-ups of bench/lr_rules.py, one seed and 4
+        epochs each: a third of their mean was better than the mean on all, by far so for a convnet
+        with SGD."""
         return min(self.steepest, self.tenth)
 
     @property
+    def minimum(self) -> float:
+        """The rate with the lowest loss."""
+        return self.tenth * BELOW_MINIMUM
+
+    @property
     def limits(self) -> tuple[float, float]:
-        """The suggested range: around the two, and at least by a factor of
-        FINEST to each side of the one to try."""
+        """The suggested range: around the two, and at least by a factor of FINEST to each side of
+        the one to try."""
         return self.to_try / FINEST, max(self.steepest, self.tenth, self.to_try * FINEST)
 
 
@@ -81,6 +87,17 @@ def suggest(curves: Sequence[Curve]) -> Suggestion:
         float(np.exp(np.log(tenth).mean())),
         tuple(float(rate) for rate in each),
     )
+
+
+def table(curves: Sequence[Curve], seed: int) -> tuple[list[str], list[list[float]]]:
+    """Header and rows: each point of each curve, of the seeds from `seed` on."""
+    columns = ("rates", "losses", "smooth", "slope")
+    rows = [
+        [seed + number, *(float(value) for value in point)]
+        for number, curve in enumerate(curves)
+        for point in zip(*(getattr(curve, column) for column in columns), strict=True)
+    ]
+    return ["seed", "rate", "loss", "smooth", "slope"], rows
 
 
 @same_for_everyone()

@@ -10,10 +10,14 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from src import pipeline, recipe, repository, stage
 from src.errors import GateError, InputError
 from src.files import write_bytes, write_csv
+
+if TYPE_CHECKING:
+    from src import lr_curve
 
 FOLDER = Path("results/lr_find")  # in .gitignore: no stage reads or writes it
 LEAST = 30  # steps on a curve that can be read (choice)
@@ -54,109 +58,120 @@ def main() -> None:
     given = parse_arguments()
     repository.require_project()
     overrides = recipe.merge({}, given.values)
-    params = recipe.check(overrides)
+    params: dict[str, Any] = dict(recipe.check(overrides))
     folder = f"data/{given.on or params['train_on']}"
+    if not Path(folder, "meta.json").is_file():
+        raise InputError(f"{folder} does not exist: make it with `dvc repro subset`")
+    knob = "momentum" if given.momentum else "lr"
     started = time.monotonic()
+    curves = measure(params, folder, knob, given.seeds, given.steps)
 
-    import numpy as np
+    from src import lr_curve
 
+    found = lr_curve.suggest(curves)
+    now = params[knob] if knob == "lr" else 1 / (1 - params[knob])
+    what = f"{params['model']}, {params['optimizer']}, {folder}"
+    lines = [
+        f"{what}: {sum(len(curve.rates) for curve in curves)} steps of "
+        f"{params['batch_size'] * params['accumulate']} pictures in "
+        f"{time.monotonic() - started:.0f} s",
+        *explained(found, knob, now),
+    ]
+    rest = {key: value for key, value in overrides.items() if key != knob}
+    words = " ".join(recipe.arguments({**rest, knob: as_param(knob, found.to_try)}))
+    lines.append(f"try next: dvc exp run {words}")
+    print("\n".join(lines))
+    marks = {
+        "steepest descent": found.steepest,
+        "a tenth of the minimum": found.tenth,
+        f"configured {knob}": now,
+    }
+    label = "learning rate" if knob == "lr" else "1 / (1 - momentum)"
+    png, table = FOLDER / f"{knob}.png", FOLDER / f"{knob}.csv"
+    write_bytes(png, lr_curve.picture(curves, marks, found.limits, label, what))
+    write_csv(table, *lr_curve.table(curves, params["seed"]))
+    print(f"picture: {png}   table: {table}")
+    if params["machine.tracking"]:
+        low, high = (as_param(knob, rate) for rate in found.limits)
+        log(f"lr_find {knob} {low}..{high}", params, curves, folder, [png, table], lines)
+
+
+def measure(
+    params: dict[str, Any], folder: str, knob: str, seeds: int, steps: int
+) -> "list[lr_curve.Curve]":
+    """The curve of each seed, from the configured one on. GateError for a curve that ends before it
+    can be read."""
     from src import lr_curve
     from src.data.packed import PackedSplit
     from src.training.device import prepare_device, told_in_one_line
     from src.training.range_test import LR, MOMENTUM, range_test
 
-    if not Path(folder, "meta.json").is_file():
-        raise InputError(f"{folder} does not exist: make it with `dvc repro subset`")
     data = PackedSplit(folder, "train")
-    device = prepare_device(
-        str(params["machine.device"]), int(str(params["threads"])),
-        str(params["deterministic"]), bool(params["tf32"]),
-    )  # fmt: skip
-    knob = MOMENTUM if given.momentum else LR
-    first = int(str(params["seed"]))
+    settings = (params[key] for key in ("machine.device", "threads", "deterministic", "tf32"))
+    device = prepare_device(*settings)
     curves = []
     with told_in_one_line("lr_find"):
-        for seed in range(first, first + given.seeds):
-            rates, losses = range_test({**params, "seed": seed}, data, device, knob, given.steps)
-            if len(losses) < min(LEAST, given.steps):
+        for seed in range(params["seed"], params["seed"] + seeds):
+            ramp = LR if knob == "lr" else MOMENTUM
+            rates, losses = range_test({**params, "seed": seed}, data, device, ramp, steps)
+            if len(losses) < min(LEAST, steps):
                 raise GateError(
                     f"lr_find: the loss explodes after {len(losses)} steps, at "
-                    f"{knob.name} {as_param(knob.name, rates[len(losses) - 1])}: look at the data, "
-                    + ("or lower lr" if given.momentum else "or take another net")
+                    f"{knob} {as_param(knob, rates[len(losses) - 1])}: look at the data, "
+                    + ("or take another net" if knob == "lr" else "or lower lr")
                 )
             curves.append(lr_curve.fit(rates, losses))
-    found = lr_curve.suggest(curves)
-    shown = {
-        "steepest descent": found.steepest,
-        "a tenth of the minimum": found.tenth,
-    }
-    configured = float(str(params[knob.name]))
-    now = configured if knob.name == "lr" else 1 / (1 - configured)
-    what = f"{params['model']}, {params['optimizer']}, {folder}"
-    label = "learning rate" if knob.name == "lr" else "1 / (1 - momentum)"
-    marks = {**shown, f"configured {knob.name}": now}
-    write_bytes(
-        FOLDER / f"{knob.name}.png", lr_curve.picture(curves, marks, found.limits, label, what)
-    )
-    write_csv(
-        FOLDER / f"{knob.name}.csv",
-        ["seed", "rate", "loss", "smooth", "slope"],
-        [
-            [first + number, *row]
-            for number, curve in enumerate(curves)
-            for row in zip(curve.rates.tolist(), curve.losses.tolist(), curve.smooth.tolist(),
-                           curve.slope.tolist(), strict=True)
-        ],
-    )  # fmt: skip
+    return curves
+
+
+def explained(found: "lr_curve.Suggestion", knob: str, now: float) -> list[str]:
+    """The lines that say what each rate is; `now`: the configured one."""
 
     def text(rate: float) -> str:
-        return as_param(knob.name, rate)
+        return as_param(knob, rate)
 
     low, high = found.limits
     where = "below" if now < low else "above" if now > high else "inside"
     lines = [
-        f"{what}: {sum(len(curve.rates) for curve in curves)} steps of "
-        f"{int(str(params['batch_size'])) * int(str(params['accumulate']))} pictures in "
-        f"{time.monotonic() - started:.0f} s",
         f"  {text(found.steepest):>8}  steepest descent: here a step of this size gains most",
         f"  {text(found.tenth):>8}  a tenth of the rate with the lowest loss "
-        f"({text(found.tenth * lr_curve.BELOW_MINIMUM)}), which is at the edge: later it diverges",
+        f"({text(found.minimum)}), which is at the edge: later it diverges",
         f"  {text(now):>8}  configured, {where} the suggested range {text(low)} .. {text(high)}",
     ]
-    if len(curves) > 1:
-        each = sorted(found.per_seed)
+    if len(found.per_seed) > 1:
+        least, most = min(found.per_seed), max(found.per_seed)
         lines.append(
-            f"  seeds alone suggest {text(each[0])} .. {text(each[-1])} "
-            f"(a factor of {np.max(each) / np.min(each):.1f})"
+            f"  seeds alone suggest {text(least)} .. {text(most)} (a factor of {most / least:.1f})"
         )
-    best = text(found.to_try)
-    rest = {key: value for key, value in overrides.items() if key != knob.name}
-    words = " ".join(recipe.arguments({**rest, knob.name: best}))
-    lines.append(f"try next: dvc exp run {words}")
-    print("\n".join(lines))
-    print(f"picture: {FOLDER}/{knob.name}.png   table: {FOLDER}/{knob.name}.csv")
-    if params["machine.tracking"]:
-        from src.tracking.tool import log_run
+    return lines
 
-        mean = curves[0]
-        log_run(
-            pipeline.main_repository(),
-            "lr_find",
-            f"lr_find {knob.name} {text(low)}..{text(high)}",
-            {
-                key: str(pipeline.canonical(value))
-                for key, value in params.items()
-                if "." not in key
-            },
-            {
-                f"lr_find/{name}": values.tolist()
-                for name, values in (("rate", mean.rates), ("loss", mean.losses),
-                                     ("smooth", mean.smooth))
-            },
-            {folder: pipeline.md5_of(folder)},
-            [FOLDER / f"{knob.name}.png", FOLDER / f"{knob.name}.csv"],
-            "```\n" + "\n".join(lines) + "\n```",
-        )  # fmt: skip
+
+def log(
+    name: str,
+    params: dict[str, Any],
+    curves: "list[lr_curve.Curve]",
+    folder: str,
+    files: list[Path],
+    lines: list[str],
+) -> None:
+    """An MLflow run with the curve of the first seed, the files, and what was printed."""
+    from src.tracking.tool import log_run
+
+    first = curves[0]
+    log_run(
+        pipeline.main_repository(),
+        "lr_find",
+        name,
+        {key: str(pipeline.canonical(value)) for key, value in params.items() if "." not in key},
+        {
+            "lr_find/rate": first.rates.tolist(),
+            "lr_find/loss": first.losses.tolist(),
+            "lr_find/smooth": first.smooth.tolist(),
+        },
+        {folder: pipeline.md5_of(folder)},
+        files,
+        "\n".join(["```", *lines, "```"]),
+    )
 
 
 if __name__ == "__main__":
