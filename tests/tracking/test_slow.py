@@ -1,4 +1,4 @@
-"""The tracker with real processes: a killed one, four at once, and a server that dies."""
+"""The tracker with real processes: a killed one, eight at once, and a server that dies."""
 
 import os
 import shutil
@@ -62,25 +62,46 @@ def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
     assert len(journal.read_text().splitlines()) == 3
 
 
-def test_four_processes_may_open_a_fresh_store_at_once(project: Path) -> None:
+# A stage in a workspace of its own, as those of the queue; all write into the store of the project.
+WORKSPACE = """
+from src.stage import Stage
+from src.tracking import run as tracking
+with tracking.start(Stage("train")) as run:
+    for step in range(50):
+        run.log_metrics({"train/loss": 1 / (1 + step)}, step)
+    run.log_picture("examples/last.png", b"picture")
+"""
+
+
+def test_eight_processes_may_write_to_a_fresh_store_at_once(project: Path) -> None:
     (project / "mlflow.db").unlink()
-    code = (
-        "from pathlib import Path; from src.tracking import store; "
-        "print(store.open_store(Path.cwd())[1])"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    processes = []
+    for number in range(8):
+        workspace = project / f".dvc/tmp/exps/tmp{number}"
+        ignored = shutil.ignore_patterns(".dvc", ".cache", "mlartifacts")
+        shutil.copytree(project, workspace, ignore=ignored)
+        params = (workspace / "params.yaml").read_text()
+        (workspace / "params.yaml").write_text(params.replace("seed: 0", f"seed: {number}", 1))
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WORKSPACE],
+                cwd=workspace,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         )
-        for _ in range(4)
-    ]
-    answers = [process.communicate(timeout=300) for process in processes]
-    assert answers == [answers[0]] * 4
-    assert answers[0][1] == b""  # no lines about tables being created
-    assert [process.returncode for process in processes] == [0] * 4
+    answers = [process.communicate(timeout=600) for process in processes]
+    assert answers == [(b"", b"")] * 8  # no lines about tables being created, either
+    assert [process.returncode for process in processes] == [0] * 8
+    stored = runs(project)
+    assert sorted(run.data.params["seed"] for run in stored) == [str(n) for n in range(8)]
+    for run in stored:
+        assert run.info.status == "FINISHED"
+        loss = history(project, run, "train/loss")
+        assert loss == [(step, 1 / (1 + step)) for step in range(50)]
+        folder = project / "mlartifacts" / run.info.run_id / "artifacts"
+        assert (folder / "examples/last.png").read_bytes() == b"picture"
 
 
 @pytest.fixture
