@@ -110,7 +110,10 @@ def main() -> None:
     print("\n".join(summary(values)))
     if failed := [seed for seed in missing if seed not in found]:
         name = name_of(digest, failed[0])
-        raise GateError(f"seeds: {len(failed)} failed; `dvc queue logs {name}` says why")
+        raise GateError(
+            f"seeds: {len(failed)} failed; `dvc queue logs {name}` says why, and after "
+            "`dvc queue remove --failed` they run again"
+        )
 
 
 if __name__ == "__main__":

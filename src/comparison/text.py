@@ -131,7 +131,7 @@ def markdown(report: Report) -> str:
         lines += [f"- {' '.join(line.split())}" for line in listed]
         lines += ["", f"**{warned}**"] if warned else []
         lines += ["", "Training again: " + "; ".join(training(item)) + "."]
-        lines += ["", _capital(" ".join(on_pictures(item).split())) + f"; {PICTURES}.", ""]
+        lines += ["", capital(" ".join(on_pictures(item).split())) + f"; {PICTURES}.", ""]
     lines += [f"| accuracy on {report.split} | seeds | mean | sd |", "|---|---|---|---|"]
     lines += [
         f"| `{group.name}` | {len(group.by_seed)} | {group.mean:.4f} | {_spread(group)} |"
@@ -140,11 +140,11 @@ def markdown(report: Report) -> str:
     if len(report.comparisons) > 1:
         lines += ["", f"p values are corrected for {len(report.comparisons)} comparisons (Holm)."]
     if report.looks is not None:
-        lines += ["", _capital(looks(report.looks)) + "."]
+        lines += ["", capital(looks(report.looks)) + "."]
     return "\n".join(lines)
 
 
-def _capital(line: str) -> str:
+def capital(line: str) -> str:
     return line[0].upper() + line[1:]
 
 
