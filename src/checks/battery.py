@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.checks import (
+    average,
     data,
     evaluation,
     labels,
@@ -59,7 +60,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("schedule", schedule.check_schedule, ()),
     ("overfit_batch", rungs.check_rungs, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
-    ("eval_follows", evaluation.check_eval_follows, ("evaluate", "batches", "width")),
+    ("eval_follows", average.check_eval_follows, ("evaluate", "batches", "width")),
     ("resume", resume.check_resume, ("batches", "width")),
     ("lr_range", sweep.check_rate, ("train_data", "batches", "width")),
 ]

@@ -75,6 +75,7 @@ CHECKS: dict[str, str] = {
     "train_mode": "the mode of the net and its layers in the step",
     "registered": "tensors that learn and are no parameters of the net",
     "loss_detached": "whether the returned loss holds the graph",
+    "graphs": "graphs of earlier steps that stay in memory",
     "input_dependence": "how far outputs depend on the picture after some steps",
     # Rungs
     "start_loss": "cross-entropy of the first batch against log K",
@@ -92,6 +93,8 @@ CHECKS: dict[str, str] = {
     "mode_after_eval": "the mode of the step after an evaluation",
     "eval_loader": "batches that evaluation reads of the loader it is given",
     "eval_follows": "evaluation before and after training steps",
+    "eval_statistics": "running statistics that evaluation uses, against the training's",
+    "average_speed": "how much of the start is left in an average of the weights at the end",
     "resume": "a training that was saved and loaded against one that went on",
     "resume_schedule": "the schedule's state after loading",
     # The set-up itself, where a part of it stops

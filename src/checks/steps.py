@@ -6,6 +6,7 @@ import statistics
 import torch
 
 from src.checks.context import Context, forward, split_batch, to_tensor
+from src.checks.memory import check_graphs, graphs_counted
 from src.checks.report import Check
 from src.checks.spy import Spy, Watch
 
@@ -24,10 +25,13 @@ def check_steps(ctx: Context) -> list[Check]:
     wanted = ctx.steps(0.12, len(to_tensor(split_batch(ctx.batches[0])[1])) * accumulate, 3, 12)
     spy = Spy(ctx, setup, ctx.peak_lrs)
     start = {name: p.detach().clone() for name, p in spy.parameters.items()}
-    with spy.attached() as watch:
+    graphs: list[int] = []
+    with spy.attached() as watch, graphs_counted() as count:
         for number in range(wanted * accumulate):
             batch = ctx.batches[number % len(ctx.batches)]
             watch.losses.append(ctx.step(setup, batch))
+            if (number + 1) % accumulate == 0:
+                graphs.append(count())
     ctx.scheduler_calls = watch.scheduler_calls / max(1, len(watch.steps))
     found = _bookkeeping(watch, accumulate, wanted)
     if watch.not_finite or not all(math.isfinite(loss) for loss in watch.losses):
@@ -43,7 +47,7 @@ def check_steps(ctx: Context) -> list[Check]:
         found += [_clipping(ctx, watch), _flow(ctx, spy, watch), _update(watch)]
         found.append(_course(watch))
     found.append(_mode(ctx, watch))
-    found += _graph(ctx)
+    found += _graph(ctx) or check_graphs(ctx, graphs)
     if ctx.train_sample is not None:
         found += _dependence(ctx, setup)
     return found
