@@ -207,6 +207,9 @@ def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> l
     factor = float(weights.sum()) * (1 if whole else len(parts))
     accumulate, id = ctx.declared.accumulate, "gradient_scale"
     expected = 1 / accumulate
+    passes = len(seen.inputs) if all(len(part) == count for part in seen.inputs) else 1
+    if passes > 1 and math.isclose(factor, passes * expected, rel_tol=SCALE_OFF):
+        expected *= passes  # each forward pass of the whole batch has a loss: sharpness-aware steps
     text = f"the step's gradient is {factor:.4g} x that of the loss, expected {expected:.4g}"
     found = []
     if cosine < 0.99:
