@@ -27,8 +27,13 @@ def graphs_counted() -> Iterator[Callable[[], int]]:
 
 
 def _nodes() -> int:
-    todo = [thing.grad_fn for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
-    seen = set()
+    todo, seen = [], set()
+    for thing in gc.get_objects():
+        if issubclass(type(thing), Tensor):
+            try:
+                todo.append(thing.grad_fn)
+            except RuntimeError:  # a view whose base was changed has none any more
+                continue
     while todo:
         node = todo.pop()
         if node is not None and node not in seen:
