@@ -22,6 +22,7 @@ from src.checks import (
     steps,
     stub,
     sweep,
+    turned,
 )
 from src.checks.context import (
     Context,
@@ -47,6 +48,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("input_statistics", normalisation.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
+    ("turned", turned.check_turned, ("train_data",)),
     ("leakage", leakage.check_leakage, ("train_data",)),
     ("val_random", loaders.check_val_random, ("val_data",)),
     ("loader", loaders.check_loaders, ("batches",)),

@@ -29,6 +29,7 @@ CHECKS: dict[str, str] = {
     "label_map": "classes that have another number in val than in train",
     "label_noise": "labels that all similar pictures contradict",
     "train_val_agree": "what a simple probe learns on train and can use on val",
+    "turned": "training pictures that are mirrored or turned into another class",
     "leakage": "validation pictures that are in the training set, value for value",
     "preprocessing": "pictures against what pretrained weights were trained on (the stage)",
     "val_random": "whether validation pictures are the same each time",

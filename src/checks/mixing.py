@@ -16,6 +16,7 @@ SAME = 0.02  # of a share
 APART = 0.1  # of a share: beyond it two shares are different
 MORE = 0.2  # by which a label may say more of its own than the picture shows
 NOISE = 1e-3  # shares below it are rounding
+UNCHANGED = "the labels do not change with them"
 ROWS, SIDE = 48, 64  # pictures of a batch that are taken apart, and of how many pixels a side
 
 
@@ -120,7 +121,8 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
     swapped = (1 - parts.high - SAME <= mine) & (mine <= 1 - parts.low + SAME)
     swapped &= (mine - parts.low).abs().minimum((mine - parts.high).abs()) > APART
     swapped &= (mine + other - 1).abs() < SAME
-    clear = two & ((parts.low + parts.high - 1).abs() > 2 * APART)
+    # Pictures that are wholly others are no mixture: those were put into another order.
+    clear = two & ((parts.low + parts.high - 1).abs() > 2 * APART) & (parts.high > SAME)
     if int(clear.sum()) >= 2 and among(swapped, clear) > 0.9:
         return among(swapped, clear), "the shares are exchanged"
     # A third label: one that belongs to no part of the picture.
@@ -132,7 +134,7 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
         return among(third, two), "the labels are those of other pictures"
     more = (mine > parts.high + MORE) & two
     if float(more.float().mean()) > 0.3:
-        return float(more.float().mean()), "the labels do not change with them"
+        return float(more.float().mean()), UNCHANGED
     return 0.0, ""
 
 

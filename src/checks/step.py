@@ -74,9 +74,9 @@ def check_inputs(
     value, how = mixing.judge(parts, labels, shares)
     if how:
         text = f"{value:.0%} of the pictures enter the net as, or mixed with, others of the batch, "
-        causes = ["inputs_changed_in_step", "targets_changed_in_step"]
-        if "labels do not" not in how:
-            causes = ["mixed_labels_differ", "targets_changed_in_step"]
+        causes = ["mixed_labels_differ", "targets_changed_in_step"]
+        if how == mixing.UNCHANGED:
+            causes = ["inputs_changed_in_step", "mixed_labels_differ"]
         return Check(id, "fail", value, 0.0, f"{text}and {how}", causes)
     return Check(id, "pass", 0.0, 0.0, "mixed pictures and their labels were recounted")
 

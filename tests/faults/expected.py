@@ -144,6 +144,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "divided_by_255_twice": ("normalised_with_other_statistics", "input_not_normalised",
                              "normalised_twice", "blank_images"),
     "mean_and_std_swapped": ("normalised_with_other_statistics",),
+    "digits_upside_down": ("augmentation_destroys_label",),
     "std_not_divided": ("normalised_with_other_statistics", "input_not_normalised"),
     "variance_for_std": ("normalised_with_other_statistics", "normalised_twice"),
     "normalised_by_picture_max": ("input_not_finite",),

@@ -190,6 +190,16 @@ def variance_for_std(setup: TrainingSetup) -> TrainingSetup:
     return map_data(setup, lambda i, x, y: ((raw(setup, x) - mean) / std**2, y))
 
 
+@fault("digits_resnet", subtle=True)
+def digits_upside_down(setup: TrainingSetup) -> TrainingSetup:
+    """Augmentation turns digits by 180 degrees: a 6 becomes a 9."""
+
+    def change(i: int, x: Tensor, y: int) -> tuple[Tensor, int]:
+        return (x.flip(1, 2) if torch.rand(()) < 0.5 else x), y
+
+    return map_data(setup, change, ["train"])
+
+
 @fault("digits_resnet")
 def normalised_by_picture_max(setup: TrainingSetup) -> TrainingSetup:
     """Normalised by 0/0: one picture in twenty is blank and divided by its maximum."""
