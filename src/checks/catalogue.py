@@ -26,6 +26,7 @@ CHECKS: dict[str, str] = {
     "class_balance": "largest class against the smallest",
     "label_shares": "shares of the classes, train against val",
     "label_signal": "what a simple probe can tell of the labels from the pictures",
+    "augmentation": "what random augmentation leaves of what pictures tell about labels",
     "label_map": "classes that have another number in val than in train",
     "label_noise": "labels that all similar pictures contradict",
     "train_val_agree": "what a simple probe learns on train and can use on val",
