@@ -73,7 +73,6 @@ CHECKS: dict[str, str] = {
     "grad_clip": "share of the gradient's length that clipping keeps",
     "gradient_flow": "parameters that never get a gradient",
     "update_ratio": "how far a step moves the weights, relative to their size",
-    "loss_course": "the loss over some real steps",
     "train_mode": "the mode of the net and its layers in the step",
     "registered": "tensors that learn and are no parameters of the net",
     "loss_detached": "whether the returned loss holds the graph",
@@ -82,7 +81,6 @@ CHECKS: dict[str, str] = {
     # Rungs
     "start_loss": "cross-entropy of the first batch against log K",
     "overfit_batch": "learning one batch by heart",
-    "train_eval_gap": "the learnt batch in evaluation mode",
     "fit_subset": "learning some more pictures by heart",
     "lr_range": "some steps at the learning rate and at others",
     # Evaluation and checkpoint
