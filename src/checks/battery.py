@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.checks import (
+    average,
     data,
     evaluation,
     labels,
@@ -21,6 +22,7 @@ from src.checks import (
     steps,
     stub,
     sweep,
+    turned,
 )
 from src.checks.context import (
     Context,
@@ -46,6 +48,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("input_statistics", normalisation.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
+    ("turned", turned.check_turned, ("train_data",)),
     ("leakage", leakage.check_leakage, ("train_data",)),
     ("val_random", loaders.check_val_random, ("val_data",)),
     ("loader", loaders.check_loaders, ("batches",)),
@@ -59,7 +62,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("schedule", schedule.check_schedule, ()),
     ("overfit_batch", rungs.check_rungs, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
-    ("eval_follows", evaluation.check_eval_follows, ("evaluate", "batches", "width")),
+    ("eval_follows", average.check_eval_follows, ("evaluate", "batches", "width")),
     ("resume", resume.check_resume, ("batches", "width")),
     ("lr_range", sweep.check_rate, ("train_data", "batches", "width")),
 ]

@@ -62,6 +62,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     # Step
     "targets_changed_in_step": ("the step changes the labels", "step: targets"),
     "inputs_changed_in_step": ("the step pairs pictures with labels of others", "step: inputs"),
+    "mixed_labels_differ": (
+        "labels are mixed otherwise than their pictures", "step: mixup, cutmix"),
     "logits_changed_in_step": ("the step changes the logits before the loss", "step"),
     "step_ignores_part_of_batch": ("the step trains on a part of the batch", "step: slices"),
     "gradient_not_divided_by_accumulate": (
@@ -78,7 +80,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "gradient_clipped_away": ("clipping leaves next to nothing", "clip_grad"),
     "gradient_changed": ("gradients are changed before the step", "step, hooks on parameters"),
     "model_in_eval_mode": ("the net trains in evaluation mode", "model.train()"),
-    "graph_kept": ("the returned loss keeps the graph in memory", "step: loss.item()"),
+    "graph_kept": ("the losses of earlier steps keep their graphs in memory", "step: loss.item()"),
     "model_not_used": ("the step trains another net", "step: setup.model"),
     "reported_loss_differs": ("the reported loss is not the trained one", "step: what it returns"),
     # Optimizer and schedule
@@ -90,6 +92,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "lr_too_high": ("the learning rate is too high", "lr"),
     "lr_too_low": ("the learning rate is too low", "lr"),
     "schedule_too_short": ("the schedule is at its end long before the training", "total steps"),
+    "schedule_never_stepped": ("nobody steps the schedule", "step: scheduler.step()"),
     "schedule_unstable": ("the schedule goes up and down", "schedule: unit of its steps"),
     "warmup_too_long": ("warm-up takes most of the training", "warm-up"),
     "weight_decay_too_high": ("weight decay is very strong", "weight_decay"),
@@ -116,6 +119,9 @@ CAUSES: dict[str, tuple[str, str]] = {
     "eval_incomplete": ("evaluation leaves samples out", "evaluate: its loop"),
     "eval_changes_model": ("evaluation changes the net", "evaluate: no_grad, eval()"),
     "eval_of_other_weights": ("evaluation does not see the training", "evaluate: which net"),
+    "average_without_buffers": (
+        "the average of the weights lacks BatchNorm's statistics", "average: buffers"),
+    "average_too_slow": ("the average of the weights hardly moves", "decay of the average"),
     "eval_not_deterministic": ("evaluation differs from call to call", "random transforms"),
     "weights_not_saved": ("the checkpoint lacks weights or buffers", "save, load"),
     "optimizer_not_saved": ("the checkpoint lacks the optimizer's state", "save, load"),

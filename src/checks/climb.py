@@ -1,6 +1,8 @@
 """Learning some pictures by heart with the real step, judged by what the net gave in it."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +55,28 @@ def mixed_batch(ctx: Context, count: int) -> tuple[Tensor, Tensor]:
     return sample.x[order], sample.y[order]
 
 
+@contextmanager
+def at_rates(optimizer: Any, rates: Sequence[float]) -> Iterator[None]:
+    """The optimizer's groups take steps at these learning rates, whatever the schedule says."""
+    step = optimizer.step
+
+    def at_peak(*arguments: Any, **more: Any) -> Any:
+        kept = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
+        try:
+            return step(*arguments, **more)
+        finally:
+            for group, rate in zip(optimizer.param_groups, kept, strict=True):
+                group["lr"] = rate
+
+    optimizer.step = at_peak
+    try:
+        yield
+    finally:
+        optimizer.step = step
+
+
 def climb(
     ctx: Context, setup: TrainingSetup, x: Tensor, labels: Tensor, steps: int, factor: float = 1.0,
     part: int | None = None,
@@ -68,24 +92,12 @@ def climb(
             seen.append(logits_of(output).detach().float().cpu())
 
     handle = setup.model.register_forward_hook(note)
-    optimizer, step = setup.optimizer, setup.optimizer.step
     rates = [rate * factor for rate in ctx.peak_lrs]
-
-    def at_peak(*arguments: Any, **more: Any) -> Any:
-        kept = [group["lr"] for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, rates, strict=False):
-            group["lr"] = rate
-        try:
-            return step(*arguments, **more)
-        finally:
-            for group, rate in zip(optimizer.param_groups, kept, strict=True):
-                group["lr"] = rate
-
-    optimizer.step = at_peak
     smoothing = ctx.declared.label_smoothing or 0.0
     own = 1 - smoothing + smoothing / ctx.classes
     limit = LOSS * math.log(ctx.classes) - math.log(own)
-    try:
+    with at_rates(setup.optimizer, rates), ExitStack() as stack:
+        stack.callback(handle.remove)
         for _ in range(steps):
             hits = cost = 0.0
             for start in range(0, len(x), part):
@@ -105,9 +117,6 @@ def climb(
             if hits == len(x) and cost / len(x) < limit:
                 result.reached = True
                 break
-    finally:
-        handle.remove()
-        optimizer.step = step
     return result
 
 

@@ -187,22 +187,3 @@ def _mode_after(ctx: Context, setup: TrainingSetup) -> list[Check]:
         text = "the step after an evaluation runs in evaluation mode"
         return [Check("mode_after_eval", "fail", 1.0, 0.0, text, ["model_in_eval_mode"])]
     return [Check("mode_after_eval", "pass", 0.0, 0.0, "training goes on in training mode")]
-
-
-def check_eval_follows(ctx: Context) -> list[Check]:
-    """What evaluation says moves with training."""
-    setup = ctx.fresh()
-    loader = small_loader(ctx)
-    if loader is None:
-        return []
-    start = [p.detach().clone() for p in setup.model.parameters()]
-    before = ctx.evaluate(setup, loader)
-    for number in range(4 * ctx.declared.accumulate):
-        ctx.step(setup, ctx.batches[number % len(ctx.batches)])
-    after = ctx.evaluate(setup, loader)
-    moved = any(not torch.equal(a, b) for a, b in zip(start, setup.model.parameters(), strict=True))
-    if before == after and moved:
-        text = "evaluation gives the same before and after training steps"
-        causes = ["eval_of_other_weights"]
-        return [Check("eval_follows", "fail", before.get("loss"), None, text, causes)]
-    return [Check("eval_follows", "pass", None, None, "evaluation follows the training")]

@@ -73,6 +73,13 @@ def check_loss(ctx: Context, vg: ValueAndGradient, prefix: str = "loss") -> list
     if width == 1:
         return [*found, _binary(ids[1], gradient, labels)]
     found.append(_gradient(ids[1], gradient, labels))
+    if found[1].likely_causes[:1] == ["class_weight_zero"]:
+        # A class without weight has none at any logits; a loss to numbers is even at its own.
+        other = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(8))
+        dead = gradient.abs().amax(1) == 0
+        if bool((vg(other, labels)[1].abs().amax(1)[dead] > 0).any()):
+            text = "the loss of equal logits is at rest for some labels, that of others is not"
+            found[1] = Check(ids[1], "fail", None, None, text, ["wrong_loss", "class_weight_zero"])
     if found[1].status == "fail" and found[1].likely_causes[0] != "class_weight_zero":
         return found
     found.append(_confident(ids[2], vg, labels, value, gradient, width))

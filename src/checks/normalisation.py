@@ -8,6 +8,7 @@ from src.checks.report import Check
 
 MEAN_FAIL, MEAN_WARN = 0.8, 0.5  # of a standard deviation, between training and validation
 STD_FAIL, STD_WARN = 2.0, 1.6
+DIGITS, NEAR = 1e-4, 0.02  # of the range 0..1: exactly at its ends, and about there
 FAR = 10.0  # standard deviations from 0: pictures in 0..1 or 0..255 are at 2 to 4 (choice)
 
 
@@ -147,17 +148,39 @@ def _reversed(ctx: Context, x: Tensor) -> list[Check]:
 
 
 def _exchanged(ctx: Context, x: Tensor) -> list[Check]:
-    """Declared statistics that are those of these data, taken for each other: predicted moments."""
+    """Normalised by the declared numbers in another way, which shows where pictures reach black or
+    white: undone in that way, the extremes of all channels are 0 or 1 to the last digits."""
     declared = ctx.declared
     if declared.mean is None or declared.std is None or len(declared.mean) != x.shape[1]:
         return []
     mean, std = torch.tensor(declared.mean), torch.tensor(declared.std)
-    if bool((mean <= 0).any()) or float((mean - std).abs().max()) < 0.03:
+    low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    if _reaches(low * std + mean, high * std + mean, NEAR):
         return []
+    ways = {
+        "mean and std taken for each other": (std, mean),
+        "the mean taken off and not divided by the std": (mean, torch.ones_like(std)),
+    }
+    for way, (minus, divisor) in ways.items():
+        if bool((divisor - std).abs().max() < 0.02):
+            continue
+        if _reaches(low * divisor + minus, high * divisor + minus, DIGITS):
+            text = f"the inputs are pictures in 0..1 exactly with {way}"
+            return [Check("normalisation", "warn", None, None, text,
+                          ["normalised_with_other_statistics"])]  # fmt: skip
     off = torch.cat([x.mean((0, 2, 3)) - (mean - std) / mean, x.std((0, 2, 3)) - std / mean])
     usual = torch.cat([x.mean((0, 2, 3)), x.std((0, 2, 3)) - 1])
-    if float(off.abs().max()) < 0.05 and float(usual.abs().max()) > 0.15:
+    usable = bool((mean > 0).all()) and float((mean - std).abs().max()) >= 0.03
+    if usable and float(off.abs().max()) < 0.05 and float(usual.abs().max()) > 0.15:
         text = "the moments of the inputs fit the declared mean and std, taken for each other"
         return [Check("normalisation", "warn", float(usual.abs().max()), 0.15, text,
                       ["normalised_with_other_statistics"])]  # fmt: skip
     return []
+
+
+def _reaches(low: Tensor, high: Tensor, within: float) -> bool:
+    """Whether all channels reach 0 or all reach 1; of one or two channels, both."""
+    if float(low.min()) < -within or float(high.max()) > 1 + within:
+        return False
+    black, white = bool((low.abs() < within).all()), bool(((high - 1).abs() < within).all())
+    return black or white if len(low) > 2 else black and white

@@ -143,7 +143,7 @@ EXPLAINS = frozenset({
 REASONS = frozenset({"output_width", "label_range", "input_finite"})
 # Checks that see that something is wrong but not what: behind a fail they are its consequence.
 SYMPTOMS = frozenset({
-    "overfit_batch", "fit_subset", "start_loss", "input_dependence", "train_eval_gap",
-    "update_ratio", "loss_course", "lr_range", "finite", "gradient_flow", "label_signal",
+    "overfit_batch", "fit_subset", "start_loss", "input_dependence",
+    "update_ratio", "lr_range", "finite", "gradient_flow", "label_signal",
     "augmentation", "reported_loss", "input_scale",
 })  # fmt: skip

@@ -6,25 +6,18 @@ net gave in the step's own forward pass is judged, so that nothing else disturbs
 
 import math
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.checks.climb import LOSS, Climb, climb, mixed_batch
 from src.checks.context import (
     Context,
-    buffers_kept,
-    device_of,
-    logits_of,
-    predict,
 )
 from src.checks.report import Check
-from src.checks.setup import TrainingSetup
 
 BATCH = 16  # pictures; 5 to 30 steps for most nets, 60 for a transformer (measured)
 STEPS = 100
 RETRY_STEPS = 50
 RETRIES = {30.0: "lr_too_low", 0.03: "lr_too_high", 0.001: "lr_too_high", 1000.0: "lr_too_low"}
-GAP = 0.75  # accuracy in evaluation mode after the batch was learnt in training mode
 SUBSET = 64  # pictures
 START = 10.0  # times log K; healthy nets start at 0.97 to 6.2 (measured)
 SUBSET_ACCURACY = 0.9
@@ -43,7 +36,6 @@ def check_rungs(ctx: Context) -> list[Check]:
     ctx.curves["overfit_batch"] = {"loss": result.loss, "accuracy": result.accuracy}
     found = [_start(ctx, result), _judge_batch(ctx, result, x, labels, steps)]
     if result.reached:
-        found.append(_gap(setup, x, labels))
         found += [] if ctx.failed else _subset(ctx)
     return found
 
@@ -113,37 +105,6 @@ def _conflicts(x: Tensor, labels: Tensor) -> bool:
         known.setdefault(row.numpy().tobytes(), int(label)) != int(label)
         for row, label in zip(x, labels, strict=True)
     )
-
-
-def _gap(setup: TrainingSetup, x: Tensor, labels: Tensor) -> Check:
-    """The same net on the same pictures in evaluation mode, after BatchNorm has taken the
-    statistics of just these."""
-    norms = [m for m in setup.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    with buffers_kept(setup.model):
-        momenta = [layer.momentum for layer in norms]
-        for layer in norms:
-            layer.momentum = 0.3 if layer.momentum else layer.momentum
-        setup.model.train()
-        with torch.no_grad():
-            for _ in range(20 if norms else 0):
-                setup.model(x.to(device_of(setup.model)))
-        for layer, momentum in zip(norms, momenta, strict=True):
-            layer.momentum = momentum
-        setup.model.eval()
-        with torch.no_grad():
-            logits = logits_of(setup.model(x.to(device_of(setup.model)))).float().cpu()
-    accuracy = float((predict(logits) == labels).float().mean())
-    text = f"the learnt pictures in evaluation mode: accuracy {accuracy:.2f}"
-    if accuracy < GAP:
-        small = min(x.shape[2:]) <= 32 if x.ndim == 4 else False
-        causes = ["train_eval_differ", "batchnorm_momentum"]
-        # Deep nets leave BatchNorm one value per picture where pictures are small.
-        if norms and small and accuracy > 0.3:
-            return Check("train_eval_gap", "pass", accuracy, GAP,
-                         text + "; small pictures and BatchNorm: not judged")  # fmt: skip
-        status = "warn" if norms else "fail"
-        return Check("train_eval_gap", status, accuracy, GAP, text, causes)
-    return Check("train_eval_gap", "pass", accuracy, GAP, text)
 
 
 def _subset(ctx: Context) -> list[Check]:

@@ -66,6 +66,10 @@ def check_schedule(ctx: Context) -> list[Check]:
         return []
     accumulate = ctx.declared.accumulate
     calls = {total}
+    if not ctx.scheduler_calls and _stands_still(ctx, setup):
+        text = "the rate is 0 until the schedule is stepped, and train_step never steps it"
+        causes = ["schedule_never_stepped", "lr_too_low"]
+        return [Check(id, "warn", 0.0, max(ctx.peak_lrs), text, causes)]
     if ctx.scheduler_calls:
         calls = {max(2, round(total * ctx.scheduler_calls))}
     else:
@@ -82,6 +86,15 @@ def check_schedule(ctx: Context) -> list[Check]:
         verdicts.append(_judge_schedule(id, [max(row) for row in rates], accumulate, ctx))
     order = {"pass": 0, "warn": 1, "fail": 2}
     return [min(verdicts, key=lambda check: order[check.status])]
+
+
+def _stands_still(ctx: Context, setup: TrainingSetup) -> bool:
+    """Whether all rates are exactly 0, and still are after some steps of the optimizer."""
+    if max(_rates(setup)) > 0 or not any(ctx.peak_lrs) or not ctx.batches:
+        return False
+    for number in range(2 * ctx.declared.accumulate):
+        ctx.step(setup, ctx.batches[number % len(ctx.batches)])
+    return max(_rates(setup)) == 0
 
 
 def _judge_schedule(id: str, rates: list[float], accumulate: int, ctx: Context) -> Check:

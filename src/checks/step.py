@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from src.checks import mixing
 from src.checks.context import Context, labels_of
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
@@ -26,6 +28,7 @@ class Seen:
     calls: list[tuple[Tensor, Any]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     reported: float = math.nan
+    told_more: bool = False  # whether the net was given more than pictures, or has hooks
     gradient: Tensor | None = None
 
 
@@ -35,9 +38,11 @@ def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
     )
 
 
-def check_inputs(x: Any, labels: Tensor, seen: Seen, before: Any) -> Check:
-    """The pictures enter the net in the order of the batch; those mixed in the step come with mixed
-    labels. `before`: the inputs of the call before."""
+def check_inputs(
+    ctx: Context, setup: TrainingSetup, x: Any, targets: Any, seen: Seen, before: Any
+) -> Check:
+    """The pictures enter the net in the order of the batch; those mixed in the step have labels
+    mixed alike. `before`: the inputs of the call before."""
     id = "step_inputs"
     count = sum(len(part) for part in seen.inputs)
     if isinstance(x, Tensor) and count < len(x):
@@ -47,48 +52,63 @@ def check_inputs(x: Any, labels: Tensor, seen: Seen, before: Any) -> Check:
     told = Check(id, "pass", None, None, "inputs are changed in the step; not compared")
     if not isinstance(x, Tensor) or count % len(x):
         return told
-    rows = entered[: len(x)].reshape(len(x), -1).float()
-    own = x.detach().cpu().reshape(len(x), -1).float()
+    rows, own = entered[: len(x)].float(), x.detach().cpu().float()
     if rows.shape != own.shape:
         return told
+    labels = labels_of(targets)
+    shares = None if ctx.soft else mixed_shares(ctx, setup, seen, labels)
     if _same_rows(rows, own):
+        judged = ctx.width > 2 and not seen.told_more
+        if judged and shares is not None and mixing.labels_alone(labels, shares):
+            text = "labels are mixed within the batch, and the pictures enter the net as they are"
+            causes = ["mixed_labels_differ", "targets_changed_in_step"]
+            return Check(id, "warn", 0.0, 1.0, text, causes)
         return Check(id, "pass", 1.0, 1.0, "pictures enter the net in the order of the batch")
     earlier = before.detach().cpu().float() if isinstance(before, Tensor) else rows[:0]
-    if len(earlier) == len(x) and _same_rows(rows, earlier.reshape(len(x), -1)):
+    if _same_rows(rows, earlier):
         text = "the net is given the pictures of an earlier batch"
         return Check(id, "fail", 0.0, 1.0, text, ["inputs_changed_in_step"])
-    kept = _own_share(seen, labels)
-    if kept is None:
+    parts = mixing.take_apart(rows, own) if shares is not None else None
+    if parts is None or shares is None:
         return told
-    # Each row as a sum of the batch's pictures, where it is one.
-    shares = torch.linalg.lstsq(own.T.double(), rows.T.double()).solution.T
-    off = (shares @ own.double() - rows.double()).norm(dim=1) / rows.double().norm(dim=1)
-    exact = off < 1e-2
-    # The label says more of its own than the picture shows, and the others have another label.
-    others = shares - torch.diag(shares.diagonal())
-    differ = labels[others.abs().argmax(1)] != labels
-    foreign = exact & (kept > shares.diagonal() + 0.2) & differ & (len(x) < own.shape[1])
-    if float(exact.float().mean()) > 0.9 and float(foreign.float().mean()) > 0.3:
-        value = float(foreign.float().mean())
+    value, how = mixing.judge(parts, labels, shares)
+    if how:
         text = f"{value:.0%} of the pictures enter the net as, or mixed with, others of the batch, "
-        text += "and the labels do not"
-        causes = ["inputs_changed_in_step", "targets_changed_in_step"]
-        return Check(id, "fail", value, 0.0, text, causes)
-    return told
+        causes = ["mixed_labels_differ", "targets_changed_in_step"]
+        if how == mixing.UNCHANGED:
+            causes = ["inputs_changed_in_step", "mixed_labels_differ"]
+        return Check(id, "fail", value, 0.0, f"{text}and {how}", causes)
+    return Check(id, "pass", 0.0, 0.0, "mixed pictures and their labels were recounted")
 
 
-def _own_share(seen: Seen, labels: Tensor) -> Tensor | None:
-    """What the targets that reached the loss hold of each row's own label; None where the loss was
-    called otherwise than once for each forward pass."""
+def mixed_shares(ctx: Context, setup: TrainingSetup, seen: Seen, labels: Tensor) -> Tensor | None:
+    """The targets that reached the loss as shares B x K, smoothing taken off: those of one call, or
+    labels of several calls with the weights that the step's gradient shows. None where there is no
+    way to tell."""
     targets = [target for _, target in seen.calls]
-    if len(seen.calls) != len(seen.inputs) or not all(isinstance(t, Tensor) for t in targets):
+    if not targets or not all(isinstance(target, Tensor) for target in targets):
         return None
-    rows = torch.cat([target.detach().cpu() for target in targets])
-    if rows.ndim == 1:
-        return (rows == labels).double() if len(rows) == len(labels) else None
-    if rows.ndim != 2 or len(rows) != len(labels) or rows.shape[1] < 2:
+    if int(labels.min()) < 0 or int(labels.max()) >= ctx.width or ctx.width < 2:
         return None
-    return rows.double()[torch.arange(len(labels)), labels]
+    smoothing = ctx.declared.label_smoothing or 0.0
+    if len(targets) == len(seen.inputs):
+        rows = torch.cat([target.detach().cpu() for target in targets])
+    elif len(seen.inputs) == 1 and seen.gradient is not None:
+        weights = call_weights(ctx, setup, seen)[0]
+        if not bool((weights > -SCALE_OFF * weights.abs().max()).all()):
+            return None
+        if not all(target.ndim == 1 and len(target) == len(labels) for target in targets):
+            return None
+        hot = [functional.one_hot(t.detach().cpu().long(), ctx.width) for t in targets]
+        rows = sum(w * h for w, h in zip(weights.clamp_min(0), hot, strict=True))
+        smoothing = 0.0
+    else:
+        return None
+    if rows.ndim == 1 and len(rows) == len(labels) and not rows.is_floating_point():
+        rows = functional.one_hot(rows.long(), ctx.width)
+    if rows.shape != (len(labels), ctx.width):
+        return None
+    return mixing.plain_shares(rows, smoothing)
 
 
 def check_logits(seen: Seen) -> Check:
@@ -156,8 +176,12 @@ def check_targets(ctx: Context, targets: Any, seen: Seen) -> Check:
     return Check(id, "fail", same, 1.0, text, ["targets_changed_in_step", "loss_label_shifted"])
 
 
-def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> list[Check]:
-    """The gradient that comes out of the step, against that of the loss function alone."""
+def call_weights(
+    ctx: Context, setup: TrainingSetup, seen: Seen
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The weight of each call of the loss in the step's gradient, the calls' own gradients, and
+    their weighted sum. Calls on the whole batch add up with their shares; calls on parts stand one
+    after another and share one weight."""
     assert seen.gradient is not None
     parts = []
     for logits, target in seen.calls:
@@ -166,18 +190,27 @@ def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> l
         loss = loss if loss.ndim == 0 else loss.mean()
         (gradient,) = torch.autograd.grad(loss, z)
         parts.append(gradient.cpu())
-    # Calls on the whole batch add up with their shares; calls on parts stand one after another.
-    whole = all(len(part) == count for part in parts)
+    whole = all(len(part) == len(seen.z) for part in parts)
     basis = (
         torch.stack([p.flatten() for p in parts], 1) if whole else torch.cat(parts).reshape(-1, 1)
-    )
-    basis, made = basis.double(), seen.gradient.flatten().double()
+    ).double()
+    made = seen.gradient.flatten().double()
     weights = torch.linalg.lstsq(basis, made[:, None]).solution[:, 0]
-    fitted = basis @ weights
+    return weights, parts, basis @ weights
+
+
+def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> list[Check]:
+    """The gradient that comes out of the step, against that of the loss function alone."""
+    assert seen.gradient is not None
+    weights, parts, fitted = call_weights(ctx, setup, seen)
+    whole, made = all(len(part) == count for part in parts), seen.gradient.flatten().double()
     cosine = float(made @ fitted / (made.norm() * fitted.norm()).clamp_min(1e-30))
     factor = float(weights.sum()) * (1 if whole else len(parts))
     accumulate, id = ctx.declared.accumulate, "gradient_scale"
     expected = 1 / accumulate
+    passes = len(seen.inputs) if all(len(part) == count for part in seen.inputs) else 1
+    if passes > 1 and math.isclose(factor, passes * expected, rel_tol=SCALE_OFF):
+        expected *= passes  # each forward pass of the whole batch has a loss: sharpness-aware steps
     text = f"the step's gradient is {factor:.4g} x that of the loss, expected {expected:.4g}"
     found = []
     if cosine < 0.99:

@@ -6,6 +6,7 @@ import statistics
 import torch
 
 from src.checks.context import Context, forward, split_batch, to_tensor
+from src.checks.memory import check_graphs, graphs_counted
 from src.checks.report import Check
 from src.checks.spy import Spy, Watch
 
@@ -14,7 +15,6 @@ CLIPPED_FAIL, CLIPPED_WARN = 1e-5, 1e-3  # healthy nets start with norms up to 1
 UPDATE_LOW, UPDATE_LOW_WARN = 1e-6, 1e-5  # healthy: 3.5e-5 to 2.2e-2 per step (measured)
 UPDATE_HIGH, UPDATE_HIGH_WARN = 1.0, 0.3
 UNREACHED_SHARE = 0.002  # of all entries, beyond which it is a fault, not a spare tensor
-EXPLODED = 5.0  # times the loss at the start
 
 
 def check_steps(ctx: Context) -> list[Check]:
@@ -24,10 +24,13 @@ def check_steps(ctx: Context) -> list[Check]:
     wanted = ctx.steps(0.12, len(to_tensor(split_batch(ctx.batches[0])[1])) * accumulate, 3, 12)
     spy = Spy(ctx, setup, ctx.peak_lrs)
     start = {name: p.detach().clone() for name, p in spy.parameters.items()}
-    with spy.attached() as watch:
+    graphs: list[int] = []
+    with spy.attached() as watch, graphs_counted() as count:
         for number in range(wanted * accumulate):
             batch = ctx.batches[number % len(ctx.batches)]
             watch.losses.append(ctx.step(setup, batch))
+            if (number + 1) % accumulate == 0:
+                graphs.append(count())
     ctx.scheduler_calls = watch.scheduler_calls / max(1, len(watch.steps))
     found = _bookkeeping(watch, accumulate, wanted)
     if watch.not_finite or not all(math.isfinite(loss) for loss in watch.losses):
@@ -41,9 +44,8 @@ def check_steps(ctx: Context) -> list[Check]:
         found = [Check("update_ratio", "fail", 0.0, UPDATE_LOW, text, causes)]
     if not any(check.status == "fail" for check in found):
         found += [_clipping(ctx, watch), _flow(ctx, spy, watch), _update(watch)]
-        found.append(_course(watch))
     found.append(_mode(ctx, watch))
-    found += _graph(ctx)
+    found += _graph(ctx) or check_graphs(ctx, graphs)
     if ctx.train_sample is not None:
         found += _dependence(ctx, setup)
     return found
@@ -174,17 +176,6 @@ def _update(watch: Watch) -> Check:
     if update > UPDATE_HIGH_WARN:
         return Check("update_ratio", "warn", update, UPDATE_HIGH_WARN, text, high)
     return Check("update_ratio", "pass", update, UPDATE_LOW, text)
-
-
-def _course(watch: Watch) -> Check:
-    first = watch.losses[0]
-    late = statistics.median(watch.losses[-max(1, len(watch.losses) // 4) :])
-    ratio = late / first if first > 0 else 1.0
-    text = f"the loss went from {first:.3f} to {late:.3f} in {len(watch.steps)} steps"
-    if ratio > EXPLODED:
-        causes = ["lr_too_high", "loss_sign", "gradient_sign_flipped"]
-        return Check("loss_course", "fail", ratio, EXPLODED, text, causes)
-    return Check("loss_course", "pass", ratio, EXPLODED, text)
 
 
 def _mode(ctx: Context, watch: Watch) -> Check:

@@ -40,9 +40,12 @@ def stub_step(ctx: Context, setup: TrainingSetup, batch: Any, z: Tensor) -> Seen
     position = 0
     touched = [p for p in setup.model.parameters() if p.requires_grad]
 
-    def forward(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    seen.told_more = any(m._forward_hooks or m._forward_pre_hooks for m in setup.model.modules())
+
+    def forward(x: Tensor, *more: Any, **named: Any) -> Tensor:
         nonlocal position
         count = len(x)
+        seen.told_more |= bool(more or named)
         if position + count > len(seen.z):
             position = 0
         rows = seen.z[position : position + count]
@@ -116,7 +119,7 @@ def _later_calls(ctx: Context, setup: TrainingSetup, before: Any) -> Check:
         x, targets = split_batch(batch)
         z = 2 * torch.randn(len(labels_of(targets)), ctx.width, generator=torch.Generator())
         seen = stub_step(ctx, setup, batch, z)
-        told, ctx.later = step.check_inputs(x, labels_of(targets), seen, before), (targets, seen)
+        told, ctx.later = step.check_inputs(ctx, setup, x, targets, seen, before), (targets, seen)
         if told.status != "pass":
             break
         before = x

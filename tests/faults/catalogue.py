@@ -35,6 +35,7 @@ FAULT_MODULES = (
     "loader",
     "evaluate",
     "checkpoint",
+    "mixing",
 )
 
 

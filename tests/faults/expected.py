@@ -144,6 +144,9 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "divided_by_255_twice": ("normalised_with_other_statistics", "input_not_normalised",
                              "normalised_twice", "blank_images"),
     "mean_and_std_swapped": ("normalised_with_other_statistics",),
+    "digits_upside_down": ("augmentation_destroys_label",),
+    "std_not_divided": ("normalised_with_other_statistics", "input_not_normalised"),
+    "variance_for_std": ("normalised_with_other_statistics", "normalised_twice"),
     "normalised_by_picture_max": ("input_not_finite",),
     "ten_pictures": ("duplicates",),
     "three_channels": ("shape_mismatch",),
@@ -202,6 +205,16 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "saved_in_half": ("weights_not_saved",),
     "start_saved": ("weights_not_saved", "optimizer_not_saved"),
     "load_crashes": ("code_error", "weights_not_saved"),
+    # mixing, averages, what is kept, the schedule
+    "mixup_shares_exchanged": ("mixed_labels_differ",),
+    "mixup_labels_of_others": ("mixed_labels_differ",),
+    "cutmix_shares_exchanged": ("mixed_labels_differ",),
+    "labels_mixed_alone": ("mixed_labels_differ",),
+    "average_lacks_buffers": ("average_without_buffers",),
+    "average_too_slow": ("average_too_slow",),
+    "losses_summed_as_tensors": ("graph_kept",),
+    "logits_kept_with_graph": ("graph_kept",),
+    "warm_up_from_0_not_stepped": ("schedule_never_stepped",),
 }  # fmt: skip
 
 

@@ -176,6 +176,30 @@ def mean_and_std_swapped(setup: TrainingSetup) -> TrainingSetup:
     return map_data(setup, lambda i, x, y: ((raw(setup, x) - std) / mean, y))
 
 
+@fault("pretrained")
+def std_not_divided(setup: TrainingSetup) -> TrainingSetup:
+    """The mean is taken off and the division is forgotten."""
+    mean = columns(setup, "mean")
+    return map_data(setup, lambda i, x, y: (raw(setup, x) - mean, y))
+
+
+@fault("pretrained")
+def variance_for_std(setup: TrainingSetup) -> TrainingSetup:
+    """The variance stands where the deviation belongs."""
+    mean, std = columns(setup, "mean"), columns(setup, "std")
+    return map_data(setup, lambda i, x, y: ((raw(setup, x) - mean) / std**2, y))
+
+
+@fault("digits_resnet", subtle=True)
+def digits_upside_down(setup: TrainingSetup) -> TrainingSetup:
+    """Augmentation turns digits by 180 degrees: a 6 becomes a 9."""
+
+    def change(i: int, x: Tensor, y: int) -> tuple[Tensor, int]:
+        return (x.flip(1, 2) if torch.rand(()) < 0.5 else x), y
+
+    return map_data(setup, change, ["train"])
+
+
 @fault("digits_resnet")
 def normalised_by_picture_max(setup: TrainingSetup) -> TrainingSetup:
     """Normalised by 0/0: one picture in twenty is blank and divided by its maximum."""
