@@ -121,7 +121,7 @@ def test_mixing_inside_the_net_is_not_judged() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            layers = list(base.net())
+            layers = list(base.net().children())
             self.first, self.rest = nn.Sequential(*layers[:4]), nn.Sequential(*layers[4:])
 
         def forward(self, x: Tensor, mix: Any = None) -> Tensor:
@@ -249,8 +249,8 @@ def lerp(decay: float, buffers: bool = True) -> Callable[[nn.Module, nn.Module],
     def update(mine: nn.Module, model: nn.Module) -> None:
         for a, b in zip(mine.parameters(), model.parameters(), strict=True):
             a.lerp_(b, 1 - decay)
-        for a, b in zip(mine.buffers(), model.buffers(), strict=True):
-            a.copy_(b if buffers else a)
+        for own, new in zip(mine.buffers(), model.buffers(), strict=True):
+            own.copy_(new if buffers else own)
 
     return update
 

@@ -110,8 +110,8 @@ def average_too_slow(setup: TrainingSetup) -> TrainingSetup:
     def update(net: nn.Module) -> None:
         for mean, now in zip(step.average.parameters(), net.parameters(), strict=True):
             mean.lerp_(now, 1e-5)
-        for mean, now in zip(step.average.buffers(), net.buffers(), strict=True):
-            mean.copy_(now)
+        for own, new in zip(step.average.buffers(), net.buffers(), strict=True):
+            own.copy_(new)
 
     step._update = update
     return setup
