@@ -69,6 +69,7 @@ def test_a_square_stands_in_the_middle_of_the_shapes() -> None:
         assert np.flatnonzero(shapes).tolist() == [len(shapes) // 2 + step]
 
 
+@pytest.mark.slow
 def test_equal_hashes_do_not_make_the_search_quadratic() -> None:
     hashes = np.full(30_000, 12345, dtype=np.uint64)  # two hundred million pairs there are
     pairs, is_part = close_pairs(hashes, np.arange(30_000) % 2, 1000)
