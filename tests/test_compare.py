@@ -294,3 +294,16 @@ def test_claims_without_a_difference_are_rare(metric: str) -> None:
 
 def test_splits_of_twelve_alike_are_never_claimed() -> None:
     assert bench.splits([0.99] * 12, 1 / 360) == (0, 924)
+
+
+def test_a_stash_is_no_result(project: Project) -> None:
+    [group] = targets.find(["fast-2"], project.root)
+    rev = str(group.named.rev)
+    refs = subprocess.check_output(["git", "for-each-ref", "--format=%(refname)"], text=True)
+    [ref] = [ref for ref in refs.split() if ref.endswith("/fast-2")]
+    assert rev in stored.names_by_rev()
+    subprocess.run(["git", "update-ref", "-d", ref], check=True)
+    subprocess.run(["git", "update-ref", "refs/stash", rev], check=True)
+    assert rev not in stored.names_by_rev()
+    subprocess.run(["git", "branch", "kept", rev], check=True)
+    assert rev in stored.names_by_rev()

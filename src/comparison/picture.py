@@ -31,7 +31,13 @@ def draw(groups: list[Group], split: str) -> bytes:
         for number, (group, rows) in enumerate(zip(groups, histories, strict=True)):
             _band(panel, [run[column] for run in rows if column in run], group.name, f"C{number}")
         panel.set(title=f"{column.replace('_', ' ')}: mean and range over seeds", xlabel="epoch")
-        panel.set_yscale("log" if column == "val_loss" else "linear")
+        if column == "val_loss":
+            panel.set_yscale("log")
+            # 0.02, 0.05, 0.1, ..., without formulas
+            panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            panel.yaxis.set_minor_formatter(
+                lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""
+            )
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()

@@ -46,7 +46,8 @@ def names_by_rev() -> dict[str, str]:
     """Commits that may hold a result with their names: those of experiments, then those that
     changed one, the newest first."""
     found = {item.rev: item.name for item in repository.experiments()}
-    log = repository.git("log", "--all", "--format=%H", "--", "dvc.lock", METRICS) or ""
+    where = ("HEAD", "--branches", "--tags", "--remotes")  # not what lies in the stash
+    log = repository.git("log", *where, "--format=%H", "--", "dvc.lock", METRICS) or ""
     for rev in log.split():
         found.setdefault(rev, rev[:SHORT])
     return found
