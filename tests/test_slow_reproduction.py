@@ -44,7 +44,7 @@ def test_what_cannot_change_a_result_does_not(clone: Path) -> None:
     before = lock(clone)
     set_params(
         clone, workers=2, prepare_workers=2, checkpoint_minutes=0.0001, tracking="false",
-        progress="auto",
+        resume="any", progress="auto",
     )  # fmt: skip
     assert "Running stage" not in run(clone, "dvc", "repro")
     run(clone, "dvc", "repro", "--force")
