@@ -55,8 +55,8 @@ def test_all_of_the_zoo() -> None:
     missed = [r.name for r in faults if not r.detected]
     unnamed = [r.name for r in faults if not r.named]
     failed = [r.name for r in fine if r.status == "fail"]
-    # With room to what `make zoo` prints (docs/checks.md): this is against a check that falls silent
-    # or cries wolf, not a score, and a busy machine may leave one inconclusive.
+    # With room to what `make zoo` prints (docs/checks.md): this is against a check that falls
+    # silent or cries wolf, not a score, and a busy machine may leave one inconclusive.
     assert len(missed) <= 0.05 * len(faults), missed
     assert len(unnamed) <= 0.10 * len(faults), unnamed
     assert len(failed) <= 0.03 * len(fine), failed
