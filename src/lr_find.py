@@ -37,10 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=150, metavar="N", help="optimizer steps per curve"
     )
-    parser.add_argument(
-        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
-        help="another value than in params.yaml",
-    )  # fmt: skip
+    recipe.take_values(parser)
     given = parser.parse_args()
     for name, least in (("seeds", 1), ("steps", LEAST)):
         if getattr(given, name) < least:

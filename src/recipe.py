@@ -56,6 +56,14 @@ def read(name: str) -> dict[str, str]:
     return values
 
 
+def take_values(parser: argparse.ArgumentParser) -> None:
+    """Let a tool take `-S KEY=VALUE ...`, as `dvc exp run` does, for `merge`: the list `values`."""
+    parser.add_argument(
+        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
+        help="another value than in params.yaml",
+    )  # fmt: skip
+
+
 def merge(values: Mapping[str, str], given: list[str]) -> dict[str, str]:
     """`values` with those that `KEY=VALUE` arguments give instead."""
     merged = dict(values)

@@ -40,10 +40,7 @@ def main() -> None:
         "--workers", type=int, metavar="J", help="run them, so many at a time; without, queue them"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
-    parser.add_argument(
-        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
-        help="another value than in params.yaml, the same in all trials",
-    )  # fmt: skip
+    recipe.take_values(parser)
     given = parser.parse_args()
     for name, least in (("count", 1), ("workers", 1)):
         value = getattr(given, name)

@@ -77,10 +77,7 @@ def main() -> None:
     )
     parser.add_argument("count", type=int, metavar="N", help="how many seeds")
     parser.add_argument("--workers", type=int, default=1, metavar="J", help="trainings at a time")
-    parser.add_argument(
-        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
-        help="another value than in params.yaml",
-    )  # fmt: skip
+    recipe.take_values(parser)
     given = parser.parse_args()
     if not 2 <= given.count <= MOST:
         raise InputError(f"N must be in 2..{MOST}, got {given.count}: one seed has no deviation")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from src import pipeline
 from src.comparison import stored
-from src.comparison.stored import Result, Stages
+from src.comparison.stored import Result
 from src.errors import InputError
 
 DATA = "data/prepared"
@@ -42,13 +42,9 @@ def between(before: Result, after: Result) -> Changes:
         stages.append("subset")
     found = Changes()
     for name in stages:
-        old, new = (stored.params_of(item.stages, name) for item in (before, after))
-        for key in {**old, **new}:
-            one, other = str(old.get(key, ABSENT)), str(new.get(key, ABSENT))
-            if pipeline.canonical(one) != pipeline.canonical(other):
-                file, is_version, package = key.rpartition(":")
-                target = found.versions if is_version and file else found.params
-                target[package if is_version else key] = (one, other)
+        for key, pair in _differing_params(before, after, name).items():
+            _, is_version, package = key.rpartition(":")
+            (found.versions if is_version else found.params)[package] = pair
         old, new = (stored.inputs_of(item.stages, name) for item in (before, after))
         for path in {**old, **new}:
             pair = old.get(path, ABSENT), new.get(path, ABSENT)
@@ -73,7 +69,7 @@ def require_same_data(names: tuple[str, str], before: Result, after: Result) -> 
         return
     keys = [
         f"{key} is {one} and {other}"
-        for key, (one, other) in _differing(before.stages, after.stages, "prepare").items()
+        for key, (one, other) in _differing_params(before, after, "prepare").items()
     ]
     why = f": {', '.join(keys[:3])}" if keys else ""
     raise InputError(
@@ -83,8 +79,9 @@ def require_same_data(names: tuple[str, str], before: Result, after: Result) -> 
     )
 
 
-def _differing(before: Stages, after: Stages, name: str) -> dict[str, tuple[str, str]]:
-    old, new = stored.params_of(before, name), stored.params_of(after, name)
+def _differing_params(before: Result, after: Result, name: str) -> dict[str, tuple[str, str]]:
+    """What stage `name` declares as params, versions too, with other values: (before, after)."""
+    old, new = (stored.params_of(item.stages, name) for item in (before, after))
     return {
         key: (str(old.get(key, ABSENT)), str(new.get(key, ABSENT)))
         for key in {**old, **new}

@@ -87,34 +87,32 @@ def labels_mixed_alone(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_step=mixing_step(mix))
 
 
-@fault("mixup_ema")
-def average_lacks_buffers(setup: TrainingSetup) -> TrainingSetup:
-    """The average covers parameters; BatchNorm's statistics in it stay 0 and 1."""
+def averaged(setup: TrainingSetup, share: float, with_buffers: bool) -> TrainingSetup:
+    """The set-up with another average: `share` of the new weights enters in each step."""
     step = setup.train_step
 
     @torch.no_grad()
     def update(net: nn.Module) -> None:
         for mean, now in zip(step.average.parameters(), net.parameters(), strict=True):
-            mean.lerp_(now, 0.1)
+            mean.lerp_(now, share)
+        if with_buffers:
+            for own, new in zip(step.average.buffers(), net.buffers(), strict=True):
+                own.copy_(new)
 
     step._update = update
     return setup
+
+
+@fault("mixup_ema")
+def average_lacks_buffers(setup: TrainingSetup) -> TrainingSetup:
+    """The average covers parameters; BatchNorm's statistics in it stay 0 and 1."""
+    return averaged(setup, 0.1, with_buffers=False)
 
 
 @fault("mixup_ema")
 def average_too_slow(setup: TrainingSetup) -> TrainingSetup:
     """A decay of 0.99999 from a recipe of a million steps."""
-    step = setup.train_step
-
-    @torch.no_grad()
-    def update(net: nn.Module) -> None:
-        for mean, now in zip(step.average.parameters(), net.parameters(), strict=True):
-            mean.lerp_(now, 1e-5)
-        for own, new in zip(step.average.buffers(), net.buffers(), strict=True):
-            own.copy_(new)
-
-    step._update = update
-    return setup
+    return averaged(setup, 1e-5, with_buffers=True)
 
 
 @fault("digits_resnet")
