@@ -6,10 +6,11 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Fast tests wait for the disk about as long as they compute; the slow ones of a file share a
+# More processes than cores only import torch more often. The slow tests of a file share a
 # repository, so that a file stays in one process.
-FAST := --numprocesses 4 --dist worksteal
-SLOW := -m slow --timeout=3600 --numprocesses logical --maxprocesses 4 --dist loadfile
+PROCESSES := --numprocesses logical --maxprocesses 4
+FAST := $(PROCESSES) --dist worksteal
+SLOW := -m slow --timeout=3600 $(PROCESSES) --dist loadfile
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \

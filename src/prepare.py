@@ -10,6 +10,7 @@ from src.errors import InputError
 
 if TYPE_CHECKING:
     from src.data.ledger import Ledger
+    from src.data.quality import Quality
     from src.data.report import Report
     from src.data.sources.base import Source
 
@@ -26,13 +27,17 @@ def main(run: stage.Stage) -> None:
     shutil.rmtree(failed, ignore_errors=True)
     source = open_source(run.params)
     with fresh_directory(OUT) as folder:
-        pack(source, run.params, folder, failed)
+        quality, report = pack(source, run.params, folder, failed)
+        quality.write(folder, report)
 
 
-def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path) -> None:
-    """Write the packed data set of `source` into `folder`. InputError for pictures that cannot be
-    used, a picture or group in two splits, or a class without a picture in a split, as `on_bad` and
-    `on_leak` say; the report is then in the folder `failed`."""
+def pack(
+    source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
+) -> "tuple[Quality, Report]":
+    """Write the packed data set of `source` into `folder`; returns what was counted on the way.
+    InputError for pictures that cannot be used, a picture or group in two splits, or a class
+    without a picture in a split, as `on_bad` and `on_leak` say; the report is then in the folder
+    `failed`."""
     from contextlib import ExitStack, closing
 
     from src.data.ledger import Ledger
@@ -85,7 +90,6 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
         "source": params["prepare.source"],
     }
     write_json(folder / "meta.json", meta)
-    quality.write(folder, report.left_out(), (ledger.identical.count, ledger.conflicts.count))
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(
         f"prepare: {len(source.classes)} classes, {counts}, {reader.size} px, "
@@ -93,6 +97,7 @@ def pack(source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
     )
     for remark in [*source.remarks, *report.remarks()]:
         print(f"prepare: {remark}")
+    return quality, report
 
 
 def _shares(source: "Source", params: Mapping[str, Any]) -> tuple[float, float]:

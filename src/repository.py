@@ -45,7 +45,7 @@ def changed_inputs(lock: str) -> list[str]:
     `lock`; one line of trouble if they cannot be read."""
     try:
         values, versions = params.load(), pipeline.read_versions()
-        stages = (yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")) or {})["stages"]
+        stages = pipeline.stages()
         changed: dict[str, None] = {}  # a set that keeps its order
         for name in STAGES:
             if name not in stages:  # a project may be cut down to fewer

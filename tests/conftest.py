@@ -1,5 +1,6 @@
 """Small projects to test in: a folder with what a stage needs, and one whose stages have run."""
 
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from src import params, prepare
 from src.data.packed import PackedSplit
+from src.data.sources.catalog import open_source
+from src.data.split import SPLITS
+from src.files import fresh_directory
 from src.stage import Stage
 from tests.closure import ROOT
+from tests.sharing import once_for_all
 
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 # Small enough for seconds, large enough to learn something.
@@ -67,6 +73,26 @@ def run_stage(project: Path, name: str) -> Stage:
     return stage
 
 
+def run_unchecked(project: Path) -> None:
+    """All stages but overfit-check, of which train wants its word alone."""
+    for name in ("prepare", "subset"):
+        run_stage(project, name)
+    verdict = project / "results/overfit_check/verdict.json"
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text('{"proceed": true}')
+    for name in ("train", "evaluate"):
+        run_stage(project, name)
+
+
+def packed(project: Path) -> dict[str, PackedSplit]:
+    """The splits that `prepare` packs in the project, without its pictures, which take longer."""
+    with working_in(project):
+        values = params.load()
+        with fresh_directory(prepare.OUT) as folder:
+            prepare.pack(open_source(values), values, folder, Path(".cache/prepare"))
+    return {split: PackedSplit(project / prepare.OUT, split) for split in SPLITS}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with small settings, in which no stage has run."""
@@ -78,9 +104,13 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Stage]]:
     """A project in which all five stages have run, and the stages. Read only: copy to change."""
-    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    set_params(folder, **SMALL)
-    return folder, {name: run_stage(folder, name) for name in STAGES}
+    with once_for_all("finished", tmp_path_factory) as shared:
+        folder, stages = shared / "project", shared / "stages.pickle"
+        if not stages.exists():
+            copy_project(folder)
+            set_params(folder, **SMALL)
+            stages.write_bytes(pickle.dumps({name: run_stage(folder, name) for name in STAGES}))
+    return folder, pickle.loads(stages.read_bytes())
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`python -m src.compare`: what changed, whether it is more than noise, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
 from tests.stored_results import PREDICTIONS, Project, add_group, md5
-from tests.tracked_project import make_tracked_project
+from tests.tracked_project import empty_store
 
 Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
 BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
@@ -197,13 +198,10 @@ def test_200_experiments_take_no_more_processes_than_20(
 def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     tool: Tool,
     project: Project,
-    tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_tracked_project(tmp_path / "other", tmp_path_factory, monkeypatch)
-    (tmp_path / "other/mlflow.db").rename(project.root / "mlflow.db")
-    monkeypatch.chdir(project.root)
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
     [group] = targets.find(["fast-2"], project.root)
     train = group.named.stages["train"]
     client, experiment = store.open_store(project.root)

@@ -11,7 +11,7 @@ import pytest
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
-from tests.conftest import STAGES, run_stage, set_params
+from tests.conftest import packed, run_unchecked, set_params
 from tests.test_sources import by_path, write_pictures
 
 ROWS = [f"{name}/{number:03d}.png,{name}" for name in ("cat", "dog") for number in range(30)]
@@ -37,9 +37,7 @@ def prepare(
     data = table if isinstance(table, bytes) else table.encode()
     (root / "labels.csv").write_bytes(data)
     set_params(project, source="csv", path=root, **values)
-    run_stage(project, "prepare")
-    folder = project / "data/prepared"
-    return {split: PackedSplit(folder, split) for split in ("train", "val", "test")}
+    return packed(project)
 
 
 def report(project: Path) -> dict[str, Any]:
@@ -213,7 +211,7 @@ def test_tables_that_cannot_work_say_so(
 def test_the_folder_must_be_one(project: Path) -> None:
     set_params(project, source="csv")
     with pytest.raises(InputError, match=r"prepare\.path must be a folder with the table"):
-        run_stage(project, "prepare")
+        packed(project)
 
 
 def with_column(name: str, value: Callable[[int], str]) -> str:
@@ -298,9 +296,8 @@ def test_odd_class_names_arrive_in_the_predictions(
     write_pictures(root, dict.fromkeys(names, 30))
     rows = [f"{name}/{number:03d}.png,{name}\n" for name in names for number in range(30)]
     (root / "labels.csv").write_text("path,label\n" + "".join(rows))
-    set_params(project, source=source, path=root, epochs=1, on_fail="report")
-    for stage in STAGES:
-        run_stage(project, stage)
+    set_params(project, source=source, path=root, epochs=1)
+    run_unchecked(project)
     for folder in ("data/prepared", "data/subset"):
         assert json.loads((project / folder / "meta.json").read_text())["classes"] == names
     assert json.loads((project / "models/model.json").read_text())["classes"] == names

@@ -21,7 +21,7 @@ def bins(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     return quality.sizes, quality.shapes
 
 
-@pytest.mark.parametrize("classes", [2, 100, 500])
+@pytest.mark.parametrize("classes", [2, 100])
 def test_bars_have_room_for_their_names(classes: int, capfd: pytest.CaptureFixture[str]) -> None:
     counts = {split: np.arange(classes) + k for k, split in enumerate(SPLITS)}
     names = [f"$class {number}$" for number in range(classes)]
@@ -52,14 +52,17 @@ def test_of_many_classes_the_ends_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(1, 1), (28, 28), (10_000, 10), (1, 4000), (140_000, 3), (2**30, 2**30)]
-)
-def test_any_size_is_drawn(width: int, height: int, capfd: pytest.CaptureFixture[str]) -> None:
+    ("width", "height", "packed"),
+    [(1, 1, 4096), (28, 28, 28), (10_000, 10, 8), (1, 4000, 4096), (140_000, 3, 8),
+     (2**30, 2**30, 8)],
+)  # fmt: skip
+def test_any_size_is_drawn(
+    width: int, height: int, packed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     sizes, shapes = bins(width, height)
     assert sizes.sum() == shapes.sum() == 1
-    for packed in (8, 4096):
-        picture = size_distribution(sizes, shapes, (4, 8), packed, "a title with $ in it")
-        assert Image.open(io.BytesIO(picture)).size == (1400, 440)
+    picture = size_distribution(sizes, shapes, (4, 8), packed, "a title with $ in it")
+    assert Image.open(io.BytesIO(picture)).size == (1400, 440)
     assert capfd.readouterr() == ("", "")
 
 

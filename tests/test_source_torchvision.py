@@ -18,7 +18,7 @@ from src.data.sources.catalog import open_source
 from src.data.sources.idx import IDX_SETS
 from src.data.sources.torchvision_sets import SETS
 from src.errors import InputError
-from tests.conftest import run_stage, set_params
+from tests.conftest import packed, set_params
 
 COUNTS = {"train": 400, "t10k": 60}
 
@@ -63,8 +63,7 @@ def listing(root: Path) -> dict[str, tuple[int, int]]:
 
 def prepare(project: Path, name: str, path: Path, **values: object) -> dict[str, PackedSplit]:
     set_params(project, source=f"torchvision:{name}", path=path, **values)
-    run_stage(project, "prepare")
-    return {s: PackedSplit(project / "data/prepared", s) for s in ("train", "val", "test")}
+    return packed(project)
 
 
 def report(project: Path) -> dict[str, object]:
@@ -232,7 +231,7 @@ def test_nothing_is_created_or_fetched_for_any_set(tmp_path: Path) -> None:
 def test_names_that_cannot_work(project: Path, name: str, words: str) -> None:
     set_params(project, source=f"torchvision:{name}")
     with pytest.raises(InputError, match=r"params\.yaml: prepare\.source") as caught:
-        run_stage(project, "prepare")
+        packed(project)
     assert words in str(caught.value)
 
 

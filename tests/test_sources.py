@@ -16,7 +16,7 @@ from src.data.shapes import CLASS_NAMES, draw_shape
 from src.data.split import split_of
 from src.errors import InputError
 from src.subset import balanced_choice
-from tests.conftest import run_stage, set_params
+from tests.conftest import packed, set_params
 
 
 def write_pictures(root: Path, counts: dict[str, int], size: tuple[int, int] = (20, 14)) -> None:
@@ -31,9 +31,7 @@ def write_pictures(root: Path, counts: dict[str, int], size: tuple[int, int] = (
 
 def prepare_folder(project: Path, pictures: Path, **values: object) -> dict[str, PackedSplit]:
     set_params(project, source="folder", path=pictures, **values)
-    run_stage(project, "prepare")
-    folder = project / "data/prepared"
-    return {split: PackedSplit(folder, split) for split in ("train", "val", "test")}
+    return packed(project)
 
 
 def by_path(splits: dict[str, PackedSplit]) -> dict[str, str]:
@@ -210,19 +208,16 @@ def test_pixels_arrive_as_they_were(project: Path, tmp_path: Path, channels: int
 
 
 def test_mean_and_std_are_those_of_the_training_pixels(project: Path) -> None:
-    run_stage(project, "prepare")
-    train = PackedSplit(project / "data/prepared", "train")
+    train = packed(project)["train"]
     pixels = train.pictures(np.arange(len(train))).reshape(-1, 3) / 255
     assert train.meta["mean"] == pytest.approx(pixels.mean(axis=0), rel=1e-5)
     assert train.meta["std"] == pytest.approx(pixels.std(axis=0), rel=1e-5)
 
 
 def test_shards_are_limited_and_read_as_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_stage(project, "prepare")
-    whole = PackedSplit(project / "data/prepared", "train")
+    whole = packed(project)["train"]
     monkeypatch.setattr(pack, "SHARD_BYTES", 7 * 16 * 16 * 3 + 5)  # seven pictures
-    run_stage(project, "prepare")
-    shards = PackedSplit(project / "data/prepared", "train")
+    shards = packed(project)["train"]
     assert len(shards.meta["shards"]["train"]) == -(-len(whole) // 7)
     indices = np.random.default_rng(0).permutation(len(whole))
     assert np.array_equal(shards.pictures(indices), whole.pictures(indices))
@@ -304,7 +299,7 @@ def test_a_leak_can_be_dropped_and_stays_in_test(project: Path, tmp_path: Path) 
 def test_folder_source_needs_a_folder(project: Path) -> None:
     set_params(project, source="folder")
     with pytest.raises(InputError, match=r"prepare\.path must be a folder of class folders"):
-        run_stage(project, "prepare")
+        packed(project)
 
 
 def test_shapes_are_fixed_and_differ() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ def checkpoint_in(
     return Checkpoint(folder, "f" * 64, minutes, {"kind": kind}, anywhere)
 
 
+def has_done(training: Training, steps: int) -> bool:
+    return training.epoch * 6 + training.step >= steps
+
+
 def same_state(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
@@ -141,30 +146,28 @@ def test_schedules(schedule: str, warmup: float, expected: list[float]) -> None:
     assert rates == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("after", [1, 5, 6, 7, 12, 17])
 def test_a_killed_run_ends_in_the_same_bits(
-    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, after: int
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
 ) -> None:
     """Killed after any step, in mid-epoch too, with a schedule and warm-up."""
     options: dict[str, Any] = {"schedule": "cosine", "warmup": 1}
     whole = make_training(splits, **options)
     assert whole.steps == 6
     run(whole, checkpoint_in(tmp_path / "whole"))
-    first = make_training(splits, **options)
-    with pytest.raises(Killed):
-        run(first, checkpoint_in(tmp_path, minutes=1e-9), after)
-    saved = checkpoint_in(tmp_path).load()
-    if after == 1:
-        assert saved is None  # killed before the first checkpoint: starts over
-    second = make_training(splits, **options)
-    if saved:
-        second.load_state_dict(saved)
-        assert second.epoch * 6 + second.step == after - 1
-    run(second, checkpoint_in(tmp_path / "second"))
-    assert same_state(whole.state_dict(), second.state_dict())
+    for after in (1, 5, 6, 7, 12, 17):
+        first = make_training(splits, **options)
+        with pytest.raises(Killed):
+            run(first, checkpoint_in(tmp_path / f"{after}", minutes=1e-9), after)
+        saved = checkpoint_in(tmp_path / f"{after}").load()
+        assert (saved is None) == (after == 1)  # killed before the first checkpoint: starts over
+        second = make_training(splits, **options)
+        if saved:
+            second.load_state_dict(saved)
+            assert second.epoch * 6 + second.step == after - 1
+        run(second, checkpoint_in(tmp_path / "second"))
+        assert same_state(whole.state_dict(), second.state_dict()), after
 
 
-@pytest.mark.parametrize("after", [3, 6, 8, 13])
 @pytest.mark.parametrize(
     "options",
     [
@@ -178,19 +181,20 @@ def test_a_killed_run_ends_in_the_same_bits(
     ],
 )  # fmt: skip
 def test_every_part_of_the_state_survives_a_kill(
-    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, options: dict[str, Any], after: int
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, options: dict[str, Any]
 ) -> None:
     whole = make_training(splits, **options)
     run(whole, checkpoint_in(tmp_path / "whole"))
-    first = make_training(splits, **options)
-    with pytest.raises(Killed):
-        run(first, checkpoint_in(tmp_path, minutes=1e-9), after)
-    saved = checkpoint_in(tmp_path).load()
-    assert saved is not None
-    second = make_training(splits, **options)
-    second.load_state_dict(saved)
-    run(second, checkpoint_in(tmp_path / "second"))
-    assert same_state(whole.state_dict(), second.state_dict())
+    for after in (3, 6, 8, 13):
+        first = make_training(splits, **options)
+        with pytest.raises(Killed):
+            run(first, checkpoint_in(tmp_path / f"{after}", minutes=1e-9), after)
+        saved = checkpoint_in(tmp_path / f"{after}").load()
+        assert saved is not None
+        second = make_training(splits, **options)
+        second.load_state_dict(saved)
+        run(second, checkpoint_in(tmp_path / "second"))
+        assert same_state(whole.state_dict(), second.state_dict()), after
 
 
 def test_the_schedule_is_part_of_the_checkpoint(
@@ -256,24 +260,23 @@ def test_a_damaged_checkpoint_is_said_and_not_used(
     assert line.startswith("train: starts over, the checkpoint cannot be read")
 
 
-@pytest.mark.parametrize("after", [1, 6, 7, 18])
 def test_a_run_that_is_asked_to_stop_goes_on_from_that_step(
-    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path, after: int
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
 ) -> None:
     whole = make_training(splits)
     run(whole, checkpoint_in(tmp_path / "whole"))
-    first = make_training(splits)
-    first.run(
-        checkpoint_in(tmp_path), Interrupting(None), lambda row: None,
-        stopping=lambda: first.epoch * 6 + first.step >= after,
-    )  # fmt: skip
-    saved = checkpoint_in(tmp_path).load()
-    assert saved is not None
-    assert saved["epoch"] * 6 + saved["step"] == after
-    second = make_training(splits)
-    second.load_state_dict(saved)
-    run(second, checkpoint_in(tmp_path / "second"))
-    assert same_state(whole.state_dict(), second.state_dict())
+    for after in (1, 6, 7, 18):
+        first = make_training(splits)
+        arrived = partial(has_done, first, after)
+        checkpoint = checkpoint_in(tmp_path / f"{after}")
+        first.run(checkpoint, Interrupting(None), lambda row: None, stopping=arrived)
+        saved = checkpoint_in(tmp_path / f"{after}").load()
+        assert saved is not None
+        assert saved["epoch"] * 6 + saved["step"] == after
+        second = make_training(splits)
+        second.load_state_dict(saved)
+        run(second, checkpoint_in(tmp_path / "second"))
+        assert same_state(whole.state_dict(), second.state_dict()), after
 
 
 @pytest.mark.parametrize("best_by", ["val/accuracy", "val/loss"])

@@ -21,7 +21,7 @@ from src.data.sources.base import Item, Pixels
 from src.data.workers import read_in_order, worker_count
 from src.errors import GateError
 from src.terminal import Counted
-from tests.conftest import run_stage, set_params
+from tests.conftest import packed, run_stage, set_params
 from tests.test_sources import by_path, prepare_folder, write_pictures
 
 READER = Reader(8, 3, "crop", "bilinear", 1.0)
@@ -44,7 +44,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     found = []
     for count in (0, 1, 2, 3):
         set_params(project, prepare_workers=count)
-        run_stage(project, "prepare")
+        packed(project)
         found.append(contents(project / "data/prepared"))
     assert found[0].keys() == found[1].keys()
     assert found[0] == found[1] == found[2] == found[3]

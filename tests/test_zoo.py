@@ -26,11 +26,8 @@ def _one_thread() -> Iterator[None]:
 
 # Of the kinds of faults some that cost about two seconds each.
 FAULTS = [
-    "too_few_outputs", "loss_softmax_over_batch", "zero_grad_missing", "labels_shifted_in_collate",
-    "mean_of_batch_means.two_classes", "buffers_not_saved",
+    "too_few_outputs", "loss_softmax_over_batch", "labels_shifted_in_collate", "buffers_not_saved",
 ]  # fmt: skip
-HARMLESS = ["one_hot_targets", "body_frozen_declared"]
-HEALTHY = ["two_classes", "pretrained"]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -40,9 +37,8 @@ def test_a_fault_is_found_and_named(name: str) -> None:
     assert result.named, result.messages
 
 
-@pytest.mark.parametrize("name", HARMLESS + HEALTHY)
-def test_what_is_fine_passes(name: str) -> None:
-    result = run_case(name, with_rivals=False)
+def test_what_is_fine_passes() -> None:
+    result = run_case("two_classes", with_rivals=False)
     assert result.status == "pass", result.messages
 
 
@@ -100,6 +96,7 @@ def test_two_set_ups_share_nothing_that_trains() -> None:
     assert all(torch.equal(a, b) for a, b in zip(start, second.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_simpler_practices_do_what_they_say() -> None:
     """They are not made to look bad: each passes what is healthy and catches its kind."""
     for practice in (dry_run, overfit_one_batch, torchtest_like):

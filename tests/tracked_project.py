@@ -15,6 +15,7 @@ from src.stage import Stage
 from src.tracking import run as tracking
 from src.tracking import store
 from tests.closure import ROOT
+from tests.sharing import once_for_all
 
 DVC_YAML = """
 stages:
@@ -110,16 +111,20 @@ def edit(path: str, old: str, new: str) -> None:
 def make_tracked_project(
     folder: Path, factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
 ) -> Path:
-    """`make_project` with a store in it. Making its tables takes 4 s of CPU, so that is done once
-    for all tests."""
+    """`make_project` with a store in it. Making its tables takes 4 s of CPU."""
     make_project(folder, patch)
-    empty = factory.getbasetemp() / "empty-store"
-    if not empty.exists():
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
-        store.open_store(empty)
-        patch.delenv("MLFLOW_EXPERIMENT_NAME")
-    shutil.copy(empty / "mlflow.db", folder)
+    shutil.copy(empty_store(factory, patch), folder)
     return folder
+
+
+def empty_store(factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
+    """An mlflow.db without runs, and without the project's experiment. Read only."""
+    with once_for_all("empty-store", factory) as folder:
+        if not (folder / "mlflow.db").exists():
+            patch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+            store.open_store(folder)
+            patch.delenv("MLFLOW_EXPERIMENT_NAME")
+    return folder / "mlflow.db"
 
 
 def runs(root: Path) -> list[Any]:

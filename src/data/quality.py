@@ -20,6 +20,7 @@ from src.data.pictures import picture_grid
 from src.data.quality_plots import class_balance, size_distribution
 from src.data.quality_table import Member, as_markdown, mean_and_std, read_rows
 from src.data.read import Packed
+from src.data.report import Report
 from src.data.split import SPLITS
 from src.files import write_bytes, write_json, write_text
 
@@ -90,11 +91,10 @@ class Quality:
         step = round(SHAPE_STEPS * math.log2(width / height))
         self.shapes[middle + max(-middle, min(middle, step))] += 1
 
-    def write(self, folder: Path, rejects: Mapping[str, int], identical: tuple[int, int]) -> None:
+    def write(self, folder: Path, report: Report) -> None:
         """Write the pictures, quality.json and quality.md into `folder`, a packed data set that is
-        complete (its meta.json too) and holds the pictures of `add` in that order. `rejects`: how
-        many pictures were left out, by reason; `identical`: how many have the same content as
-        another one, and how many of these another class."""
+        complete (its meta.json too) and holds the pictures of `add` in that order. `report`: that
+        of the same pictures, which counted those left out and the identical ones."""
         meta = read_meta(folder)
         shards = {split: _Shards(folder, meta, split) for split in SPLITS}
         write_bytes(folder / "samples.png", self._samples(shards["train"]))
@@ -112,7 +112,7 @@ class Quality:
         if pairs:
             picture = self._pairs_picture(pairs[:PAIRS_SHOWN], len(pairs), shards, rows)
             write_bytes(folder / "near_duplicates.png", picture)
-        table = self._table(rejects, identical)
+        table = self._table(report)
         table["near_duplicates_across_splits"] = {
             "pairs": len(pairs),
             "of_the_closest_alone": is_part,
@@ -128,7 +128,7 @@ class Quality:
         write_json(folder / "quality.json", table)
         write_text(folder / "quality.md", as_markdown(table))
 
-    def _table(self, rejects: Mapping[str, int], identical: tuple[int, int]) -> dict[str, Any]:
+    def _table(self, report: Report) -> dict[str, Any]:
         totals = sum(part.counts for part in self.splits.values())
         assert isinstance(totals, np.ndarray)
         ratio = totals.max() / totals.min() if totals.min() else None
@@ -139,9 +139,9 @@ class Quality:
                 for split, part in self.splits.items()
             },
             "imbalance": ratio,  # of the largest class to the smallest
-            "rejects": dict(rejects),
-            "identical_pictures": identical[0],
-            "identical_with_another_class": identical[1],
+            "rejects": report.left_out(),
+            "identical_pictures": report.ledger.identical.count,
+            "identical_with_another_class": report.ledger.conflicts.count,
             "width": self.sides["width"],
             "height": self.sides["height"],
             "enlarged": self.enlarged,

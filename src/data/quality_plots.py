@@ -103,10 +103,11 @@ def _by_shorter_side(sizes: np.ndarray) -> np.ndarray:
 
 
 def _log_ticks(axes: "Axes", names: Sequence[str], low: float, high: float) -> None:
-    """Logarithmic axes with a tick per doubling, at most about eight."""
+    """Logarithmic axes with a tick per doubling, at most about eight, and none between."""
     first, last = int(np.ceil(np.log2(low))), int(np.floor(np.log2(high)))
     ticks = 2.0 ** np.arange(first, last + 1, max(1, (last - first) // 6))
     for name in names:
         getattr(axes, f"set_{name}scale")("log", base=2)
         getattr(axes, f"set_{name}lim")(low, high)
         getattr(axes, f"set_{name}ticks")(ticks, [f"{tick:g}" for tick in ticks])
+        getattr(axes, f"set_{name}ticks")([], minor=True)

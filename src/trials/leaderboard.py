@@ -94,14 +94,13 @@ def picture(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
         axes = figure.add_subplot(lines_of_panels, columns, number)
         drawn = [row for row in rows if row.metrics and item.key in row.values]
         places = list(item.values)
-        for row in drawn:
-            assert row.metrics is not None
-            value = row.values[item.key]
-            x = places.index(value) if item.kind == "choice" else float(value)
-            below = row.accuracy - row.metrics["accuracy_low"]
-            above = row.metrics["accuracy_high"] - row.accuracy
-            axes.errorbar(x, row.accuracy, [[below], [above]], fmt="o", color="C0",
-                          markersize=4, elinewidth=0.6, alpha=0.7)  # fmt: skip
+        texts = [row.values[item.key] for row in drawn]
+        x = [places.index(text) if item.kind == "choice" else float(text) for text in texts]
+        reach = [(row.accuracy - m["accuracy_low"], m["accuracy_high"] - row.accuracy)
+                 for row in drawn if (m := row.metrics)]  # fmt: skip
+        if drawn:
+            axes.errorbar(x, [row.accuracy for row in drawn], list(zip(*reach, strict=True)),
+                          fmt="o", color="C0", markersize=4, elinewidth=0.6, alpha=0.7)  # fmt: skip
         if item.kind == "choice":
             axes.set_xticks(range(len(places)), places)
             axes.margins(x=0.3)

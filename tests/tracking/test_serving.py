@@ -82,6 +82,7 @@ def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_without_the_repository_and_without_pickle(tmp_path: Path) -> None:
     save_model(tmp_path / "models", "sigmoid")
     serving.save(tmp_path / "models", tmp_path / "elsewhere/model", run_id=None)
