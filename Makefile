@@ -79,8 +79,9 @@ zoo: ## score the checks on faults, harmless changes and healthy set-ups
 	$(INSTALL) dev
 	@python -m tests.faults.score $(ARGS)
 
-clean: .venv/runtime ## delete what is finished: caches, old checkpoints; results and runs stay
-	python -m src.clean
+clean: ## delete what is finished: caches, old checkpoints; results and runs stay
+	$(INSTALL) runtime
+	@python -m src.clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1|\2/p' Makefile | \

@@ -57,7 +57,7 @@ def render(answer: Answer, experiment: str | None) -> str:
         else:
             lines.append(f"  {name:15}{answer.missing[name]}")
     lines += ["", "Where to look next"]
-    if answer.ui is None:
+    if answer.ui is None and answer.runs:
         lines.append("  make ui        serves the addresses above: curves, pictures, data sets")
     if experiment:
         lines += [

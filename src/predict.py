@@ -204,6 +204,8 @@ def main() -> None:
     """The command line."""
     arguments = _parse_arguments()
     files, missing = list_files(arguments.paths)
+    if not files and missing:
+        raise InputError(f"{shown(missing[0])} does not exist: name picture files, or a folder")
     if not files:
         where = ", ".join(shown(path) for path in arguments.paths[:3])
         raise InputError(

@@ -1,6 +1,7 @@
 """Stage `prepare`: pictures from a source become a packed data set with fixed splits."""
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,12 +154,17 @@ def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], repor
         seen = there | {(label, split_of(content, seed, *shares)) for label, content in hashed}
         if len(seen) == len(source.classes) * len(SPLITS):
             return f"set prepare.split_seed={seed}, which gives every split every class"
-    also = [
-        f"{source.notes['files_left_out']} files were left out, by their name no pictures"
-    ] * bool(source.notes.get("files_left_out")) + [
-        f"{report.rejected} pictures cannot be used"
-    ] * bool(report.rejected)
-    return "add pictures of it, or remove the class" + (f" ({'; '.join(also)})" if also else "")
+    also = [*source.remarks]
+    if report.rejected:
+        also.append(f"{report.rejected} pictures cannot be used")
+    # The class that lacks a picture under this seed need not be the one that none can help.
+    parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
+    few = {source.classes[label]: n for label, n in counts.items() if n < parts}
+    name, count = min(few.items(), key=lambda item: item[1], default=("", 0))
+    what = f"{name}, of which there are {count} for {parts} splits" if few else "it"
+    return f"add pictures of {what}, or remove the class" + (
+        f" ({'; '.join(also)})" if also else ""
+    )
 
 
 if __name__ == "__main__":

@@ -42,11 +42,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
     recipe.take_values(parser)
     given = parser.parse_args()
-    for name, least in (("count", 1), ("workers", 1)):
-        value = getattr(given, name)
-        if value is not None and not least <= value <= MOST:
-            shown = "N" if name == "count" else f"--{name}"
-            raise InputError(f"{shown} must be in {least}..{MOST}, got {value}")
+    if given.count is not None and not 1 <= given.count <= MOST:
+        raise InputError(f"N must be in 1..{MOST}, got {given.count}")
+    queue.check_workers(given.workers)
     repository.require_project()
     space = search_space.read()
     overrides = recipe.merge({}, given.values)

@@ -81,8 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     if not 2 <= given.count <= MOST:
         raise InputError(f"N must be in 2..{MOST}, got {given.count}: one seed has no deviation")
-    if given.workers < 1:
-        raise InputError(f"--workers must be at least 1, got {given.workers}")
+    queue.check_workers(given.workers)
     repository.require_project()
     overrides = recipe.merge({}, given.values)
     if SEED in overrides:

@@ -181,9 +181,9 @@ def test_pictures_that_no_row_names_are_counted(
         ("path,label\n", {}, "has a header and no rows"),
         ("path,label", {}, "has a header and no rows"),
         ("\n".join(ROWS), {}, "has no column path (prepare.csv_path_column); its first line must "
-         "name the columns, and names cat/000.png, cat"),
+         "name the columns, and names 'cat/000.png', 'cat'"),
         ("path,class\ncat/000.png,cat\n", {}, "has no column label (prepare.csv_label_column); its "
-         "first line must name the columns, and names path, class"),
+         "first line must name the columns, and names 'path', 'class'"),
         ("path,label,label\na,b,c\n", {}, "has two columns label: rename one of them"),
         (GOOD, {"csv_delimiter": "tab"}, "has no column path"),
         (GOOD, {"csv_split_column": "split"}, "has no column split (prepare.csv_split_column)"),

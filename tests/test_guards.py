@@ -125,6 +125,20 @@ def test_only_the_tracking_package_imports_mlflow() -> None:
     assert all(user.startswith("src/tracking/") for user in users)
 
 
+def test_make_help_names_every_target_and_each_can_be_made() -> None:
+    def made(*arguments: str) -> str:
+        command = ["make", "--no-print-directory", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout  # fmt: skip
+
+    shown = re.findall(r"(?m)^  make (\S+)", made("help"))
+    (phony,) = re.findall(r"(?m)^\.PHONY: (.*)$", (ROOT / "Makefile").read_text())
+    assert shown == phony.split()
+    for target in shown:
+        assert made("--dry-run", target)
+
+
 def test_files_stay_short() -> None:
     long = {
         str(path): len(path.read_text().splitlines())

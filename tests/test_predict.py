@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     ("arguments", "words"),
     [
         (["empty"], "there are no pictures in empty"),
-        (["nowhere.png"], "there are no pictures in nowhere.png"),
+        (["nowhere.png"], "nowhere.png does not exist"),
         (["picture.png", "--model", "empty"], "empty holds no model"),
         (["picture.png", "--device", "tpu"], "must be one of auto, cpu"),
         (["picture.png", "--batch", "0"], "must be an integer >= 1, got '0'"),

@@ -302,6 +302,22 @@ def test_folder_source_needs_a_folder(project: Path) -> None:
         packed(project)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"synthetic_pictures": 2}, "of which there are 2 for 3 splits, or remove the class"),
+        ({"source": "digits", "val_share": 0.0001}, "add pictures of it, or remove the class"),
+    ],
+)
+def test_too_few_pictures_for_the_splits_are_told_in_a_line(
+    project: Path, values: dict[str, object], words: str
+) -> None:
+    set_params(project, **values)
+    with pytest.raises(InputError, match=r"prepare: no picture of class .* in split ") as caught:
+        packed(project)
+    assert str(caught.value).endswith(words)
+
+
 def test_shapes_are_fixed_and_differ() -> None:
     assert len(set(CLASS_NAMES)) == 48
     pictures = {label: np.asarray(draw_shape(label, 0, 24)) for label in range(48)}

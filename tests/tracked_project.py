@@ -20,7 +20,7 @@ from tests.sharing import once_for_all
 DVC_YAML = """
 stages:
   train:
-    cmd: python -m src.train
+    cmd: python -m src.train 'data/${train_on}' '${weights}'
     deps: [src/training/loop.py, "data/${train_on}", "${weights}"]
     params: [lr, seed, augment_flip, train_on, weights, requirements/versions.yaml: [numpy]]
     outs: [models/model.safetensors]

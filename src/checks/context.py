@@ -48,7 +48,8 @@ class Context:
 
     def __init__(self, factory: Callable[[], TrainingSetup], budget_seconds: float):
         self.factory, self.budget = factory, float(budget_seconds)
-        self.deadline = time.monotonic() + 4 * self.budget
+        # Of the processor, so that what runs beside it stops no check.
+        self.deadline = time.process_time() + 4 * self.budget * torch.get_num_threads()
         self.declared = Declared()
         self.classes = 2
         self.soft = self.val_soft = False  # whether the loaders' targets are shares
@@ -80,7 +81,7 @@ class Context:
         return setup
 
     def check_clock(self) -> None:
-        if time.monotonic() > self.deadline:
+        if time.process_time() > self.deadline:
             raise OutOfTime
 
     def step(self, setup: TrainingSetup, batch: Any) -> float:

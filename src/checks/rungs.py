@@ -9,9 +9,7 @@ import math
 from torch import Tensor
 
 from src.checks.climb import LOSS, Climb, climb, mixed_batch
-from src.checks.context import (
-    Context,
-)
+from src.checks.context import Context
 from src.checks.report import Check
 
 BATCH = 16  # pictures; 5 to 30 steps for most nets, 60 for a transformer (measured)

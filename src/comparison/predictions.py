@@ -42,10 +42,10 @@ def _find(result: Result, name: str, root: Path) -> Path:
         path = _cache(root) / part  # DVC may be told to keep it elsewhere
     if path.is_file():
         return path
-    how = "`dvc exp apply` and `dvc repro`" if result.rev else "`dvc repro`"
+    here = "`dvc exp apply` (of a commit: `git checkout`) and " if result.rev else ""
     raise InputError(
         f"{name} has no predictions here: {FILE} is not in DVC's cache; `dvc fetch --all-commits` "
-        f"brings it from the remote, {how} makes it again"
+        f"brings it from the remote, {here}`dvc repro` makes it again"
     )
 
 

@@ -96,7 +96,7 @@ class Report:
         if self.rejected:
             reasons = ", ".join(
                 f"{reason}: {count}" for reason, count in self.reasons.most_common(3)
-            )
+            ) + (", ..." if len(self.reasons) > 3 else "")
             found.append(f"{self.rejected} pictures cannot be used and were left out ({reasons}): "
                          "see rejects.csv")  # fmt: skip
         if ledger.leaks.count and self.source.published:

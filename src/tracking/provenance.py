@@ -6,6 +6,7 @@ The name carries the change: a list of runs shows names before anything else.
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -114,6 +115,7 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     given = tuple(f"/{found[key]}" for found in (params, before) for key in moved if key in found)
     deps = {path for path in deps if path in old["deps"] or not f"/{path}".endswith(given)}
     gone = {path for path in gone if not f"/{path}".endswith(given)}
+    words = set(shlex.split(entry["cmd"])) ^ set(shlex.split(old["cmd"]))
     return [
         *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
         *(_short(path) for path in sorted(deps) if is_code(path)),
@@ -121,7 +123,7 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
         *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
         *(f"-{_package(key)}" for key in before if key not in params),
         *(f"-{_short(path)}" for path in sorted(gone)),
-        *(["cmd"] if entry["cmd"] != old["cmd"] else []),
+        *(["cmd"] if any(not f"/{word}".endswith(given) for word in words) else []),
     ]
 
 

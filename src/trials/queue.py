@@ -22,6 +22,7 @@ from src import repository
 from src.errors import GateError, InputError
 
 POLL_SECONDS = 2.0  # between two looks at the queue (choice)
+MOST_WORKERS = 64  # each is a process that trains (choice)
 ATTEMPTS = 3  # to run a trial whose worker or stage was killed, before the tool gives up (choice)
 # How a stage ended, in the log of its experiment; DVC itself always exits with 255.
 EXITED = re.compile(r"exited with (-?\d+)")
@@ -134,10 +135,16 @@ def forget(names: Sequence[str]) -> None:
             queue.remove(names)
 
 
+def check_workers(count: int | None) -> None:
+    """InputError for a number of workers that no machine is good for; None asks for none."""
+    if count is not None and not 1 <= count <= MOST_WORKERS:
+        raise InputError(f"--workers must be in 1..{MOST_WORKERS}, got {count}")
+
+
 def run(wanted: dict[str, list[str]], jobs: int, tell: Callable[[dict[str, State]], None]) -> None:
     """Run the trials `wanted` (name: overrides) with `jobs` workers until each has ended; those
     that were killed run again, failed ones do not. GateError if some are killed again and again."""
-    prefix = _common(wanted)
+    prefix, jobs = _common(wanted), min(jobs, len(wanted))
     for _ in range(ATTEMPTS):
         queue_missing(wanted)
         if not [s for s in _of(wanted, prefix).values() if s.state in ("queued", "running")]:

@@ -125,7 +125,7 @@ class _Table:
             if name not in header:
                 raise InputError(
                     f"{self.name} has no column {name} (prepare.csv_{column}_column); its first "
-                    f"line must name the columns, and names {', '.join(header)[:150]}"
+                    f"line must name the columns, and names {', '.join(map(repr, header))[:150]}"
                 )
         raise AssertionError("a column is missing or there twice")
 
