@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src import params, prepare
+from src import params, prepare, process
 from src.data.packed import PackedSplit
 from src.data.sources.catalog import open_source
 from src.data.split import SPLITS
@@ -18,6 +18,8 @@ from src.files import fresh_directory
 from src.stage import Stage
 from tests.closure import ROOT
 from tests.sharing import once_for_all
+
+process.share_cores()  # before a test imports torch
 
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 # Small enough for seconds, large enough to learn something.

@@ -40,6 +40,20 @@ def start(code: str, **options: object) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells what it read")
+@pytest.mark.parametrize(("given", "spins"), [(None, False), ("ACTIVE", True)])
+def test_threads_that_wait_leave_the_cores_to_others(given: str | None, spins: bool) -> None:
+    """Unless the user wants them to spin. The variable is read when torch is loaded."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    code = "from src import stage; stage.guarded(lambda: __import__('torch'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ("GOMP_SPINCOUNT = '0'" not in done.stderr) == spins
+    assert "GOMP_SPINCOUNT" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [
