@@ -3,7 +3,8 @@
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from src.data.packed import PackedSplit
 from src.data.sources.catalog import open_source
 from src.data.split import SPLITS
 from src.files import fresh_directory
-from src.stage import Stage
+from src.stage import Stage, guarded
 from tests.closure import ROOT
 from tests.sharing import once_for_all
 
@@ -93,6 +94,22 @@ def packed(project: Path) -> dict[str, PackedSplit]:
         with fresh_directory(prepare.OUT) as folder:
             prepare.pack(open_source(values), values, folder, Path(".cache/prepare"))
     return {split: PackedSplit(project / prepare.OUT, split) for split in SPLITS}
+
+
+def run_main(
+    main: Callable[[], None],
+    arguments: Sequence[object],
+    patch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a tool's `main` with these arguments, in this process."""
+    patch.setattr(sys, "argv", ["tool", *map(str, arguments)])
+    try:
+        code = guarded(main)
+    except SystemExit as ended:  # argparse's own
+        code = int(ended.code or 0)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import pytest
 from scipy import stats
 
 from bench import compare as bench
-from src import compare, noise, stage
+from src import compare, noise
 from src.comparison import predictions, statistics, stored, targets
 from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
+from tests.conftest import run_main
 from tests.stored_results import PREDICTIONS, Project, add_group, md5
 from tests.tracked_project import empty_store
 
@@ -43,16 +43,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr) of the tool with these arguments."""
-    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-    code = stage.guarded(compare.main)
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 @pytest.fixture
 def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A copy of it as working directory, to change at will."""
@@ -63,7 +53,7 @@ def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def tool(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Project
 ) -> Tool:
-    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+    return lambda *arguments: run_main(compare.main, arguments, monkeypatch, capsys)
 
 
 def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> None:

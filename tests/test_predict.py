@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src import predict, stage
+from src import predict
 from src.data.packed import PackedSplit
 from src.predict import list_files, packed_picture, predict_pictures, read_file
 from src.training.model import load_model
-from tests.conftest import SMALL, copy_project, run_unchecked, set_params
+from tests.conftest import SMALL, copy_project, run_main, run_unchecked, set_params
 from tests.test_sources import write_pictures
 
 Tool = Callable[..., tuple[int, str, str]]
@@ -58,13 +58,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(folder: Path, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-        try:
-            code = stage.guarded(predict.main)
-        except SystemExit as ended:  # argparse's own
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        return run_main(predict.main, arguments, monkeypatch, capsys)
 
     return run
 

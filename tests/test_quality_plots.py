@@ -21,7 +21,7 @@ def bins(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     return quality.sizes, quality.shapes
 
 
-@pytest.mark.parametrize("classes", [2, 100])
+@pytest.mark.parametrize("classes", [2, 100, pytest.param(500, marks=pytest.mark.slow)])
 def test_bars_have_room_for_their_names(classes: int, capfd: pytest.CaptureFixture[str]) -> None:
     counts = {split: np.arange(classes) + k for k, split in enumerate(SPLITS)}
     names = [f"$class {number}$" for number in range(classes)]
@@ -53,8 +53,11 @@ def test_of_many_classes_the_ends_are_shown() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "packed"),
-    [(1, 1, 4096), (28, 28, 28), (10_000, 10, 8), (1, 4000, 4096), (140_000, 3, 8),
-     (2**30, 2**30, 8)],
+    [(1, 1, 4096), (28, 28, 8), (10_000, 10, 8), (1, 4000, 4096), (140_000, 3, 8),
+     (2**30, 2**30, 8)]
+    + [pytest.param(*sides, packed, marks=pytest.mark.slow) for *sides, packed in
+       [(1, 1, 8), (28, 28, 4096), (10_000, 10, 4096), (1, 4000, 8), (140_000, 3, 4096),
+        (2**30, 2**30, 4096)]],
 )  # fmt: skip
 def test_any_size_is_drawn(
     width: int, height: int, packed: int, capfd: pytest.CaptureFixture[str]

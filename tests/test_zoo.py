@@ -27,7 +27,11 @@ def _one_thread() -> Iterator[None]:
 # Of the kinds of faults some that cost about two seconds each.
 FAULTS = [
     "too_few_outputs", "loss_softmax_over_batch", "labels_shifted_in_collate", "buffers_not_saved",
+    pytest.param("zero_grad_missing", marks=pytest.mark.slow),
+    pytest.param("mean_of_batch_means.two_classes", marks=pytest.mark.slow),
 ]  # fmt: skip
+SLOW_FINE = ["pretrained", "one_hot_targets", "body_frozen_declared"]
+FINE = ["two_classes", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FINE)]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -37,8 +41,9 @@ def test_a_fault_is_found_and_named(name: str) -> None:
     assert result.named, result.messages
 
 
-def test_what_is_fine_passes() -> None:
-    result = run_case("two_classes", with_rivals=False)
+@pytest.mark.parametrize("name", FINE)
+def test_what_is_fine_passes(name: str) -> None:
+    result = run_case(name, with_rivals=False)
     assert result.status == "pass", result.messages
 
 
