@@ -30,7 +30,7 @@ def main(run: stage.Stage) -> None:
     from src.tracking import run as tracking
     from src.training.checked import checked_setup, first_batch_picture
     from src.training.device import prepare_device, told_in_one_line
-    from src.training.pretrained import disagreements
+    from src.training.nets.pretrained import disagreements
 
     params = run.params
     waivers = parse_waivers(params["overfit_check.waive"])

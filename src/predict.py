@@ -28,7 +28,7 @@ def packed_picture(
 ) -> "np.ndarray":
     """A picture as the packed data set of the model would hold it: uint8 H x W x C.
     `description`: model.json. InputError for one that cannot be converted."""
-    from src.data.decode import BadPicture, Picture
+    from src.preparation.decode import BadPicture, Picture
 
     try:
         return _fitted(Picture.of(picture).image, description)
@@ -37,7 +37,7 @@ def packed_picture(
 
 
 def _fitted(upright: "Image.Image", description: Mapping[str, Any]) -> "np.ndarray":
-    from src.data.fit import fit_picture
+    from src.preparation.fit import fit_picture
 
     channels, size, _ = description["input_size"]
     interpolation, crop_ratio = description["interpolation"], description.get("crop_ratio", 1.0)
@@ -91,7 +91,7 @@ def predict_pictures(
 def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Files as they are named, and of a folder the pictures below it, by their ending and sorted;
     and the names of which there is nothing."""
-    from src.data.decode import PICTURE_SUFFIXES
+    from src.preparation.decode import PICTURE_SUFFIXES
 
     found: list[Path] = []
     for path in paths:
@@ -110,7 +110,7 @@ def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
     """The picture in a file, as prepare packs it; InputError when it cannot be read."""
-    from src.data.decode import BadPicture, decode, read_content
+    from src.preparation.decode import BadPicture, decode, read_content
 
     try:
         return _fitted(decode(read_content(path)).image, description)

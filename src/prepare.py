@@ -10,10 +10,10 @@ from src import stage
 from src.errors import InputError
 
 if TYPE_CHECKING:
-    from src.data.ledger import Ledger
-    from src.data.quality import Quality
-    from src.data.report import Report
-    from src.data.sources.base import Source
+    from src.preparation.ledger import Ledger
+    from src.preparation.quality import Quality
+    from src.preparation.report import Report
+    from src.preparation.sources.base import Source
 
 OUT = Path("data/prepared")
 SEEDS_TRIED = 200
@@ -21,8 +21,8 @@ PICTURES_TRIED = 200  # per class: a seed that gives these every split does for 
 
 
 def main(run: stage.Stage) -> None:
-    from src.data.sources.catalog import open_source
     from src.files import fresh_directory
+    from src.preparation.sources.catalog import open_source
 
     failed = run.root / ".cache/prepare"
     shutil.rmtree(failed, ignore_errors=True)
@@ -41,14 +41,14 @@ def pack(
     `failed`."""
     from contextlib import ExitStack, closing
 
-    from src.data.ledger import Ledger
     from src.data.pack import SplitWriter
-    from src.data.quality import Quality
-    from src.data.read import Reader, Rejected
-    from src.data.report import Report
     from src.data.split import SPLITS
-    from src.data.workers import read_in_order, worker_count
     from src.files import write_json
+    from src.preparation.ledger import Ledger
+    from src.preparation.quality import Quality
+    from src.preparation.read import Reader, Rejected
+    from src.preparation.report import Report
+    from src.preparation.workers import read_in_order, worker_count
     from src.terminal import Counted
 
     keys = ("size", "channels", "fit", "interpolation", "crop_ratio")

@@ -27,7 +27,7 @@ EXCLUDED = (
 )
 
 # Folders that a stage uses whole: one dependency instead of many. DVC takes about 1 ms for each.
-WHOLE = ("src/checks", "src/data/sources")
+WHOLE = ("src/checks", "src/preparation", "src/training/nets")
 
 
 def dependencies(module: str) -> set[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.data.fit import fit_picture
+from src.preparation.fit import fit_picture
 
 # sha256 of what fit_picture gave before it knew interpolation and crop_ratio, for `noise` below.
 RECORDED = {

@@ -411,9 +411,9 @@ UNREADABLE = """
 import json, os, sys
 from PIL import Image
 import numpy
-from src.data.read import Packed, Reader
-from src.data.sources.folder import class_folders
-from src.data.workers import read_in_order
+from src.preparation.read import Packed, Reader
+from src.preparation.sources.folder import class_folders
+from src.preparation.workers import read_in_order
 Image.init()
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -13,7 +13,7 @@ from torch import nn
 from src.errors import InputError
 from src.training import model as model_module
 from src.training.model import classifier_parameters, create_model, load_model, save_model
-from src.training.pretrained import normalisation
+from src.training.nets.pretrained import normalisation
 
 # Small and unlike each other: a head that is a convolution, one with versions, positions, own code.
 KINDS = ["test_resnet", "test_vit", "torchvision:squeezenet1_1", "torchvision:mnasnet0_5", "own"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.near import MOST_BITS, close_pairs, differences, perceptual_hash
-from src.data.quality import NEAR
+from src.preparation.near import MOST_BITS, close_pairs, differences, perceptual_hash
+from src.preparation.quality import NEAR
 from tests.conftest import run_stage, set_params
 
 NAMES = ("samples.png", "balance.png", "sizes.png", "quality.json", "quality.md")

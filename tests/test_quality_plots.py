@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.near import close_pairs
-from src.data.quality_plots import CLASSES_SHOWN, class_balance, size_distribution
 from src.data.split import SPLITS
+from src.preparation.near import close_pairs
+from src.preparation.quality_plots import CLASSES_SHOWN, class_balance, size_distribution
 
 
 def bins(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """One picture of that size, counted as the data set counts it."""
-    from src.data.quality import Quality
+    from src.preparation.quality import Quality
 
     quality = Quality(["a"], 32, 1)
     quality._count_size(width, height)

@@ -15,8 +15,8 @@ from src.stage import guarded
 from tests.closure import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem != recipe.SPACE)
-# What no recipe sets: where the run starts, and what is for a GPU or cannot be told beforehand.
-NOT_SET = {"seed", "weights", "precision", "compile", "tf32", "deterministic", "threads"}
+# What no recipe sets: where the run starts, what is on anyway, for a GPU, or cannot be told before.
+NOT_SET = {"seed", "weights", "precision", "compile", "fused", "tf32", "deterministic", "threads"}
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,7 @@ def test_optimizer_and_schedule_follow_torchs_and_timms(few: Splits, name: str) 
     rest = [p for p in plain.parameters() if p.ndim <= 1]
     groups = [{"params": rest, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.05}]
     makers = {
-        "adamw": lambda: torch.optim.AdamW(groups, lr=1e-3),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=1e-3, fused=True),
         "sgd": lambda: torch.optim.SGD(groups, lr=1e-3, momentum=0.9, nesterov=True),
         "lamb": lambda: create_optimizer_v2(plain, "lamb", lr=1e-3, weight_decay=0.05),
     }

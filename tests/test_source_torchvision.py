@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from src.data.packed import PackedSplit
-from src.data.sources.catalog import open_source
-from src.data.sources.idx import IDX_SETS
-from src.data.sources.torchvision_sets import SETS
 from src.errors import InputError
+from src.preparation.sources.catalog import open_source
+from src.preparation.sources.idx import IDX_SETS
+from src.preparation.sources.torchvision_sets import SETS
 from tests.conftest import packed, set_params
 
 COUNTS = {"train": 400, "t10k": 60}

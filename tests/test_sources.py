@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from src.data import pack
-from src.data.fit import fit_picture
 from src.data.packed import PackedSplit
-from src.data.shapes import CLASS_NAMES, draw_shape
 from src.data.split import split_of
 from src.errors import InputError
+from src.preparation.fit import fit_picture
+from src.preparation.sources.shapes import CLASS_NAMES, draw_shape
 from src.subset import balanced_choice
 from tests.conftest import packed, set_params
 

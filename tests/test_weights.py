@@ -19,8 +19,8 @@ from torchvision import models
 from src import weights
 from src.errors import GateError, InputError
 from src.training.model import create_model
-from src.training.pretrained import disagreements, normalisation, read_metadata
-from src.training.weights_file import write_weights
+from src.training.nets.pretrained import disagreements, normalisation, read_metadata
+from src.training.nets.weights_file import write_weights
 from tests.conftest import copy_project, working_in
 
 GREY = {"size": 32, "channels": 1, "mean": [0.3], "std": [0.2], "interpolation": "bilinear",

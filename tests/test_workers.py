@@ -14,12 +14,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from src.data import read, workers
-from src.data.decode import Picture
-from src.data.read import Packed, Reader
-from src.data.sources.base import Item, Pixels
-from src.data.workers import read_in_order, worker_count
 from src.errors import GateError
+from src.preparation import read, workers
+from src.preparation.decode import Picture
+from src.preparation.read import Packed, Reader
+from src.preparation.sources.base import Item, Pixels
+from src.preparation.workers import read_in_order, worker_count
 from src.terminal import Counted
 from tests.conftest import packed, run_stage, set_params
 from tests.test_sources import by_path, prepare_folder, write_pictures

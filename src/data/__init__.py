@@ -1,1 +1,1 @@
-"""Pictures on their way to the net: sources -> pack -> packed -> batches -> augment."""
+"""The packed data set on its way to the net: pack -> packed -> readers -> batches -> augment."""

@@ -20,9 +20,9 @@ from src.data.packed import PackedSplit
 from src.data.show import batch_picture
 from src.training.checkpoint import Checkpoint
 from src.training.loop import Plan, Training, prepared, update
+from src.training.nets.weights_file import NO_WEIGHTS
 from src.training.setup import Setup, build_setup
 from src.training.validation import validate
-from src.training.weights_file import NO_WEIGHTS
 
 # Compiling takes longer than the check, and plateau's metric does not matter in a few steps.
 CHANGED = {"compile": "none", "best_by": "val/accuracy"}

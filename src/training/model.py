@@ -17,9 +17,9 @@ from torch import nn
 from src.errors import InputError
 from src.files import write_json
 from src.randomness import seed_initial_weights
-from src.training.pretrained import TORCHVISION
-from src.training.timm_models import timm_net
-from src.training.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
+from src.training.nets.pretrained import TORCHVISION
+from src.training.nets.timm_models import timm_net
+from src.training.nets.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
 
 FOLDER = Path("models")
 OWN = "own"
@@ -91,7 +91,7 @@ def create_model(
 def _other_net(name: str, classes: int, channels: int, size: int) -> nn.Module:
     if name == OWN:
         return own_net(classes, channels, size)
-    from src.training.torchvision_models import torchvision_net
+    from src.training.nets.torchvision_models import torchvision_net
 
     return torchvision_net(name.removeprefix(TORCHVISION), classes, channels)
 

@@ -1,14 +1,15 @@
 """Optimizer and learning-rate schedule, from timm's factories."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.errors import InputError
@@ -19,7 +20,8 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
     """The timm optimizer that params name: `adamw`, `sgd` with Nesterov momentum, or another.
 
     No weight decay on biases and norms. `layer_decay` < 1: a layer's rate is that of the next one
-    times it. InputError for a name or switch that does not fit.
+    times it. `fused` counts where the optimizer has such a step (adamw, adam, adagrad). InputError
+    for a name or switch that does not fit.
     """
     name = params["optimizer"]
     if name not in list_optimizers():
@@ -29,7 +31,7 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
         )
     if name == "sgd" and not params["momentum"]:
         name = "momentum"  # timm's `sgd` is Nesterov's, which needs some; this is plain SGD
-    options: dict[str, Any] = {"fused": True} if params["fused"] else {}
+    options: dict[str, Any] = {}
     if params["layer_decay"] < 1:
         if not hasattr(model, "group_matcher"):
             raise InputError(
@@ -38,6 +40,9 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
             )
         options["layer_decay"] = params["layer_decay"]
     try:
+        kind = get_optimizer_class(name, bind_defaults=False)
+        if params["fused"] and _has_fused_step(kind):
+            options["fused"] = True
         optimizer = create_optimizer_v2(
             model,
             opt=name,
@@ -48,15 +53,21 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
         )
     except (TypeError, RuntimeError, ValueError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())[:120]
-        also = " with fused true" if params["fused"] else ""
+        also = ", or fused false" if "fused" in options else ""
         raise InputError(
-            f"params.yaml: optimizer {name} cannot be made{also} ({reason}): set another one"
+            f"params.yaml: optimizer {name} cannot be made ({reason}): set another one{also}"
         ) from None
     if getattr(optimizer, "is_second_order", False):
         raise InputError(
             f"params.yaml: optimizer {name} needs second derivatives, which train does not compute"
         )
     return optimizer
+
+
+def _has_fused_step(kind: Callable[..., Optimizer]) -> bool:
+    """Not SGD: torch's fused step of it fails for parameters whose first gradient comes later than
+    that of others, as after `freeze_epochs` (torch 2.15)."""
+    return kind is not SGD and "fused" in inspect.signature(kind).parameters
 
 
 def create_scheduler(

@@ -23,8 +23,8 @@ from src.errors import InputError
 from src.randomness import seed_step
 from src.training.loss import Loss, create_loss
 from src.training.model import classifier_parameters, create_model
+from src.training.nets.pretrained import normalisation
 from src.training.optimizer import Plateau, create_optimizer, create_scheduler
-from src.training.pretrained import normalisation
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.shapes import draw_shape
+from src.preparation.sources.shapes import draw_shape
 
 Split = tuple[Tensor, Tensor]
 

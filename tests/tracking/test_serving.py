@@ -119,15 +119,17 @@ def loaded(tmp_path: Path) -> Any:
 def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
     import pandas as pd  # type: ignore[import-untyped]
 
-    import src.data.fit
+    import src.preparation.fit
 
     images = pictures(130)  # more than a batch
     content = [base64.b64decode(as_text(picture)) for picture in images]
     answer = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
     assert answer == expected(tmp_path / "models", images)
-    assert sys.modules["src.data.fit"] is src.data.fit  # the repository has its own again
+    assert (
+        sys.modules["src.preparation.fit"] is src.preparation.fit
+    )  # the repository has its own again
     used = sys.modules[type(loaded.unwrap_python_model()).__module__]
-    own = used._own_modules["src.data.fit"].__file__
+    own = used._own_modules["src.preparation.fit"].__file__
     assert Path(own).is_relative_to(tmp_path / "model/code")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from src.errors import InputError
 from src.params import did_you_mean
-from src.training.weights_file import NO_WEIGHTS, shapes_in
+from src.training.nets.weights_file import NO_WEIGHTS, shapes_in
 
 
 def require_timm_name(name: str, what: str = "params.yaml: model") -> None:

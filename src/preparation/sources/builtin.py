@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src.data.decode import Picture
-from src.data.shapes import CLASS_NAMES, draw_shape
-from src.data.sources.base import Item, Pixels, Source
+from src.preparation.decode import Picture
+from src.preparation.sources.base import Item, Pixels, Source
+from src.preparation.sources.shapes import CLASS_NAMES, draw_shape
 
 
 def digits(params: Mapping[str, Any]) -> Source:

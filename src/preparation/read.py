@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from src.data.decode import BadPicture
-from src.data.fit import fit_picture
-from src.data.near import perceptual_hash
-from src.data.sources.base import Item
+from src.preparation.decode import BadPicture
+from src.preparation.fit import fit_picture
+from src.preparation.near import perceptual_hash
+from src.preparation.sources.base import Item
 
 # Standard deviation in grey levels of 255 below which a picture shows nothing: that of noise. The
 # plainest of digits, Fashion-MNIST, 160 photos and the synthetic shapes has 19. (choice)

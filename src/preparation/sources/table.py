@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from src.data.sources.base import (
+from src.errors import InputError
+from src.files import scratch_database
+from src.preparation.sources.base import (
     SPLIT_NAMES,
     Item,
     PictureFile,
@@ -24,10 +26,8 @@ from src.data.sources.base import (
     remark_on_twins,
     text_of,
 )
-from src.data.sources.encoding import encoding_of
-from src.data.sources.folder import Found, walk
-from src.errors import InputError
-from src.files import scratch_database
+from src.preparation.sources.encoding import encoding_of
+from src.preparation.sources.folder import Found, walk
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 COLUMNS = ("path", "label", "split", "group")

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.data.decode import PICTURE_SUFFIXES
-from src.data.sources.base import (
+from src.errors import InputError
+from src.preparation.decode import PICTURE_SUFFIXES
+from src.preparation.sources.base import (
     SPLIT_NAMES,
     Item,
     PictureFile,
@@ -24,7 +25,6 @@ from src.data.sources.base import (
     remark_on_twins,
     text_of,
 )
-from src.errors import InputError
 
 
 @dataclass

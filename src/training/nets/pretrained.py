@@ -8,7 +8,7 @@ from typing import Any
 
 from src.errors import InputError
 from src.files import round_floats
-from src.training.weights_file import NO_WEIGHTS, read_metadata
+from src.training.nets.weights_file import NO_WEIGHTS, read_metadata
 
 TORCHVISION = "torchvision:"  # what stands before the name of a model of torchvision
 # timm's words for how a picture that is not square becomes square, as prepare.fit has them.
@@ -19,7 +19,7 @@ def published(model_name: str) -> dict[str, Any] | None:
     """What timm or torchvision publishes about the pretrained weights of a model, in the words of
     the metadata; None for `own`, for an unknown name, and where they publish nothing."""
     if model_name.startswith(TORCHVISION):
-        from src.training.torchvision_models import about_weights
+        from src.training.nets.torchvision_models import about_weights
 
         return about_weights(model_name.removeprefix(TORCHVISION))
     import timm

@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from src.data.ledger import Cases, Ledger
-from src.data.read import Packed, Rejected
-from src.data.sources.base import Item, Source
 from src.files import CsvWriter, write_bytes, write_json
+from src.preparation.ledger import Cases, Ledger
+from src.preparation.read import Packed, Rejected
+from src.preparation.sources.base import Item, Source
 
 FILES = ("report.json", "rejects.csv")
 COLUMNS = ("path", "reason", "what to do")

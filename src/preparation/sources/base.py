@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from src.data.decode import BadPicture, Picture, decode, read_content
+from src.preparation.decode import BadPicture, Picture, decode, read_content
 
 SPLIT_NAMES = {
     "train": "train",

@@ -4,8 +4,8 @@ file of its own, a line here, and its name in src/schema.py."""
 from collections.abc import Mapping
 from typing import Any
 
-from src.data.sources import builtin, folder, table, torchvision
-from src.data.sources.base import Source
+from src.preparation.sources import builtin, folder, table, torchvision
+from src.preparation.sources.base import Source
 
 SOURCES = {
     "digits": builtin.digits,

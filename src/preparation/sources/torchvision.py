@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.data.sources.base import Item, PictureFile, Pixels, Read, Source
-from src.data.sources.idx import IDX_SETS, idx_source
-from src.data.sources.torchvision_sets import SETS, Set
 from src.errors import InputError
 from src.params import did_you_mean
+from src.preparation.sources.base import Item, PictureFile, Pixels, Read, Source
+from src.preparation.sources.idx import IDX_SETS, idx_source
+from src.preparation.sources.torchvision_sets import SETS, Set
 
 PREFIX = "torchvision:"
 

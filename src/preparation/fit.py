@@ -14,7 +14,7 @@ def fit_picture(
     interpolation: str = "bilinear",
     crop_ratio: float = 1.0,
 ) -> np.ndarray:
-    """`picture` (mode L or RGB, see src/data/decode.py) as uint8, `size` x `size` x `channels`.
+    """`picture` (mode L or RGB, see decode.py) as uint8, `size` x `size` x `channels`.
 
     `fit`: `crop` keeps the middle square, `pad` adds black, `squash` ignores the aspect ratio.
     `interpolation`: Pillow's bilinear, bicubic, lanczos (these average over the area when they

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from src.data.near import close_pairs, differences
 from src.data.pack import PixelStatistics
 from src.data.packed import read_meta
 from src.data.pictures import picture_grid
-from src.data.quality_plots import class_balance, size_distribution
-from src.data.quality_table import Member, as_markdown, mean_and_std, read_rows
-from src.data.read import Packed
-from src.data.report import Report
 from src.data.split import SPLITS
 from src.files import write_bytes, write_json, write_text
+from src.preparation.near import close_pairs, differences
+from src.preparation.quality_plots import class_balance, size_distribution
+from src.preparation.quality_table import Member, as_markdown, mean_and_std, read_rows
+from src.preparation.read import Packed
+from src.preparation.report import Report
 
 SIZE_STEPS, SHAPE_STEPS = 4, 8  # bins per doubling of a side, of width / height (choice)
 LARGEST = 2**17  # pixels of a side, and longer ones count as that (choice)

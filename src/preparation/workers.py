@@ -17,9 +17,9 @@ from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
 
 from src import process
-from src.data.read import Reader, Result
-from src.data.sources.base import Item
 from src.errors import GateError
+from src.preparation.read import Reader, Result
+from src.preparation.sources.base import Item
 
 AHEAD = 3  # tasks per worker that wait or run (choice)
 HEAD_START = 1.0  # seconds before workers start, so that small sets do without (choice)
