@@ -5,6 +5,7 @@ run that no store has yet, what it is to be. Whoever holds a fingerprint's lock 
 so those are left alone.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,12 @@ class Sent:
 
 
 def send(root: Path) -> Sent:
-    """Send all that waits for the present store. Raises what `store.open_store` raises."""
+    """Send all that waits for the present store. Raises what `store.open_store` raises.
+
+    Nothing waits for this: a server gets the time to answer that MLflow would give it, so that one
+    that is too slow for a stage is not too slow for ever.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     client, experiment_id = store.open_store(root)
     sent = Sent()
     for fingerprint in _unborn(root):

@@ -1,14 +1,19 @@
-"""The tracker with real processes: a killed one, eight at once, and a server that dies."""
+"""The tracker with real processes: a killed one, eight at once, and a server that dies or
+is slow."""
 
+import http.client
+import http.server
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,8 @@ from tests.closure import ROOT
 from tests.tracked_project import DIGEST, evaluate, history, runs
 
 pytestmark = pytest.mark.slow
+
+DELAY = 10.0  # seconds until the slow server answers
 
 # Another process that works on the stage until it is told to end.
 WORKER = """
@@ -221,3 +228,74 @@ def test_a_server_that_was_never_there_gets_everything_once(
     assert stored.info.status == "FINISHED"
     assert history(project, stored, "loss") == [(step, 1 / step) for step in range(1, 1202)]
     assert history(project, stored, "test/accuracy") == [(0, 0.75)]
+
+
+@pytest.fixture
+def servers(server: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """The address of a real server, and another under which it answers `DELAY` seconds late."""
+    direct = server("start")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            time.sleep(DELAY)
+            connection = http.client.HTTPConnection(direct.removeprefix("http://"), timeout=60)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            response = connection.getresponse()
+            content = response.read()
+            connection.close()
+            with suppress(BrokenPipeError):  # the client has given up
+                self.send_response(response.status)
+                self.send_header("Content-Type", response.headers["Content-Type"])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        yield direct, f"http://127.0.0.1:{proxy.server_address[1]}"
+        proxy.shutdown()
+        thread.join()
+
+
+SYNC = "from pathlib import Path; from src.tracking import leftovers; leftovers.send(Path.cwd())"
+
+
+def test_a_server_whose_answers_come_late(
+    servers: tuple[str, str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The stage gives it up, in one line, and goes on at full speed; sync has the patience."""
+    direct, late = servers
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", late)
+    longest = 0.0
+    with tracking.start(Stage("train")) as run:
+        for step in range(1, 202):
+            started = time.perf_counter()
+            run.log_metrics({"loss": 1 / step}, step)
+            longest = max(longest, time.perf_counter() - started)
+        run.log_artifact("params.yaml", "pictures")
+    assert longest < 0.5  # no call waits for the server
+    told = capsys.readouterr().err
+    assert "points wait in" in told
+    assert "Traceback" not in told
+    for _ in range(2):  # the second finds nothing to do
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        del environment["MLFLOW_HTTP_REQUEST_TIMEOUT"]  # set by the stage above
+        subprocess.run([sys.executable, "-c", SYNC], env=environment, check=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", direct)
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert history(project, stored, "loss") == [(step, 1 / step) for step in range(1, 202)]
+    client, _ = store.open_store(project)
+    assert [file.path for file in client.list_artifacts(stored.info.run_id, "pictures")] == [
+        "pictures/params.yaml"
+    ]
