@@ -87,13 +87,13 @@ def trained(values: Mapping[str, Any], device: torch.device) -> float:
     """The best validation accuracy of a short training; 0 if the loss is not a number any more."""
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
     plan = Plan.from_params(values)
-    setup = build_setup(values, train, device, steps_per_epoch(len(train), plan.batch_size))
+    setup = build_setup(values, train, device, steps_per_epoch(len(train), plan.step_size))
     mix = Mix.from_params(values, len(train.meta["classes"]))
     training = Training(setup, train, val, plan, Augmentation.from_params(values), mix)
     try:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Checkpoint(Path(folder), "bench", 60, {})
-            with Progress(plan.epochs, training.steps, plan.batch_size, 0, "off") as progress:
+            with Progress(plan.epochs, training.steps, plan.step_size, 0, "off") as progress:
                 training.run(checkpoint, progress, lambda row: None)
     except GateError:
         return 0.0

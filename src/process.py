@@ -4,6 +4,7 @@ Signals become exceptions, so that `with` blocks close what is open; a training 
 between two steps. A stage whose `dvc` has died ends too: nobody would record its result.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from types import FrameType
 PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
 INSIST_SECONDS = 60.0  # until a stage that does not end without its parents is asked again (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
+# Of an OSError that a person has to mend: a full or read-only disk, a missing permission.
+CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
 class Terminated(BaseException):
@@ -56,7 +59,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
     """Inside the block a first signal only makes the yielded function return True; it is raised
-    when the block ends, also in place of an error that it caused. A second one is raised at once.
+    when the block ends, also in place of an error that it caused, as it does in workers; not in
+    place of a disk that takes no checkpoint. A second one is raised at once.
 
     An exception in the middle of a step would leave half of it done, and one inside a destructor
     of the loader is lost.
@@ -65,8 +69,8 @@ def deferred() -> Iterator[Callable[[], bool]]:
     _waits, _arrived = True, None
     try:
         yield lambda: _arrived is not None
-    except Exception:
-        if _arrived is None:
+    except Exception as error:
+        if _arrived is None or getattr(error, "errno", None) in CANNOT_WRITE:
             raise
     finally:
         _waits = False

@@ -5,7 +5,6 @@ notes the inputs at the start and compares them as the last act, and turns every
 line and an exit code: 0 done, 1 a gate failed, 2 wrong input, 130/143 interrupted.
 """
 
-import errno
 import functools
 import hashlib
 import os
@@ -72,8 +71,11 @@ class Stage:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What this stage is: see src/pipeline.py."""
-        return pipeline.fingerprint(self.entry.cmd, self.deps_md5, self.declared)
+        """What this stage is: see src/pipeline.py. GateError if an input changed since the start:
+        what is kept under a fingerprint is taken for the work of these very inputs."""
+        found = pipeline.fingerprint(self.entry.cmd, self.deps_md5, self.declared)
+        self.confirm_inputs()
+        return found
 
     def changed_inputs(self) -> list[str]:
         """The inputs that are not any more what they were at the start."""
@@ -192,7 +194,7 @@ def guarded(work: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+        if error.errno not in process.CANNOT_WRITE:
             raise
         return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
     return 0

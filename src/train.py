@@ -1,7 +1,8 @@
 """Stage `train`: a net on `data/${train_on}`, the best weights by validation, its history.
 
 In order: set up, go on from a checkpoint if there is one, train, make sure that no input changed
-meanwhile, write the outputs. The loop itself is src/training/loop.py.
+meanwhile, write and log the outputs, make sure again, remove the checkpoint. The loop itself is
+src/training/loop.py.
 """
 
 from pathlib import Path
@@ -35,7 +36,8 @@ def main(run: stage.Stage) -> None:
     folder = f"data/{params['train_on']}"
     train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
     plan = Plan.from_params(params)
-    setup = build_setup(params, train, device, steps_per_epoch(len(train), plan.batch_size))
+    with told_in_one_line("train"):  # too little memory, for one
+        setup = build_setup(params, train, device, steps_per_epoch(len(train), plan.step_size))
     mix = Mix.from_params(params, len(train.meta["classes"]))
     augmentation = Augmentation.from_params(params)
     reading = Reading.from_params(params)
@@ -53,7 +55,7 @@ def main(run: stage.Stage) -> None:
             training.load_state_dict(state)
             print(f"train: goes on after epoch {training.epoch}, step {training.step}")
         done = training.epoch * training.steps + training.step
-        pictures, shown = min(plan.batch_size, len(train)), params["machine.progress"]
+        pictures, shown = min(plan.step_size, len(train)), params["machine.progress"]
         every = params["machine.examples_every"]
 
         def on_epoch(row: dict[str, float]) -> None:
@@ -69,14 +71,16 @@ def main(run: stage.Stage) -> None:
             Progress(plan.epochs, training.steps, pictures, done, shown) as progress,
         ):
             training.run(checkpoint, progress, on_epoch, stopping)
-        confirm_inputs(run, checkpoint, training)
+        # Here the training is finished: a signal that stopped it was raised where the block ended.
+        run.confirm_inputs()
         write_outputs(training, params, run.fingerprint, MODELS, RESULTS)
         for name in ("curves.png", "batch.png", "history.csv"):
             log.log_artifact(RESULTS / name, "train")
         log.log_model(MODELS)
         log.set_tags({"model.md5": md5_of(MODELS / "model.safetensors")})
-        confirm_inputs(run, checkpoint, training)
-        checkpoint.remove()
+        run.confirm_inputs()  # to log a model takes a while
+    run.confirm_inputs()  # and so does what the server had not taken yet
+    checkpoint.remove()
 
 
 def to_look_at(folder: str, meta: dict[str, Any]) -> list[Path]:
@@ -84,14 +88,6 @@ def to_look_at(folder: str, meta: dict[str, Any]) -> list[Path]:
     tables = [f"{split}.csv" for split in meta["shards"]]
     files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
     return [path for path in files if path.suffix != ".npy" and path.name not in tables]
-
-
-def confirm_inputs(run: stage.Stage, checkpoint: Any, training: Any) -> None:
-    """GateError if an input changed meanwhile. The checkpoint then holds the finished training: if
-    the edit is put back, the next run has only to write it."""
-    if run.changed_inputs():
-        checkpoint.save(training.state_dict())
-    run.confirm_inputs()
 
 
 def _points(row: dict[str, float]) -> tuple[dict[str, float], int]:

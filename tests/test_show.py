@@ -31,10 +31,10 @@ def test_it_is_what_the_net_gets_first(few: Splits, tmp_path: Path, options: Any
     run(training, checkpoint_in(tmp_path))
     plan = training.plan
     entering, targets = training_input(
-        few[0], training.setup, training.augmentation, plan.batch_size, training.mix, plan.sampling
+        few[0], training.setup, training.augmentation, plan.step_size, training.mix, plan.sampling
     )
     assert torch.equal(entering, seen[True][0])
-    assert len(targets) == plan.batch_size
+    assert len(targets) == plan.step_size
     entering, labels = validation_input(few[1], training.setup)
     assert torch.equal(entering, seen[False][0])
     assert np.array_equal(labels.numpy(), few[1].labels[: len(labels)])
@@ -42,7 +42,7 @@ def test_it_is_what_the_net_gets_first(few: Splits, tmp_path: Path, options: Any
 
 def test_the_halves_stand_side_by_side_with_the_pictures_as_they_were(few: Splits) -> None:
     training = make_training(few, augment_flip=False, augment_crop=0)
-    png = batch_picture(*few, training.setup, training.augmentation, training.plan.batch_size)
+    png = batch_picture(*few, training.setup, training.augmentation, training.plan.step_size)
     sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     assert sheet.shape[1] == 2 * (5 * 100 + 4) + 24
     right = sheet[:, 5 * 100 + 4 + 24 :]

@@ -23,15 +23,18 @@ def test_every_spelling_that_means_the_same_is_one_value() -> None:
     assert pipeline.canonical("none") == "none"
 
 
-def test_fingerprint_moves_with_all_that_a_stage_is(copied: Path, stage_of: StageOf) -> None:
-    first = stage_of(copied, "train").fingerprint
-    assert stage_of(copied, "train").fingerprint == first
+def test_fingerprint_moves_with_all_that_a_stage_is(copied: Path) -> None:
+    def fingerprint() -> str:
+        with working_in(copied):
+            return Stage("train").fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first
 
     def changed(change: Callable[[], object]) -> bool:
         backup = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
         change()
-        with working_in(copied):
-            found = Stage("train").fingerprint
+        found = fingerprint()
         for path, content in backup.items():
             path.write_bytes(content)
         return found != first
@@ -92,6 +95,17 @@ def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         stage.confirm_inputs()
+
+
+def test_there_is_no_fingerprint_for_inputs_that_were_not_read(
+    copied: Path, stage_of: StageOf
+) -> None:
+    """A checkpoint under it would pass for the work of code that was edited after its import."""
+    stage = stage_of(copied, "train")
+    code = copied / "src/training/loss.py"
+    code.write_text(code.read_text() + "# a comment\n")
+    with working_in(copied), pytest.raises(GateError, match=r"src/training/loss\.py changed while"):
+        _ = stage.fingerprint
 
 
 def test_an_input_that_was_deleted_is_the_one_that_is_named(

@@ -48,7 +48,7 @@ def make_training(splits: tuple[PackedSplit, PackedSplit], **options: Any) -> Tr
     given = {**PARAMS, "augment_flip": True, **options}
     mix = Mix.from_params(given, len(splits[0].meta["classes"]))
     plan = Plan.from_params(given)
-    setup = build_setup(given, splits[0], CPU, steps_per_epoch(len(splits[0]), plan.batch_size))
+    setup = build_setup(given, splits[0], CPU, steps_per_epoch(len(splits[0]), plan.step_size))
     return Training(setup, *splits, plan, Augmentation.from_params(given), mix)
 
 
@@ -166,6 +166,28 @@ def test_a_killed_run_ends_in_the_same_bits(
             assert second.epoch * 6 + second.step == after - 1
         run(second, checkpoint_in(tmp_path / "second"))
         assert same_state(whole.state_dict(), second.state_dict()), after
+
+
+def test_a_finished_training_is_kept(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+) -> None:
+    """What comes after it, writing and logging, may fail."""
+    whole = make_training(splits)
+    run(whole, checkpoint_in(tmp_path))
+    saved = checkpoint_in(tmp_path).load()
+    assert saved is not None
+    again = make_training(splits)
+    again.load_state_dict(saved)
+    assert again.finished
+    assert same_state(whole.state_dict(), again.state_dict())
+
+
+def test_history_has_the_rate_of_the_epoch_itself(
+    splits: tuple[PackedSplit, PackedSplit], tmp_path: Path
+) -> None:
+    training = make_training(splits, schedule="step", decay_epochs=2, decay_rate=0.1, lr=0.01)
+    run(training, checkpoint_in(tmp_path))
+    assert [row["lr"] for row in training.history] == pytest.approx([0.01, 0.01, 0.001])
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class Epochs:
         setup, plan = training.setup, training.plan
         self.epoch += 1
         batches = training_batches(
-            training.train, setup.seed, epoch, plan.batch_size, setup.device,
+            training.train, setup.seed, epoch, plan.step_size, setup.device,
             sampling=plan.sampling,
         )  # fmt: skip
         for number, batch in enumerate(batches, start=epoch * training.steps):

@@ -29,7 +29,7 @@ class Plan:
     """How long to train, on which order of samples, and which epoch's weights to keep."""
 
     epochs: int
-    batch_size: int  # pictures per optimizer step
+    step_size: int  # pictures per optimizer step
     best_by: str = "val/accuracy"
     patience: int | None = None
     freeze_epochs: int = 0
@@ -40,7 +40,7 @@ class Plan:
         """The plan that the keys of params.yaml describe."""
         return cls(
             epochs=params["epochs"],
-            batch_size=params["batch_size"] * params["accumulate"],
+            step_size=params["batch_size"] * params["accumulate"],
             best_by=params["best_by"],
             patience=None if params["patience"] == "none" else params["patience"],
             freeze_epochs=params["freeze_epochs"],
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class Best:
-    """The best epoch so far by validation, and its weights (on the CPU)."""
+    """The best epoch so far by validation, and its weights: of the average with `ema`, on CPU."""
 
     epoch: int = 0
     score: tuple[float, float] = (-math.inf, -math.inf)
@@ -61,7 +61,8 @@ class Training:
     """A training run that can stop after any step and go on with the same bits.
 
     State: `epoch` (finished ones), `step` (finished ones of this epoch), `sums` of this epoch's
-    loss, hits, samples and gradient norms, the `history` (a row per epoch), the `best` weights.
+    loss, hits, samples and gradient norms, the `lr` of the last step, the `history` (a row per
+    epoch), the `best` weights. No random numbers: they are a function of seed and step.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class Training:
     ):
         self.setup, self.train, self.val, self.plan = setup, train, val, plan
         self.augmentation, self.mix, self.reading = augmentation, mix, reading
-        self.steps = steps_per_epoch(len(train), plan.batch_size)
+        self.steps = steps_per_epoch(len(train), plan.step_size)
         self.epoch = self.step = 0
         self.sums = torch.zeros(4, device=setup.device)
+        self.lr = 0.0
         self.history: list[Row] = []
         self.best = Best()
 
@@ -89,19 +91,23 @@ class Training:
         on_epoch: Callable[[Row], None],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Train from the present state to the end; `on_epoch` gets each epoch's row of history.
+        """Train from the present state to the end, and save that; `on_epoch` gets each epoch's row
+        of history.
 
-        As soon as `stopping()` is true the state is saved and the training ends where it is.
+        As soon as `stopping()` is true the state is saved and this returns, `finished` or not: the
+        caller must not go on (`process.deferred` raises).
         """
         while not self.finished:
             self.setup.freeze_backbone(self.epoch < self.plan.freeze_epochs)
             for batch in self._batches():
                 number = self.epoch * self.steps + self.step
                 batch = prepared(batch, self.setup, self.augmentation, self.mix, number)
+                self.lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
                 self.sums += update(self.setup, batch, number)
                 self.step += 1
                 if self.step % LOG_EVERY == 0:
-                    progress.show(self.step, *self._loss_and_accuracy())
+                    loss, accuracy = self._finite_means()
+                    progress.show(self.step, loss, accuracy)
                 progress.advance()
                 stop = stopping()
                 if stop or checkpoint.is_due():
@@ -115,8 +121,7 @@ class Training:
             row = self._finish_epoch()
             progress.epoch_done(row)
             on_epoch(row)
-        if stopping():  # asked during the last validation
-            checkpoint.save(self.state_dict())
+        checkpoint.save(self.state_dict())
 
     @property
     def finished(self) -> bool:
@@ -130,7 +135,7 @@ class Training:
             self.train,
             self.setup.seed,
             self.epoch,
-            self.plan.batch_size,
+            self.plan.step_size,
             self.setup.device,
             first_step=self.step,
             reading=self.reading,
@@ -139,16 +144,15 @@ class Training:
 
     def _finish_epoch(self) -> Row:
         """Validate, keep the weights if they are the best, and start the next epoch's count."""
-        train_loss, train_accuracy = self._loss_and_accuracy()
+        train_loss, train_accuracy = self._finite_means()
         grad_norm = self.sums[3].item() / max(1, self.step)
-        lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
         val = validate(self.setup, self.val, self.reading)
         self._require_finite(val["loss"], "validation")
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
         row = {
             "epoch": self.epoch,
-            "lr": lr,
+            "lr": self.lr,
             "grad_norm": grad_norm,
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
@@ -166,18 +170,17 @@ class Training:
         self.setup.scheduler.step(self.epoch, val[chosen])
         return row
 
-    def _loss_and_accuracy(self) -> tuple[float, float]:
-        """Means over this epoch so far; GateError when the loss is not a number any more."""
+    def _finite_means(self) -> tuple[float, float]:
+        """Loss and accuracy over this epoch so far; GateError when the loss is no number."""
         loss, correct, count, _ = self.sums.tolist()
         self._require_finite(loss, "training")
         return loss / count, correct / count
 
     def _require_finite(self, loss: float, kind: str) -> None:
         if not math.isfinite(loss):
-            lr = self.setup.optimizer.param_groups[0]["lr"]
             raise GateError(
                 f"train: the {kind} loss is NaN or infinite in epoch {self.epoch + 1}, by step "
-                f"{self.step}: lower lr (now {lr:g}) or look at the data"
+                f"{self.step}: lower lr (now {self.lr:g}) or look at the data"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,6 +196,7 @@ class Training:
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums,
+            "lr": self.lr,
             "history": self.history,
             "best": {
                 "epoch": self.best.epoch,
@@ -211,7 +215,7 @@ class Training:
         setup.scheduler.load_state_dict(state["scheduler"])
         setup.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums = state["sums"].to(setup.device)
+        self.sums, self.lr = state["sums"].to(setup.device), state["lr"]
         self.history = state["history"]
         best = state["best"]
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])

@@ -38,7 +38,7 @@ def write_outputs(
         training.val,
         training.setup,
         training.augmentation,
-        training.plan.batch_size,
+        training.plan.step_size,
         training.mix,
         training.plan.sampling,
     )

@@ -69,7 +69,7 @@ def range_test(
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         plan = Plan.from_params(params)
-        setup = build_setup(params, data, device, steps_per_epoch(len(data), plan.batch_size))
+        setup = build_setup(params, data, device, steps_per_epoch(len(data), plan.step_size))
         if knob.name not in setup.optimizer.param_groups[0]:
             raise InputError(
                 f"params.yaml: optimizer {params['optimizer']} has no {knob.name} to vary: "
@@ -115,6 +115,6 @@ def _endless(
     reading = Reading.from_params(params)
     for epoch in itertools.count():
         yield from training_batches(
-            data, setup.seed, epoch, plan.batch_size, setup.device,
+            data, setup.seed, epoch, plan.step_size, setup.device,
             reading=reading, sampling=plan.sampling,
         )  # fmt: skip
