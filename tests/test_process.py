@@ -80,6 +80,16 @@ def test_a_loop_takes_a_signal_where_it_wants(error: str) -> None:
     assert (process.returncode, printed, errors) == (130, "left\n", "interrupted\n")
 
 
+def test_a_full_disk_is_said_also_when_a_signal_came() -> None:
+    """Whoever pressed Ctrl-C relies on the checkpoint that could not be written."""
+    full = "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'checkpoint.pt')"
+    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=full))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors == "cannot write checkpoint.pt: No space left on device\n"
+
+
 def test_an_error_without_a_signal_stays_an_error() -> None:
     process = start(LOOP.format(ready=READY.strip(), until="True", error="raise RuntimeError('x')"))
     _, errors = process.communicate(timeout=30)
