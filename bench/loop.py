@@ -22,10 +22,10 @@ from src import params
 from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch, to_input
 from src.data.mix import Mix
-from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
 from src.files import write_json
+from src.packing.writer import SplitWriter
 from src.randomness import sample_order
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint

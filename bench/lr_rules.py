@@ -27,11 +27,11 @@ from src.data.batches import steps_per_epoch
 from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.errors import GateError
+from src.range_test import LR, range_test
 from src.terminal import Progress
 from src.training.checkpoint import Checkpoint
 from src.training.device import prepare_device
 from src.training.loop import Plan, Training
-from src.training.range_test import LR, range_test
 from src.training.setup import build_setup
 
 DATA = "data/prepared"

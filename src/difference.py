@@ -10,8 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from src import params, pipeline
-from src.repository import STAGES
+from src import params, pipeline, repository
 
 # Another instruction set or device adds in another order: losses of the first epoch agree to some
 # 1e-4 then, and part later, as training amplifies differences (choice, with room).
@@ -28,7 +27,7 @@ def stale_inputs(lock: str, folder: Path) -> list[str]:
     values, versions = params.load_texts(folder), pipeline.read_versions(folder)
     found: list[str] = []
     made: set[str] = set()
-    for name in STAGES:
+    for name in repository.STAGES:
         entry, locked = (
             pipeline.stage_entry(name, values, folder),
             pipeline.locked_stage(lock, name),
@@ -47,7 +46,9 @@ def stale_inputs(lock: str, folder: Path) -> list[str]:
         for dep in entry.deps:
             there = dep not in made and (folder / dep).exists()
             if there and pipeline.md5_of(folder / dep) != locked["deps"].get(dep):
-                found.append(f"{name}: {dep} has changed")
+                since = repository.commit_of_lock(folder) if pipeline.is_code(dep) else ""
+                files = repository.files_changed(dep, since, folder=folder)
+                found += [f"{name}: {path} has changed" for path in files]
         made |= set(entry.outs)
     return found
 
@@ -56,7 +57,7 @@ def of_outputs(before: str, after: str) -> list[tuple[str, str]]:
     """(stage, path) of each output whose hash differs between two dvc.lock, in the order of the
     pipeline."""
     found = []
-    for name in STAGES:
+    for name in repository.STAGES:
         old, new = (
             (pipeline.locked_stage(lock, name) or {"outs": {}})["outs"] for lock in (before, after)
         )

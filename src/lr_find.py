@@ -100,8 +100,8 @@ def measure(
     can be read."""
     from src import lr_curve
     from src.data.packed import PackedSplit
+    from src.range_test import LR, MOMENTUM, range_test
     from src.training.device import prepare_device, told_in_one_line
-    from src.training.range_test import LR, MOMENTUM, range_test
 
     data = PackedSplit(folder, "train")
     settings = (params[key] for key in ("machine.device", "threads", "deterministic", "tf32"))

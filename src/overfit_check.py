@@ -23,12 +23,12 @@ def main(run: stage.Stage) -> None:
     from dataclasses import replace
 
     from src import checks
+    from src.checked import checked_setup, first_batch_picture
     from src.checks.waivers import parse_waivers
     from src.data.packed import PackedSplit
     from src.files import write_bytes, write_json
     from src.plots import curves
     from src.tracking import run as tracking
-    from src.training.checked import checked_setup, first_batch_picture
     from src.training.device import prepare_device, told_in_one_line
     from src.training.nets.pretrained import disagreements
 

@@ -41,9 +41,9 @@ def pack(
     `failed`."""
     from contextlib import ExitStack, closing
 
-    from src.data.pack import SplitWriter
-    from src.data.split import SPLITS
     from src.files import write_json
+    from src.packing.split import SPLITS
+    from src.packing.writer import SplitWriter
     from src.preparation.ledger import Ledger
     from src.preparation.quality import Quality
     from src.preparation.read import Reader, Rejected
@@ -144,7 +144,7 @@ def _missing(ledger: "Ledger", skip: bool) -> tuple[str, list[str]] | None:
 
 def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], report: "Report") -> str:
     """What to change so that each class has a picture in each split."""
-    from src.data.split import SPLITS, split_of
+    from src.packing.split import SPLITS, split_of
 
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}

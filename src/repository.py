@@ -76,6 +76,25 @@ def git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def files_changed(dep: str, since: str, until: str = "", folder: Path | str = ".") -> list[str]:
+    """The files of the code `dep` that differ between two commits, without `until` between `since`
+    and what lies in `folder`. dvc.lock knows a folder of code by one hash, git knows its files.
+    `dep` itself if it is a file, or if git tells of none."""
+    if dep.endswith(".py") or not since:
+        return [dep]
+    commits = [since, until] if until else [since]
+    at = ("-C", str(folder))
+    names = git(*at, "diff", "--name-only", "-z", "--relative", *commits, "--", dep) or ""
+    if not until:
+        names += git(*at, "ls-files", "--others", "--exclude-standard", "-z", "--", dep) or ""
+    return sorted(name for name in names.split("\0") if name) or [dep]
+
+
+def commit_of_lock(folder: Path | str = ".") -> str:
+    """The last commit that changed dvc.lock: as a rule the code that it names lies there too."""
+    return (git("-C", str(folder), "log", "-1", "--format=%H", "--", "dvc.lock") or "").strip()
+
+
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:
     """The texts of files of commits, given as (rev, path from this folder); None for one that is
     not there. One process reads all, so 200 commits take about as long as one."""

@@ -23,10 +23,10 @@ def main(run: stage.Stage) -> None:
     from src.pipeline import md5_of
     from src.terminal import Progress
     from src.tracking import run as tracking
+    from src.train_outputs import write_outputs
     from src.training.checkpoint import Checkpoint
     from src.training.device import machine_kind, prepare_device, told_in_one_line
     from src.training.loop import Plan, Training
-    from src.training.outputs import write_outputs
     from src.training.setup import build_setup
 
     params = run.params

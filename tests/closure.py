@@ -27,7 +27,15 @@ EXCLUDED = (
 )
 
 # Folders that a stage uses whole: one dependency instead of many. DVC takes about 1 ms for each.
-WHOLE = ("src/checks", "src/preparation", "src/training/nets")
+# One inside another stands after it.
+WHOLE = (
+    "src/checks",
+    "src/data",
+    "src/packing",
+    "src/preparation",
+    "src/training",
+    "src/training/nets",
+)
 
 
 def dependencies(module: str) -> set[str]:

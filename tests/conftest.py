@@ -13,8 +13,8 @@ import pytest
 
 from src import params, prepare, process
 from src.data.packed import PackedSplit
-from src.data.split import SPLITS
 from src.files import fresh_directory
+from src.packing.split import SPLITS
 from src.preparation.sources.catalog import open_source
 from src.stage import Stage, guarded
 from tests.closure import ROOT

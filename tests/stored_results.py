@@ -54,7 +54,7 @@ def result_files(
         "cmd": "python -m src.train",
         "deps": [
             {"path": "data/prepared", "md5": data},
-            {"path": "src/train.py", "md5": md5(code)},
+            {"path": "src/training", "md5": md5(code) + ".dir"},
         ],
         "params": {"params.yaml": values, "requirements/versions.yaml": {"torch": "2"}},
         "outs": [{"path": "models/model.json", "md5": model}],
@@ -74,7 +74,7 @@ def result_files(
     stages = {"train": train} | ({"evaluate": evaluate} if evaluated else {})
     history = "epoch,val_loss,val_accuracy\n1,0.5,0.8\n2,0.1,0.9\n"
     lock = yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
-    return {"dvc.lock": lock, METRICS: metrics, HISTORY: history}
+    return {"dvc.lock": lock, METRICS: metrics, HISTORY: history, "src/training/loop.py": code}
 
 
 class Project:

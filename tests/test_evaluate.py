@@ -14,12 +14,12 @@ from torch import nn
 
 from src import evaluate
 from src.data.batches import EVAL_BATCH, to_input
-from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
 from src.errors import InputError
 from src.files import write_json
 from src.metrics import normalised_sigmoid, softmax
+from src.packing.writer import SplitWriter
 from src.tracking import store
 from src.training.inference import logits_of, refresh_batchnorm
 from src.training.model import create_model, load_model, save_model

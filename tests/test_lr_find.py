@@ -12,8 +12,8 @@ import torch
 from src import lr_curve, lr_find
 from src.data.packed import PackedSplit
 from src.errors import InputError
+from src.range_test import LR, MOMENTUM, range_test
 from src.stage import Stage
-from src.training.range_test import LR, MOMENTUM, range_test
 from src.training.setup import build_setup
 from tests.conftest import working_in
 

@@ -13,7 +13,6 @@ from sklearn import metrics as reference
 from sklearn.datasets import load_digits
 
 from src import metrics as metrics_module
-from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
 from src.files import write_json
 from src.metrics import (
@@ -32,6 +31,7 @@ from src.metrics import (
     softmax,
     split_metrics,
 )
+from src.packing.writer import SplitWriter
 from tests.closure import ROOT
 from tests.conftest import run_stage, set_params
 

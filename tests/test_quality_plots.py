@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.split import SPLITS
+from src.packing.split import SPLITS
 from src.preparation.near import close_pairs
 from src.preparation.quality_plots import CLASSES_SHOWN, class_balance, size_distribution
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from src import params
-from src.data import pack, readers
+from src.data import readers
 from src.data.batches import ordered_batches, training_batches
-from src.data.pack import SplitWriter
 from src.data.packed import PackedSplit
 from src.data.readers import Batch, Reading, read_batches, tier
 from src.errors import InputError
 from src.files import write_json
+from src.packing.writer import SplitWriter
 from tests.conftest import set_params
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PackedSplit:
     """Pictures of noise in shards of 64, in classes of different sizes."""
     folder = tmp_path_factory.mktemp("packed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "SHARD_BYTES", 64 * SIDE * SIDE * 3)
+        patch.setattr("src.packing.writer.SHARD_BYTES", 64 * SIDE * SIDE * 3)
         draws = np.random.default_rng(0)
         with SplitWriter(folder, "train", (SIDE, SIDE, 3)) as writer:
             for index in range(COUNT):

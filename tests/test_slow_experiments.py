@@ -73,7 +73,7 @@ def test_temp_and_queue_leave_their_runs_in_the_main_store(clone: Path, tmp_path
 
 def test_a_temporary_workspace_runs_its_own_code(clone: Path) -> None:
     """A queued experiment uses the code of the moment of queueing, not the main tree's."""
-    path = clone / "src/training/outputs.py"
+    path = clone / "src/train_outputs.py"
     text = path.read_text()
     path.write_text(text.replace('"best_epoch": best.epoch,\n    }', '"marker": 7,\n    }'))
     assert "marker" in path.read_text()

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data import pack
 from src.data.packed import PackedSplit
-from src.data.split import split_of
 from src.errors import InputError
+from src.packing.split import split_of
 from src.preparation.fit import fit_picture
 from src.preparation.sources.shapes import CLASS_NAMES, draw_shape
 from src.subset import balanced_choice
@@ -216,7 +215,7 @@ def test_mean_and_std_are_those_of_the_training_pixels(project: Path) -> None:
 
 def test_shards_are_limited_and_read_as_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = packed(project)["train"]
-    monkeypatch.setattr(pack, "SHARD_BYTES", 7 * 16 * 16 * 3 + 5)  # seven pictures
+    monkeypatch.setattr("src.packing.writer.SHARD_BYTES", 7 * 16 * 16 * 3 + 5)  # seven pictures
     shards = packed(project)["train"]
     assert len(shards.meta["shards"]["train"]) == -(-len(whole) // 7)
     indices = np.random.default_rng(0).permutation(len(whole))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from src import pipeline
+from src import pipeline, repository
 from src.comparison import stored
 from src.comparison.stored import Result
 from src.errors import InputError
@@ -51,8 +51,9 @@ def between(before: Result, after: Result) -> Changes:
             if pair[0] == pair[1] or path.startswith(MADE):
                 continue
             if pipeline.is_code(path):
-                if path not in found.code:
-                    found.code.append(path)
+                commits = [item.rev for item in (before, after) if item.rev]
+                files = repository.files_changed(path, *commits)
+                found.code.extend(file for file in files if file not in found.code)
             elif ABSENT not in pair:  # another path is what a param names, and that is shown
                 found.data[path] = pair
     return found

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from src.data.pack import PixelStatistics
 from src.data.packed import read_meta
 from src.data.pictures import picture_grid
-from src.data.split import SPLITS
 from src.files import write_bytes, write_json, write_text
+from src.packing.split import SPLITS
+from src.packing.writer import PixelStatistics
 from src.preparation.near import close_pairs, differences
 from src.preparation.quality_plots import class_balance, size_distribution
 from src.preparation.quality_table import Member, as_markdown, mean_and_std, read_rows

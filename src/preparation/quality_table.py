@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from src.data.pack import PixelStatistics
+from src.packing.writer import PixelStatistics
 
 Member = tuple[str, int]  # a picture: its split and its index there
 

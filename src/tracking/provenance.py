@@ -5,16 +5,15 @@ The name carries the change: a list of runs shows names before anything else.
 
 import hashlib
 import os
-import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.pipeline import canonical, fingerprint_from_lock, is_code, locked_stage
+from src.repository import commit_of_lock, files_changed
 from src.stage import Stage
+from src.tracking import machine
 
 NAME_LENGTH = 80
 TAG_LENGTH = 5000  # characters; MLflow's own store takes 8000, others less
@@ -44,7 +43,7 @@ def tags(stage: Stage) -> dict[str, str]:
         "data.md5": data_md5(stage.deps_md5),
         "versions.match": "false" if stage.different_versions else "true",
         "changed": " ".join(changes(stage.name, _entry(stage)) or ()),
-        **_machine_tags(),
+        **machine.tags(),
         # MLflow's own names: its pages show these two as the source of a run.
         # The pages show what stands behind the last slash: without the paths, the module.
         "mlflow.source.name": " ".join(stage.entry.cmd.split()[:3]),
@@ -62,7 +61,7 @@ def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
         **git,
         "code.sha256": code_sha256(),
         "data.md5": data_md5(data),
-        **_machine_tags(),
+        **machine.tags(),
         "mlflow.source.name": f"python -m src.{tool}",
         "mlflow.source.git.commit": git.get("git.commit", ""),
     }
@@ -115,11 +114,13 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     given = tuple(f"/{found[key]}" for found in (params, before) for key in moved if key in found)
     deps = {path for path in deps if path in old["deps"] or not f"/{path}".endswith(given)}
     gone = {path for path in gone if not f"/{path}".endswith(given)}
+    code = {path for path in deps if is_code(path)}
+    files = {file for path in code for file in files_changed(path, commit_of_lock())}
     words = set(shlex.split(entry["cmd"])) ^ set(shlex.split(old["cmd"]))
     return [
         *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
-        *(_short(path) for path in sorted(deps) if is_code(path)),
-        *(_short(path) for path in sorted(deps) if not is_code(path)),
+        *(_short(path) for path in sorted(files)),
+        *(_short(path) for path in sorted(deps - code)),
         *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
         *(f"-{_package(key)}" for key in before if key not in params),
         *(f"-{_short(path)}" for path in sorted(gone)),
@@ -201,33 +202,6 @@ def _git_tags() -> dict[str, str]:
     return found
 
 
-def _machine_tags() -> dict[str, str]:
-    found = {
-        "machine.cpu": _cpu(),
-        "machine.platform": platform.platform(),
-        "machine.python": platform.python_version(),
-    }
-    if torch := sys.modules.get("torch"):  # never imported for a tag
-        found["machine.capability"] = torch.backends.cpu.get_cpu_capability()
-        found["machine.threads"] = str(torch.get_num_threads())
-    # Not through torch, which would claim memory on a GPU that the stage may not use.
-    listed = _output("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
-    rows = [line.split(", ", 1) for line in (listed or "").splitlines() if ", " in line]
-    if rows:
-        found["machine.driver"] = rows[0][0]
-        found["machine.gpu"] = ", ".join(name for _, name in rows)
-    return found
-
-
-def _cpu() -> str:
-    """The name of the processor, such as `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`."""
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    name = _output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
-    return (name or platform.machine()).strip()
-
-
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -237,14 +211,4 @@ def _read(path: str) -> str:
 
 def git(*arguments: str) -> str | None:
     """What `git` prints; None if it fails or there is none."""
-    return _output("git", *arguments)
-
-
-def _output(*command: str) -> str | None:
-    """What a command prints; None if it is missing, fails, or takes longer than 20 s (a GPU
-    driver that has to start takes some seconds)."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    return machine.output("git", *arguments)

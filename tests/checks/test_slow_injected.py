@@ -94,10 +94,10 @@ FAULTS = {
         "data/batches.py", "pictures.float() * scale - shift", "pictures.float() * scale",
         ("input_not_normalised", "normalised_with_other_statistics")),
     "packing_blank": Fault(
-        "data/pack.py", "picture.tobytes()", "bytes(picture.nbytes)",
+        "packing/writer.py", "picture.tobytes()", "bytes(picture.nbytes)",
         ("blank_images", "duplicates", "input_not_normalised"), ("prepare", "subset")),
     "packing_statistics": Fault(
-        "data/pack.py", "return [m / 255 for m in mean]", "return [m for m in mean]",
+        "packing/writer.py", "return [m / 255 for m in mean]", "return [m for m in mean]",
         ("input_not_normalised", "normalised_with_other_statistics"), ("prepare", "subset")),
     "packing_same_picture": Fault(
         "subset.py", "full.pictures([index])[0]", "full.pictures([0])[0]",

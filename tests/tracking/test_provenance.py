@@ -58,6 +58,22 @@ def test_a_path_that_a_param_gives_is_not_told_twice() -> None:
     assert name() == "train train_on=subset weights=data/weights/pretrained"
 
 
+def test_a_folder_of_code_is_told_by_its_files() -> None:
+    edit("dvc.yaml", "src/training/loop.py", "src/training")
+    write_lock()
+    commit()
+    assert name() == "train baseline"
+    edit("src/training/loop.py", "1", "2")
+    Path("src/training/new.py").write_text("new = 1\n")
+    assert name() == "train code:training/loop.py code:training/new.py"
+    write_lock()
+    git("add", "src")  # committed without its dvc.lock
+    git("commit", "--quiet", "-m", "code")
+    assert name() == "train code:training/loop.py code:training/new.py"
+    commit()
+    assert name() == "train baseline"
+
+
 def test_what_is_gone_is_told() -> None:
     edit("dvc.yaml", "[lr, seed, ", "[lr, ")
     edit("dvc.yaml", "[src/training/loop.py, ", "[")
