@@ -34,6 +34,7 @@ SETTINGS = {
     "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto", "on_fail": "report",
 }  # fmt: skip
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
+MOST_TOO_LATE = 4  # rounds one after the other without a kill
 PER_ROUND = 8  # kills at most, so that a seed comes to its end
 WEIGHTS = (1, 1, 2, 7, 1)  # how often each is the one to be killed in: training is what resumes
 KINDS = ("stage", "torn", "dvc", "term", "interrupt")
@@ -242,7 +243,10 @@ def main() -> None:
     draws = random.Random(given["seed"])
     wanted = [kind for kind in KINDS for _ in range(given[kind])]
     draws.shuffle(wanted)
+    # In the background of a shell it would ignore Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     deaths: list[Death] = []
+    too_late = 0
     with tempfile.TemporaryDirectory() as folder:
         torture = Torture(Path(folder).resolve(), draws)
         for seed in itertools.count():
@@ -253,6 +257,8 @@ def main() -> None:
                 break
             new = torture.round(seed, left[:PER_ROUND], temporary=seed % 3 == 2)
             deaths += new
+            too_late = 0 if new else too_late + 1
+            assert too_late < MOST_TOO_LATE, f"a kill of kind {left[0]} never comes in time"
             print(f"round {seed}: same bits\n{report(new)}", flush=True)
     print(report(deaths))
 
