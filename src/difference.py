@@ -46,8 +46,9 @@ def stale_inputs(lock: str, folder: Path) -> list[str]:
         for dep in entry.deps:
             there = dep not in made and (folder / dep).exists()
             if there and pipeline.md5_of(folder / dep) != locked["deps"].get(dep):
-                since = repository.commit_of_lock(folder) if pipeline.is_code(dep) else ""
-                files = repository.files_changed(dep, since, folder=folder)
+                md5 = locked["deps"].get(dep, "")
+                is_code = pipeline.is_code(dep)
+                files = repository.files_changed(dep, md5, folder) if is_code else [dep]
                 found += [f"{name}: {path} has changed" for path in files]
         made |= set(entry.outs)
     return found
@@ -102,7 +103,10 @@ def statistical_trouble(metrics: tuple[str, str], seeds: list[float]) -> str:
     `seeds`: val accuracy of at least three trainings that differ in `seed` alone."""
     mean = sum(seeds) / len(seeds)
     spread = math.sqrt(sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1))
-    found = json.loads(metrics[1])["val"]["accuracy"]
+    group = json.loads(metrics[1])["val"]
+    found = group["accuracy"]
+    # Seeds that are all alike say nothing of noise: at least that of rounding to whole pictures.
+    spread = max(spread, 1 / (group["n"] * math.sqrt(12)))
     # 99 % of a normal distribution, wider for few seeds by Student's t.
     from scipy.stats import t
 

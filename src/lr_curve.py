@@ -55,7 +55,8 @@ class Suggestion:
     """Rates in the unit of the knob; several seeds by their geometric mean."""
 
     steepest: float
-    tenth: float  # of the rate at the minimum
+    minimum: float  # the rate with the lowest loss
+    least: float  # the lowest rate that was tried: what lies below it, nobody saw
     per_seed: tuple[float, ...]  # what each seed alone suggests
 
     @property
@@ -66,25 +67,28 @@ class Suggestion:
         return min(self.steepest, self.tenth)
 
     @property
-    def minimum(self) -> float:
-        """The rate with the lowest loss."""
-        return self.tenth * BELOW_MINIMUM
+    def tenth(self) -> float:
+        """A tenth of the rate at the minimum."""
+        return max(self.minimum / BELOW_MINIMUM, self.least)
 
     @property
     def limits(self) -> tuple[float, float]:
         """The suggested range: around the two, and at least by a factor of FINEST to each side of
         the one to try."""
-        return self.to_try / FINEST, max(self.steepest, self.tenth, self.to_try * FINEST)
+        low = max(self.to_try / FINEST, self.least)
+        return low, max(self.steepest, self.tenth, self.to_try * FINEST)
 
 
 def suggest(curves: Sequence[Curve]) -> Suggestion:
     """What the curves of one or several seeds suggest."""
     steepest = np.array([curve.steepest for curve in curves])
-    tenth = np.array([curve.minimum for curve in curves]) / BELOW_MINIMUM
-    each = np.minimum(steepest, tenth)
+    minimum = np.array([curve.minimum for curve in curves])
+    least = max(float(curve.rates[0]) for curve in curves)
+    each = np.maximum(np.minimum(steepest, minimum / BELOW_MINIMUM), least)
     return Suggestion(
         float(np.exp(np.log(steepest).mean())),
-        float(np.exp(np.log(tenth).mean())),
+        float(np.exp(np.log(minimum).mean())),
+        least,
         tuple(float(rate) for rate in each),
     )
 

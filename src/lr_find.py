@@ -9,6 +9,7 @@ configured lr. The net is thrown away; params.yaml, the pipeline and its results
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def main() -> None:
     folder = f"data/{given.on or params['train_on']}"
     if not Path(folder, "meta.json").is_file():
         raise InputError(f"{folder} does not exist: make it with `dvc repro subset`")
+    require_made_with(params, folder)
     knob = "momentum" if given.momentum else "lr"
     started = time.monotonic()
     curves = measure(params, folder, knob, given.seeds, given.steps)
@@ -93,6 +95,22 @@ def main() -> None:
         log(f"lr_find {knob} {low}..{high}", params, curves, folder, [png, table], lines)
 
 
+def require_made_with(params: Mapping[str, Any], folder: str) -> None:
+    """InputError if the pictures were made with other params than these."""
+    lock, versions = Path("dvc.lock"), pipeline.read_versions()
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    for name in ("prepare", "subset") if folder.endswith("subset") else ("prepare",):
+        made = (pipeline.locked_stage(text, name) or {"params": {}})["params"]
+        entry = pipeline.stage_entry(name, params)
+        for key, value in pipeline.declared_values(entry, params, versions).items():
+            before = made.get(key, value)
+            if pipeline.canonical(value) != pipeline.canonical(before):
+                raise InputError(
+                    f"{folder} was made with {key}={before}, not {value}: put it into params.yaml "
+                    f"and make the pictures with `dvc repro {name}` first"
+                )
+
+
 def measure(
     params: dict[str, Any], folder: str, knob: str, seeds: int, steps: int
 ) -> "list[lr_curve.Curve]":
@@ -112,10 +130,10 @@ def measure(
             ramp = LR if knob == "lr" else MOMENTUM
             rates, losses = range_test({**params, "seed": seed}, data, device, ramp, steps)
             if len(losses) < min(LEAST, steps):
+                last = as_param(knob, rates[len(losses) - 1] if len(losses) else ramp.low)
                 raise GateError(
-                    f"lr_find: the loss explodes after {len(losses)} steps, at "
-                    f"{knob} {as_param(knob, rates[len(losses) - 1])}: look at the data, "
-                    + ("or take another net" if knob == "lr" else "or lower lr")
+                    f"lr_find: the loss explodes after {len(losses)} steps, at {knob} {last}: look "
+                    "at the data, " + ("or take another net" if knob == "lr" else "or lower lr")
                 )
             curves.append(lr_curve.fit(rates, losses))
     return curves

@@ -6,7 +6,7 @@ from src.comparison import stored
 
 def seeds_like(lock: str) -> dict[str, float]:
     """Validation accuracy by seed of all finished experiments and commits whose training and
-    evaluation in dvc.lock are those of `lock` but for `seed`; the newest of each seed counts."""
+    evaluation in dvc.lock are those of `lock` but for `seed`; the same inputs give the same."""
     stages = stored.stages_of(lock)
     if stages is None:
         return {}

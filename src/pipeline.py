@@ -128,18 +128,22 @@ def md5_of(path: Path | str) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
 
 
+# Nobody's data and nobody's code: what .dvcignore leaves out of any folder.
+LEFT_OUT = re.compile(r"__pycache__|\.ipynb_checkpoints|.*\.pyc|\..*\.sw.|.*~|\.DS_Store")
+
+
 def is_code(dep: str) -> bool:
     """Whether a dependency is code: a Python file, or a folder of them."""
     return dep.endswith(".py") or dep.startswith("src/")
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files that DVC counts as part of a folder, in no particular order: all but compiled code,
-    which .dvcignore leaves out."""
+    """The files that DVC counts as part of a folder, in no particular order: all but what
+    .dvcignore leaves out."""
     return [
         item
         for item in folder.rglob("*")
-        if item.is_file() and "__pycache__" not in item.parts and item.suffix != ".pyc"
+        if item.is_file() and not any(map(LEFT_OUT.fullmatch, item.relative_to(folder).parts))
     ]
 
 

@@ -1,9 +1,9 @@
 """The learning-rate range test: real optimizer steps while the rate rises exponentially, and the
 loss that each of them saw (Smith 2015, arXiv:1506.01186; Smith 2018, arXiv:1803.09820).
 
-The steps are those of `train`: its set-up, batches, augmentation, mix, accumulation, clipping. Only
-the schedule is replaced by the ramp. It works on a set-up of its own and gives the random
-generators back as they were, so that nothing else is touched.
+The steps are those of `train`: its set-up, batches, augmentation, mix, accumulation, clipping. The
+schedule is replaced by the ramp, and nothing is frozen. It works on a set-up of its own and gives
+the random generators back as they were, so that nothing else is touched.
 """
 
 import itertools
@@ -45,13 +45,13 @@ class Knob:
     def rates(self, steps: int) -> np.ndarray:
         return np.geomspace(self.low, self.high, steps)
 
-    def set(self, setup: Setup, rate: float) -> None:
-        """Let the next step of `setup` use it."""
+    def set(self, setup: Setup, rate: float, lr: float) -> None:
+        """Let the next step of `setup` use it; `lr` is the configured one."""
         for group in setup.optimizer.param_groups:
-            if self.name == "lr":
-                # timm's layer-wise decay: a group's share of the rate.
-                group["lr"] = rate * group.get("lr_scale", 1.0)
-            else:
+            # timm's layer-wise decay: a group's share of the rate. Also with another knob: a
+            # schedule leaves what its warm-up begins with.
+            group["lr"] = (rate if self.name == "lr" else lr) * group.get("lr_scale", 1.0)
+            if self.name == "momentum":
                 group["momentum"] = 1 - 1 / rate
 
 
@@ -94,7 +94,7 @@ def _losses(
     seen: list[float] = []
     mean = 0.0
     for number, (rate, batch) in enumerate(zip(rates, batches, strict=False)):
-        knob.set(setup, float(rate))
+        knob.set(setup, float(rate), params["lr"])
         ready = prepared(batch, setup, augmentation, mix, number)
         loss, _, count, _ = train_step(setup, ready, number).tolist()
         if not math.isfinite(loss):

@@ -70,29 +70,39 @@ def changed_inputs(lock: str) -> list[str]:
 def git(*arguments: str) -> str | None:
     """What `git` prints, None if it fails. InputError if there is no git."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
     except FileNotFoundError:
         raise InputError("git is not installed, or not on PATH") from None
     return done.stdout if done.returncode == 0 else None
 
 
-def files_changed(dep: str, since: str, until: str = "", folder: Path | str = ".") -> list[str]:
+def files_between(dep: str, since: str, until: str = "", folder: Path | str = ".") -> list[str]:
     """The files of the code `dep` that differ between two commits, without `until` between `since`
-    and what lies in `folder`. dvc.lock knows a folder of code by one hash, git knows its files.
-    `dep` itself if it is a file, or if git tells of none."""
-    if dep.endswith(".py") or not since:
-        return [dep]
-    commits = [since, until] if until else [since]
-    at = ("-C", str(folder))
-    names = git(*at, "diff", "--name-only", "-z", "--relative", *commits, "--", dep) or ""
+    and what lies in `folder`; none if git does not tell."""
+    at = ("-C", str(folder), "--no-optional-locks")
+    options = ("--name-only", "--no-renames", "--relative", "-z")
+    names = git(*at, "diff", *options, since, *([until] if until else []), "--", dep) or ""
     if not until:
         names += git(*at, "ls-files", "--others", "--exclude-standard", "-z", "--", dep) or ""
-    return sorted(name for name in names.split("\0") if name) or [dep]
+    return sorted(name for name in names.split("\0") if name)
 
 
-def commit_of_lock(folder: Path | str = ".") -> str:
-    """The last commit that changed dvc.lock: as a rule the code that it names lies there too."""
-    return (git("-C", str(folder), "log", "-1", "--format=%H", "--", "dvc.lock") or "").strip()
+def files_changed(dep: str, md5: str, folder: Path | str = ".") -> list[str]:
+    """The files in `folder` of the code `dep`, a folder, that are not those for which dvc.lock has
+    `md5`: DVC knows one hash, git knows the files. `dep` itself if git does not tell, it is a file,
+    or it was not there (`md5` is empty)."""
+    if dep.endswith(".py") or not md5:
+        return [dep]
+    # The commit that brought this hash into dvc.lock has the code that it stands for.
+    log = ("log", "-1", f"-S{md5}", "--format=%H", "--", "dvc.lock")
+    since = (git("-C", str(folder), *log) or "").strip()
+    return (files_between(dep, since, folder=folder) if since else []) or [dep]
 
 
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:

@@ -65,11 +65,15 @@ def main() -> None:
             return
         print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
         queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
-    show(prefix, space, given.seed, params)
+    show(prefix, space, given.seed, params, overrides)
 
 
 def show(
-    prefix: str, space: list[search_space.Dimension], seed: int, params: Mapping[str, Any]
+    prefix: str,
+    space: list[search_space.Dimension],
+    seed: int,
+    params: Mapping[str, Any],
+    overrides: Mapping[str, str],
 ) -> None:
     """Print the leaderboard and write it with the picture."""
     states = queue.states(prefix)
@@ -91,7 +95,7 @@ def show(
             for name, state in states.items()
         ]
     )
-    print("\n".join(leaderboard.lines(rows, [item.key for item in space])))
+    print("\n".join(leaderboard.lines(rows, [item.key for item in space], overrides)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
     write_csv(table, *leaderboard.table(rows, [item.key for item in space]))
     if metrics:

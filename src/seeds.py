@@ -6,7 +6,6 @@ validation accuracy: a gain smaller than that is none. `compare` and `verify` fi
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -27,27 +26,22 @@ def name_of(digest: str, seed: int) -> str:
     return f"seeds-{digest}-{seed:03d}"
 
 
-def there(params: Mapping[str, Value]) -> dict[int, str]:
-    """The commit of each seed of this configuration that has a result, the newest of each."""
+def there(params: Mapping[str, Value]) -> dict[int, float]:
+    """The validation accuracy of each seed of this configuration that has a result."""
     wanted = configuration.inputs(params, (SEED,))
-    found: dict[int, str] = {}
-    for rev, _, lock in stored.locks():
+    found = {}
+    for rev, name, lock in stored.locks():
         # Parsing takes milliseconds for each of hundreds: look at the text first.
         if all(md5 in lock for stage in wanted.values() for md5 in stage["deps"].values()):
-            text = configuration.locked_inputs(lock, wanted, (SEED,))
-            if text == wanted and (seed := configuration.seed_of(lock)) is not None:
-                found.setdefault(seed, rev)
-    return found
-
-
-def accuracies(revs: Mapping[int, str]) -> dict[int, float]:
-    """The validation accuracy of each seed's commit."""
-    texts = repository.read_at([(rev, repository.METRICS) for rev in revs.values()])
-    return {
-        seed: json.loads(text)["val"]["accuracy"]
-        for seed, text in zip(revs, texts, strict=True)
-        if text
-    }
+            stages = stored.stages_of(lock)
+            if stages and configuration.locked_inputs(lock, wanted, (SEED,)) == wanted:
+                found[rev] = name, stages
+    texts = repository.read_at([(rev, repository.METRICS) for rev in found])
+    results = [
+        stored.finished(name, rev, stages, text)
+        for (rev, (name, stages)), text in zip(found.items(), texts, strict=True)
+    ]
+    return {item.seed: item.metrics["val"]["accuracy"] for item in results if item}
 
 
 def summary(values: Mapping[int, float]) -> list[str]:
@@ -97,7 +91,7 @@ def main() -> None:
     if wanted:
         queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
         found = there(params)
-    values = accuracies({seed: rev for seed, rev in found.items() if seed < given.count})
+    values = {seed: value for seed, value in found.items() if seed < given.count}
     if len(values) < 2:
         raise GateError(
             f"seeds: {len(values)} have a result; `dvc queue status` shows what became of "

@@ -142,8 +142,10 @@ def _folder_state(folder: Path) -> dict[str, Any]:
     listed: dict[str, Any] = {}
     count, total = 0, 0
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        folders[:] = [name for name in folders if not pipeline.LEFT_OUT.fullmatch(name)]
         for name in names:
+            if pipeline.LEFT_OUT.fullmatch(name):
+                continue
             file = os.path.join(parent, name)
             if (found := _content_or_time(file)) is None:
                 continue

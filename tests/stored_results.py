@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from src.repository import METRICS
+from tests.closure import ROOT
 from tests.tracked_project import VARIABLES
 
 PICTURES = 360
@@ -85,8 +86,8 @@ class Project:
         root.mkdir(parents=True)
         self._stream: list[str] = []
         self._git("init", "--quiet", "--initial-branch=main")
-        for name in ("params.yaml", "dvc.yaml"):
-            (root / name).write_text("")
+        shutil.copy(ROOT / "params.yaml", root)
+        (root / "dvc.yaml").write_text("")
         (root / ".gitignore").write_text("/.cache/\n/.dvc/\n/mlflow.db*\n")
         (root / "docs").mkdir()
         (root / "docs/experiments.md").write_text("# Log\n\nLooks at test so far: 0\n")

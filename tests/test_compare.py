@@ -12,14 +12,15 @@ import pytest
 from scipy import stats
 
 from bench import compare as bench
-from src import compare, noise
-from src.comparison import predictions, statistics, stored, targets
+from src import compare, noise, repository
+from src.comparison import changes, predictions, statistics, stored, targets
+from src.comparison.stored import Result
 from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
 from tests.conftest import run_main
 from tests.stored_results import PREDICTIONS, Project, add_group, md5
-from tests.tracked_project import empty_store
+from tests.tracked_project import empty_store, git
 
 Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
 BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
@@ -88,12 +89,34 @@ def test_two_changes_warn(tool: Tool) -> None:
     assert code == 0
     assert "WARNING: 2 things changed (param model, param lr)" in out
     assert "undecided: 1 common seed, 5 are needed" in out
+    assert "src.seeds 5; python -m src.seeds 5 -S model=resnet18 -S lr=0.003" in out
     assert "these pictures and these two networks, not about training again" in out
     assert max(len(line) for line in out.splitlines() if "WARNING" not in line) <= 100
     code, out, _ = tool("base-1", "fast-1")
     assert "WARNING" not in out
     code, out, _ = tool("HEAD", "coded")
     assert "code     src/training/loop.py" in out  # dvc.lock names its folder only
+
+
+def test_code_that_moved_into_a_folder_did_not_change(project: Project) -> None:
+    """A commit may list a file, and the next one the folder that it lies in."""
+    lock = Path("dvc.lock")
+    text = lock.read_text()
+    one = stored.stages_of(text)
+    listed = text.replace("path: src/training\n", "path: src/training/loop.py\n")
+    other = stored.stages_of(listed)
+    assert one
+    assert other
+    head = repository.head()
+
+    def between(rev: str) -> list[str]:
+        results = [Result("a", head, one, {}), Result("b", rev, other, {})]
+        return changes.between(results[0], results[1]).code
+
+    assert between(head) == []
+    Path("src/training/loop.py").write_text("edited = 1\n")
+    git("commit", "--quiet", "-am", "edited")
+    assert between(repository.head()) == ["src/training/loop.py"]
 
 
 @pytest.mark.parametrize(

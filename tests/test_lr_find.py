@@ -11,13 +11,19 @@ import torch
 
 from src import lr_curve, lr_find
 from src.data.packed import PackedSplit
-from src.errors import InputError
+from src.errors import GateError, InputError
 from src.range_test import LR, MOMENTUM, range_test
 from src.stage import Stage
-from src.training.setup import build_setup
+from src.training.setup import build_setup, train_step
 from tests.conftest import working_in
 
 CPU = torch.device("cpu")
+LOCK = """
+stages:
+  prepare:
+    cmd: python -m src.prepare
+    params: {params.yaml: {prepare.size: 8}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,46 @@ def test_momentum_needs_an_optimizer_that_has_one(ready: tuple[dict, PackedSplit
     assert lr_find.as_param("momentum", rates[0]) == "0.5"
 
 
+def test_momentum_rises_at_the_configured_lr(
+    ready: tuple[dict, PackedSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at what a warm-up begins with; and no momentum below those that were tried."""
+    params, data = ready
+    seen: list[tuple[float, float]] = []
+
+    def look(setup, batch, number):
+        group = setup.optimizer.param_groups[0]
+        seen.append((group["lr"], group["momentum"]))
+        return train_step(setup, batch, number)
+
+    monkeypatch.setattr("src.range_test.train_step", look)
+    given = {**params, "optimizer": "sgd", "lr": 0.05, "warmup": 2, "epochs": 5}
+    rates, _ = range_test(given, data, CPU, MOMENTUM, 30)
+    assert {lr for lr, _ in seen} == {0.05}
+    assert [1 - 1 / rate for rate in rates] == pytest.approx([momentum for _, momentum in seen])
+    # A loss that only rises: the lowest rate is the best that is known.
+    found = lr_curve.suggest([lr_curve.fit(rates, np.linspace(1, 2, len(rates)))])
+    assert {lr_find.as_param("momentum", rate) for rate in (found.tenth, found.limits[0])} == {
+        "0.5"
+    }
+    assert 0.5 <= float(lr_find.as_param("momentum", found.to_try)) < 1
+    assert lr_find.explained(found, "momentum", 10.0)
+
+
+def test_a_first_loss_that_is_no_number_is_said_in_a_line(
+    ready: tuple[dict, PackedSplit],
+    finished: tuple[Path, dict[str, Stage]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, _ = ready
+    monkeypatch.setattr(
+        "src.range_test.train_step", lambda *_: torch.tensor([torch.nan, 0.0, 8.0, 1.0])
+    )
+    folder = str(finished[0] / "data/prepared")
+    with pytest.raises(GateError, match="explodes after 0 steps, at lr 1e-06: look at the data"):
+        lr_find.measure(dict(params), folder, "lr", 1, 30)
+
+
 def test_a_curve_of_known_shape(tmp_path: Path) -> None:
     """A loss that falls as a logistic function of log10(rate) around -3, and rises from -1 on."""
     rates = np.geomspace(1e-6, 10, 200)
@@ -100,6 +146,11 @@ def test_the_command_leaves_the_project_as_it_is(
     monkeypatch.setattr(sys, "argv", argv)
     with working_in(folder):
         lr_find.main()
+        (folder / "dvc.lock").write_text(LOCK)
+        monkeypatch.setattr(sys, "argv", [*argv, "-S", "prepare.size=64"])
+        with pytest.raises(InputError, match=r"data/subset was made with prepare.size=8, not 64"):
+            lr_find.main()
+    (folder / "dvc.lock").unlink()
     printed = capsys.readouterr().out
     assert "try next: dvc exp run -S optimizer=sgd -S lr=" in printed
     assert "seeds alone suggest" in printed

@@ -21,7 +21,7 @@ from src.randomness import balanced_order
 from src.training.device import prepare_device, told_in_one_line
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import create_optimizer, create_scheduler
-from src.training.setup import Setup, train_step
+from src.training.setup import Setup, _require_what_it_needs, train_step
 from src.training.validation import validate
 from tests.test_training import (
     CPU,
@@ -265,6 +265,53 @@ def test_a_frozen_backbone_rests(few: Splits, tmp_path: Any) -> None:
     assert {"conv1.0.weight", "bn1.running_mean", "fc.weight"} <= seen[1]
 
 
+class Frozen(nn.Module):
+    """A net with what has no weights of its own to tell that it rests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1))  # the root has weights that rest
+        self.norm = nn.BatchNorm2d(1, affine=False)
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1))
+        self.head_drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 3)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.body(self.norm(x)).flatten(1) + self.token
+        return self.head(self.head_drop(found))
+
+
+def test_of_a_frozen_net_the_classifier_and_its_dropout_train(few: Splits) -> None:
+    setup = make_setup(few[0])
+    setup.model = Frozen()
+    for frozen in (True, False):
+        setup.freeze_backbone(frozen)
+        setup.train_mode()
+        modes = {name: module.training for name, module in setup.model.named_children()}
+        modes["in the body"] = setup.model.body[1].training
+        trains = {"head", "head_drop"}
+        assert {name for name, on in modes.items() if on} == (trains if frozen else set(modes))
+        assert setup.model.training  # a step calls train_mode for a net that is evaluated
+
+
+def test_no_sum_of_gradients_in_a_cuda_graph() -> None:
+    given = {**PARAMS, "compile": "reduce-overhead", "accumulate": 2}
+    with pytest.raises(InputError, match="reduce-overhead sums no gradients on a GPU"):
+        _require_what_it_needs(given, torch.device("cuda"))
+
+
+def test_a_chosen_gpu_is_the_one_that_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert prepare_device("cuda:1", torch.get_num_threads()) == torch.device("cuda:1")
+    assert chosen == [torch.device("cuda:1")]
+
+
 def test_patience_ends_a_training_that_gains_nothing(few: Splits, tmp_path: Any) -> None:
     training = make_training(few, patience=2, epochs=50, lr=1e-9, best_by="val/macro_f1")
     run(training, checkpoint_in(tmp_path))
@@ -341,7 +388,7 @@ def test_an_operation_that_is_not_deterministic_is_named(
 
 
 def test_too_little_memory_is_a_line() -> None:
-    words = "not enough memory: lower batch_size"
+    words = "not enough memory: lower prepare.size"
     with pytest.raises(InputError, match=words), told_in_one_line("train"):
         torch.empty(2**48)
 

@@ -51,6 +51,18 @@ def test_values_follow_their_distribution_and_conditions(tmp_path: Path) -> None
         space_of(SPACE, tmp_path), 0, 20, {"model": "own"}))  # fmt: skip
 
 
+def test_a_condition_on_a_switch_that_is_not_varied(tmp_path: Path) -> None:
+    space = space_of("mixup: {uniform: [0.1, 0.4], if: {augment_flip: true}}", tmp_path)
+    assert search_space.draw(space, 0, 0, {"augment_flip": False}) == {}
+    assert "mixup" in search_space.draw(space, 0, 0, {"augment_flip": True})
+
+
+def test_rounding_does_not_leave_the_range(tmp_path: Path) -> None:
+    [item] = space_of("ema: {uniform: [0.99, 0.9999]}", tmp_path)
+    drawn = [float(item.at(share / 200)) for share in range(200)]
+    assert 0.99 <= min(drawn) < max(drawn) <= 0.9999
+
+
 def test_trials_are_distinct_until_the_space_is_used_up(tmp_path: Path) -> None:
     space = space_of("optimizer: {choice: [adamw, sgd]}\nepochs: {integer: [1, 3]}\n", tmp_path)
     drawn = search_space.trials(space, 0, 6, FIXED)
@@ -100,11 +112,14 @@ def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
          row("a-3", 0.94, lr="0.003", optimizer="adamw")]
     )  # fmt: skip
     assert [item.name for item in rows] == ["a-2", "a-3", "a-0", "a-1"]
-    lines = leaderboard.lines(rows, [item.key for item in space])
+    lines = leaderboard.lines(rows, [item.key for item in space], {"epochs": "5"})
     assert [("=" in line) for line in lines[1:4]] == [True, True, False]
     assert any("1 have no result: `dvc queue logs a-1`" in line for line in lines)
     assert any("= 2 of 3 cannot be told from the best on these 360" in line for line in lines)
-    assert lines[-1] == "python -m src.seeds 5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
+    assert (
+        lines[-1]
+        == "python -m src.seeds 5 -S epochs=5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
+    )
     header, cells = leaderboard.table(rows, ["lr", "momentum"])
     assert len({len(header), *map(len, cells)}) == 1
     assert leaderboard.picture(rows, space).startswith(b"\x89PNG")

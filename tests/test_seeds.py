@@ -10,19 +10,26 @@ from typing import Any
 import pytest
 import yaml
 
-from src import params, search, seeds
+from src import params, pipeline, search, seeds
 from src.errors import InputError
+from src.repository import METRICS, STAGES
 from src.stage import Stage
 from src.trials import configuration, queue, search_space
 from tests.closure import ROOT
 from tests.conftest import working_in
+from tests.stored_results import md5
 from tests.tracked_project import commit, git
 
 
 def lock_of(values: dict) -> str:
-    """A dvc.lock with the inputs that the working directory has, in the form that DVC writes."""
+    """A dvc.lock with the inputs and metrics that the working directory has, in the form that DVC
+    writes; the other outputs are not there."""
     stages = {}
+    entries = {name: pipeline.stage_entry(name, values) for name in STAGES}
+    made = {out: md5(out) for entry in entries.values() for out in entry.outs}
+    made[METRICS] = md5(Path(METRICS).read_text())
     for name, found in configuration.inputs(values).items():
+        found["deps"] |= {dep: made[dep] for dep in entries[name].deps if dep in made}
         of_params = {k: v for k, v in found["params"].items() if ":" not in k}
         of_versions = {k.partition(":")[2]: v for k, v in found["params"].items() if ":" in k}
         stages[name] = {
@@ -32,6 +39,7 @@ def lock_of(values: dict) -> str:
                 "params.yaml": of_params,
                 **({"requirements/versions.yaml": of_versions} if of_versions else {}),
             },
+            "outs": [{"path": out, "md5": made[out]} for out in entries[name].outs],
         }
     return yaml.safe_dump({"schema": "2.0", "stages": stages})
 
@@ -41,11 +49,11 @@ def repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository whose commit claims the result of its configuration, seed 0."""
     monkeypatch.chdir(project)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    Path("dvc.lock").write_text(lock_of(params.load()))
-    metrics = Path("results/evaluate/metrics.json")
+    metrics = Path(METRICS)
     metrics.parent.mkdir(parents=True)
     group = {"n": 360, "accuracy": 0.9, "accuracy_low": 0.87, "accuracy_high": 0.93, "log_loss": 1}
     metrics.write_text(json.dumps({"val": group, "test": group}))
+    Path("dvc.lock").write_text(lock_of(params.load()))
     git("init", "--quiet")
     commit()
     return project
@@ -53,13 +61,27 @@ def repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_seed_is_found_by_what_it_is(repository: Path) -> None:
     values = params.load()
-    assert set(seeds.there(values)) == {0}
-    assert seeds.accuracies(seeds.there(values)) == {0: 0.9}
+    assert seeds.there(values) == {0: 0.9}
     # Another rate, another code, another package: other configurations.
     assert seeds.there({**values, "lr": 0.5}) == {}
     code = repository / "src/training/loop.py"
     code.write_text(code.read_text() + "\n")
     assert seeds.there(values) == {}
+
+
+@pytest.mark.parametrize("changed", ["models/model.json", "data/subset"])
+def test_what_an_earlier_net_or_other_pictures_gave_is_no_result(
+    repository: Path, changed: str
+) -> None:
+    """As `dvc repro train` or `dvc repro subset` leaves it: later stages ran before."""
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    for stage in lock["stages"].values():
+        for out in stage["outs"]:
+            if out["path"] == changed:
+                out["md5"] = "f" * 32
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    git("commit", "--quiet", "--amend", "--all", "--message", "partly run")
+    assert seeds.there(params.load()) == {}
 
 
 def test_the_name_stands_for_all_but_what_is_varied(repository: Path) -> None:

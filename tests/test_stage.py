@@ -2,14 +2,19 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from src import pipeline
+from src import stage as stage_module
 from src.errors import GateError, InputError
 from src.stage import Stage, guarded
+from tests.closure import ROOT
 from tests.conftest import run_stage, set_params, working_in
 
 StageOf = Callable[[Path, str], Stage]
@@ -224,12 +229,28 @@ def test_interpolated_dependencies_follow_the_params(project: Path) -> None:
         pipeline.stage_entry("nosuch", values, project)
 
 
-def test_compiled_code_is_no_part_of_a_folder(tmp_path: Path) -> None:
-    """As .dvcignore says to DVC; a fingerprint must not depend on who imported what."""
-    (tmp_path / "a.py").write_text("a = 1\n")
-    before = pipeline.md5_of(tmp_path)
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__/a.cpython-311.pyc").write_bytes(b"x")
-    assert pipeline.md5_of(tmp_path) == before
-    (tmp_path / "b.py").write_text("b = 1\n")
-    assert pipeline.md5_of(tmp_path) != before
+def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
+    """As .dvcignore says to DVC; a fingerprint must not depend on who imported or edits what."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    code = folder / "a.py"
+    code.write_text("a = 1\n")
+    before = pipeline.md5_of(folder)
+    names = ("__pycache__/a.cpython-311.pyc", ".a.py.swp", "a.py~", ".DS_Store",
+             ".ipynb_checkpoints/a-checkpoint.py")  # fmt: skip
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert pipeline.md5_of(folder) == before
+    assert list(stage_module._folder_state(folder)) == [str(code)]
+
+    def dvc(*arguments: str) -> str:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    dvc("init", "--no-scm", "--quiet")
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    left_out = [f"code/{name}" for name in names]
+    assert dvc("check-ignore", "code/a.py", *left_out).splitlines() == left_out
+    (folder / "b.py").write_text("b = 1\n")
+    assert pipeline.md5_of(folder) != before

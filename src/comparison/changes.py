@@ -52,7 +52,9 @@ def between(before: Result, after: Result) -> Changes:
                 continue
             if pipeline.is_code(path):
                 commits = [item.rev for item in (before, after) if item.rev]
-                files = repository.files_changed(path, *commits)
+                files = repository.files_between(path, *commits) if commits else []
+                if not files and ABSENT not in pair:  # else it only moved into a folder, or out
+                    files = [path]
                 found.code.extend(file for file in files if file not in found.code)
             elif ABSENT not in pair:  # another path is what a param names, and that is shown
                 found.data[path] = pair

@@ -4,7 +4,7 @@ import statistics as plain
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.comparison import changes, predictions, statistics
+from src.comparison import changes, predictions, statistics, stored
 from src.comparison.changes import Changes
 from src.comparison.statistics import Paired, Pictures
 from src.comparison.targets import Group
@@ -23,11 +23,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`second` against `first`. `verdict` on training again: better, worse or undecided, from the
-    corrected p; `pictures` on the networks of seeds `pictures_seeds`. `*_corrected` by Holm."""
+    """`second` against `first`, both as `*_overrides` of the workspace. `verdict` on training
+    again: better, worse or undecided, from the corrected p; `pictures` on the networks of seeds
+    `pictures_seeds`. `*_corrected` by Holm."""
 
     first: str
     second: str
+    first_overrides: dict[str, str]
+    second_overrides: dict[str, str]
     changed: Changes
     seeds: list[int]
     training: Paired
@@ -68,6 +71,8 @@ def make(groups: list[Group], split: str, root: Path) -> Report:
             Comparison(
                 first.name,
                 other.name,
+                stored.overrides(first.named),
+                stored.overrides(other.named),
                 changes.between(first.named, other.named),
                 seeds,
                 training,

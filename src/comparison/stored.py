@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from src import pipeline, repository
+from src import params, pipeline, repository
 from src.repository import METRICS
 
 SEED = "seed"
@@ -63,7 +63,7 @@ def locks() -> Iterator[tuple[str, str, str]]:
 
 
 def of_configuration(wanted: str) -> list[Result]:
-    """The finished results with this `configuration`, the newest of each seed."""
+    """The finished results with this `configuration`, one for each seed."""
     found = []
     for rev, name, text in locks():
         stages = stages_of(text)
@@ -129,6 +129,17 @@ def params_of(stages: Stages, name: str) -> dict[str, Any]:
     """Params and package versions of a stage, without the seed."""
     entry = stages.get(name) or {"params": {}}
     return {key: value for key, value in entry["params"].items() if key != SEED}
+
+
+def overrides(result: Result) -> dict[str, str]:
+    """What `-S` must say, so that the workspace trains and evaluates as this result was."""
+    now = params.load()
+    wanted = {**params_of(result.stages, "train"), **params_of(result.stages, "evaluate")}
+    return {
+        key: str(value)
+        for key, value in wanted.items()
+        if key in now and pipeline.canonical(value) != pipeline.canonical(now[key])
+    }
 
 
 def inputs_of(stages: Stages, name: str) -> dict[str, str]:

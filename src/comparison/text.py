@@ -1,5 +1,6 @@
 """A report for people: in the terminal, as markdown, and in a line."""
 
+from src import recipe
 from src.comparison.report import Comparison, Report, Scores
 from src.comparison.statistics import LEAST_SEEDS
 
@@ -87,11 +88,11 @@ def _interval(item: Comparison) -> str:
 
 def more_seeds(item: Comparison) -> str:
     """The remedy for too few seeds."""
-    options = "".join(
-        f" -S {key}={value}" for key, (_, value) in item.changed.params.items() if value != "-"
-    )
-    command = f"python -m src.seeds {LEAST_SEEDS}"
-    return f"more seeds: {command}; {command}{options}"
+    commands = [
+        " ".join(["python -m src.seeds", str(LEAST_SEEDS), *recipe.arguments(values)])
+        for values in (item.first_overrides, item.second_overrides)
+    ]
+    return f"more seeds: {'; '.join(commands)}"
 
 
 def on_pictures(item: Comparison) -> str:

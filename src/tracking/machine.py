@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -27,10 +28,10 @@ def tags() -> dict[str, str]:
 
 def _cpu() -> str:
     """The name of the processor, such as `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text(encoding="utf-8").splitlines() if info.is_file() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    with suppress(OSError):  # there is none on macOS
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     name = output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
     return (name or platform.machine()).strip()
 
@@ -39,7 +40,14 @@ def output(*command: str) -> str | None:
     """What a command prints; None if it is missing, fails, or takes longer than 20 s (a GPU
     driver that has to start takes some seconds)."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

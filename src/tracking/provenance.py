@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.pipeline import canonical, fingerprint_from_lock, is_code, locked_stage
-from src.repository import commit_of_lock, files_changed
+from src.repository import files_changed
 from src.stage import Stage
 from src.tracking import machine
 
@@ -115,11 +115,12 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     deps = {path for path in deps if path in old["deps"] or not f"/{path}".endswith(given)}
     gone = {path for path in gone if not f"/{path}".endswith(given)}
     code = {path for path in deps if is_code(path)}
-    files = {file for path in code for file in files_changed(path, commit_of_lock())}
+    files = {file for path in code for file in files_changed(path, old["deps"].get(path, ""))}
+    gone |= {file for file in files if not Path(file).exists()}
     words = set(shlex.split(entry["cmd"])) ^ set(shlex.split(old["cmd"]))
     return [
         *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
-        *(_short(path) for path in sorted(files)),
+        *(_short(path) for path in sorted(files - gone)),
         *(_short(path) for path in sorted(deps - code)),
         *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
         *(f"-{_package(key)}" for key in before if key not in params),

@@ -52,6 +52,8 @@ def prepare_device(
             f"params.yaml: machine.device is {choice}, which torch cannot use here; "
             "set auto or cpu, or install a driver that fits this build of torch"
         )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # what does not name a device, as a seed, means this one
     return device
 
 
@@ -94,8 +96,8 @@ def told_in_one_line(stage: str) -> Iterator[None]:
     except RuntimeError as error:
         if NO_MEMORY.search(str(error)):
             raise InputError(
-                f"{stage}: not enough memory: lower batch_size or prepare.size in params.yaml, or "
-                "take another model or optimizer"
+                f"{stage}: not enough memory: lower prepare.size in params.yaml, or batch_size, "
+                "which counts in training, or take another model or optimizer"
             ) from None
         found = NOT_DETERMINISTIC.search(str(error))
         if not found:

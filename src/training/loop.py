@@ -1,4 +1,5 @@
-"""The training loop: batches, steps, validation, best weights, checkpoint. In this order."""
+"""The training loop: batches, steps (a checkpoint may follow any), validation, best weights,
+schedule. A batch is what one optimizer step takes."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -143,7 +144,8 @@ class Training:
         )
 
     def _finish_epoch(self) -> Row:
-        """Validate, keep the weights if they are the best, and start the next epoch's count."""
+        """Validate, keep the weights if they are the best, start the next epoch's count, and tell
+        the schedule."""
         train_loss, train_accuracy = self._finite_means()
         grad_norm = self.sums[3].item() / max(1, self.step)
         val = validate(self.setup, self.val, self.reading)

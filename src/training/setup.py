@@ -91,11 +91,19 @@ class Setup:
         self.model.eval()  # the next step goes back to training, as far as it may
 
     def train_mode(self) -> None:
-        """Training mode for what learns."""
-        self.model.train()
-        for module in self.model.modules() if self._frozen else ():
-            if any(parameter in self._frozen for parameter in module.parameters(recurse=False)):
-                module.eval()
+        """Training mode; while the backbone rests, for the classifier and the dropout beside it.
+        Nothing else: BatchNorm without weights has statistics too, and blocks drop paths."""
+        self.model.train(not self._frozen)
+        if not self._frozen:
+            return
+        self.model.training = True  # timm's nets call the classifier's dropout by it
+        for parent in self.model.modules():
+            for child in parent.children():
+                if any(p not in self._frozen for p in child.parameters(recurse=False)):
+                    parent.training = child.training = True
+                    for beside in parent.children():
+                        if isinstance(beside, nn.Dropout):
+                            beside.train()
 
 
 def build_setup(
@@ -151,6 +159,16 @@ def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> N
         raise InputError(
             "params.yaml: precision bf16 needs a GPU: on a CPU torch's bf16 convolutions read "
             "memory that nobody wrote"
+        )
+    if (
+        params["compile"] == "reduce-overhead"
+        and params["accumulate"] > 1
+        and device.type == "cuda"
+    ):
+        # torch issues 96693 and 169545: the graph's next part overwrites the gradients of the last.
+        raise InputError(
+            "params.yaml: compile reduce-overhead sums no gradients on a GPU: set accumulate to 1, "
+            "or compile to default"
         )
     compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
     if params["compile"] != "none" and not any(shutil.which(name) for name in compilers):

@@ -48,12 +48,14 @@ def inputs(params: Mapping[str, Value], varied: Collection[str] = ()) -> dict[st
 
 
 def locked_inputs(lock: str, like: Mapping[str, Any], varied: Collection[str]) -> dict[str, Any]:
-    """The same of a dvc.lock; `like`: what `inputs` gave, for the stages and inputs to look at."""
-    found = {}
+    """The same of a dvc.lock; `like`: what `inputs` gave, for the stages and inputs to look at.
+    Empty if a stage is missing, or ran on something else than what an earlier one made."""
+    found, made = {}, dict[str, str]()
     for name, wanted in like.items():
         locked = pipeline.locked_stage(lock, name)
-        if locked is None:
+        if locked is None or any(made.get(dep, md5) != md5 for dep, md5 in locked["deps"].items()):
             return {}
+        made |= locked["outs"]
         found[name] = {
             "params": {
                 key: pipeline.canonical(value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from src import recipe
 from src.figure import DPI, png, same_for_everyone
 from src.trials.search_space import Dimension
 
@@ -36,8 +37,9 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     )
 
 
-def lines(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """The leaderboard for a terminal. `=` marks trials whose interval holds the best accuracy."""
+def lines(rows: Sequence[Row], keys: Sequence[str], fixed: Mapping[str, str]) -> list[str]:
+    """The leaderboard for a terminal. `=` marks trials whose interval holds the best accuracy.
+    `fixed`: the values given with -S, the same for all trials."""
     best = rows[0]
     width = {key: max(len(key), *(len(row.values.get(key, "-")) for row in rows)) for key in keys}
     head = f"{'trial':{len(best.name)}}  val accuracy  95 % interval   " + "  ".join(
@@ -63,7 +65,7 @@ def lines(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
             f"= {alike} of {len(done)} cannot be told from the best on these {best.metrics['n']} "
             "pictures. The best of many is partly the luckiest: before it is believed,"
         )
-        options = " ".join(f"-S {key}={value}" for key, value in best.values.items())
+        options = " ".join(recipe.arguments({**fixed, **best.values}))
         printed.append(f"python -m src.seeds 5 {options}")
     return printed
 

@@ -44,7 +44,8 @@ class Dimension:
         number = low * (high / low) ** share if self.kind == "log_uniform" else (
             low + share * (high - low)
         )  # fmt: skip
-        return f"{number:.{DIGITS}g}"
+        text = f"{number:.{DIGITS}g}"
+        return text if low <= float(text) <= high else repr(number)  # 0.9997 is not 1
 
 
 def read(file: Path = FILE) -> list[Dimension]:
@@ -123,7 +124,7 @@ def draw(
     """What the draw `number` of a search with this seed gives, as texts; `fixed` are the params of
     the configuration, for conditions on keys that are no dimension."""
     drawn = {item.key: item.at(_share(seed, number, item.key)) for item in space}
-    known = {**{key: str(value) for key, value in fixed.items()}, **drawn}
+    known = {**fixed, **drawn}
 
     def counts(item: Dimension) -> bool:
         return all(

@@ -72,6 +72,14 @@ def test_a_folder_of_code_is_told_by_its_files() -> None:
     assert name() == "train code:training/loop.py code:training/new.py"
     commit()
     assert name() == "train baseline"
+    edit("src/training/loop.py", "2", "3")
+    edit("dvc.lock", "schema", "# changed for another stage\nschema")
+    commit()
+    Path("src/training/new.py").write_text("new = 2\n")
+    assert name() == "train code:training/loop.py code:training/new.py"
+    Path("src/training/new.py").unlink()
+    Path("src/training/loop.py").rename("src/training/other.py")
+    assert name() == ("train code:training/other.py -code:training/loop.py -code:training/new.py")
 
 
 def test_what_is_gone_is_told() -> None:
