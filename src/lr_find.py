@@ -7,6 +7,7 @@ configured lr. The net is thrown away; params.yaml, the pipeline and its results
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def main() -> None:
         *explained(found, knob, now),
     ]
     rest = {key: value for key, value in overrides.items() if key != knob}
-    words = " ".join(recipe.arguments({**rest, knob: as_param(knob, found.to_try)}))
+    words = shlex.join(recipe.arguments({**rest, knob: as_param(knob, found.to_try)}))
     lines.append(f"try next: dvc exp run {words}")
     print("\n".join(lines))
     marks = {
@@ -97,13 +98,12 @@ def main() -> None:
 
 def require_made_with(params: Mapping[str, Any], folder: str) -> None:
     """InputError if the pictures were made with other params than these."""
-    lock, versions = Path("dvc.lock"), pipeline.read_versions()
+    lock = Path("dvc.lock")
     text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
     for name in ("prepare", "subset") if folder.endswith("subset") else ("prepare",):
         made = (pipeline.locked_stage(text, name) or {"params": {}})["params"]
-        entry = pipeline.stage_entry(name, params)
-        for key, value in pipeline.declared_values(entry, params, versions).items():
-            before = made.get(key, value)
+        for key in pipeline.stage_entry(name, params).params:
+            value, before = params[key], made.get(key, params[key])
             if pipeline.canonical(value) != pipeline.canonical(before):
                 raise InputError(
                     f"{folder} was made with {key}={before}, not {value}: put it into params.yaml "

@@ -1,5 +1,7 @@
 """A report for people: in the terminal, as markdown, and in a line."""
 
+import shlex
+
 from src import recipe
 from src.comparison.report import Comparison, Report, Scores
 from src.comparison.statistics import LEAST_SEEDS
@@ -89,7 +91,7 @@ def _interval(item: Comparison) -> str:
 def more_seeds(item: Comparison) -> str:
     """The remedy for too few seeds."""
     commands = [
-        " ".join(["python -m src.seeds", str(LEAST_SEEDS), *recipe.arguments(values)])
+        shlex.join(["python", "-m", "src.seeds", str(LEAST_SEEDS), *recipe.arguments(values)])
         for values in (item.first_overrides, item.second_overrides)
     ]
     return f"more seeds: {'; '.join(commands)}"

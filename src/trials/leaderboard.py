@@ -1,5 +1,6 @@
 """The trials of a search in the order of their validation accuracy, and what chance does to it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ def lines(rows: Sequence[Row], keys: Sequence[str], fixed: Mapping[str, str]) ->
             f"= {alike} of {len(done)} cannot be told from the best on these {best.metrics['n']} "
             "pictures. The best of many is partly the luckiest: before it is believed,"
         )
-        options = " ".join(recipe.arguments({**fixed, **best.values}))
+        options = shlex.join(recipe.arguments({**fixed, **best.values}))
         printed.append(f"python -m src.seeds 5 {options}")
     return printed
 
