@@ -120,11 +120,14 @@ def md5_of(path: Path | str) -> str:
     if not path.is_dir():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    listing = [
-        {"md5": md5_of(item), "relpath": item.relative_to(path).as_posix()}
-        for item in files_below(path)
-    ]
-    listing.sort(key=lambda entry: entry["relpath"])  # as DVC does before it hashes the listing
+    below = files_below(path)
+    return md5_of_folder({item.relative_to(path).as_posix(): md5_of(item) for item in below})
+
+
+def md5_of_folder(files: Mapping[str, str]) -> str:
+    """That of a folder whose files, by their path in it, have these md5."""
+    # Sorted as DVC sorts it before it hashes the listing.
+    listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
 
 

@@ -99,10 +99,23 @@ def files_changed(dep: str, md5: str, folder: Path | str = ".") -> list[str]:
     or it was not there (`md5` is empty)."""
     if dep.endswith(".py") or not md5:
         return [dep]
-    # The commit that brought this hash into dvc.lock has the code that it stands for.
-    log = ("log", "-1", f"-S{md5}", "--format=%H", "--", "dvc.lock")
-    since = (git("-C", str(folder), *log) or "").strip()
+    since = commit_of(dep, md5, folder=folder)
     return (files_between(dep, since, folder=folder) if since else []) or [dep]
+
+
+def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -> str:
+    """A commit up to `rev` in which the folder `dep` of code has the hash `md5`, which dvc.lock of
+    `rev` has for it; empty if there is none."""
+    at = ("-C", str(folder))
+    # As a rule the one that brought the hash into dvc.lock; but code may have been edited there.
+    log = ("log", "-1", f"-S{md5}", "--format=%H", rev, "--", "dvc.lock")
+    found = (git(*at, *log) or "").strip()
+    listed = git(*at, "ls-tree", "-r", "-z", "--name-only", found, "--", dep) if found else None
+    files = {}
+    for name in (listed or "").split("\0")[:-1]:
+        text = git(*at, "show", f"{found}:./{name}") or ""
+        files[name.removeprefix(f"{dep}/")] = hashlib.md5(text.encode()).hexdigest()
+    return found if pipeline.md5_of_folder(files) == md5 else ""
 
 
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:

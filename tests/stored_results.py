@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from src.pipeline import md5_of_folder
 from src.repository import METRICS
 from tests.closure import ROOT
 from tests.tracked_project import VARIABLES
@@ -55,7 +56,7 @@ def result_files(
         "cmd": "python -m src.train",
         "deps": [
             {"path": "data/prepared", "md5": data},
-            {"path": "src/training", "md5": md5(code) + ".dir"},
+            {"path": "src/training", "md5": md5_of_folder({"loop.py": md5(code)})},
         ],
         "params": {"params.yaml": values, "requirements/versions.yaml": {"torch": "2"}},
         "outs": [{"path": "models/model.json", "md5": model}],

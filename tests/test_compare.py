@@ -119,6 +119,22 @@ def test_code_that_moved_into_a_folder_did_not_change(project: Project) -> None:
     assert between(repository.head()) == ["src/training/loop.py"]
 
 
+def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
+    """Committed without running it: the lock, and so the result, is that of the code before."""
+    before = repository.head()
+    Path("src/training/new.py").write_text("new = 1\n")
+    git("add", "src")
+    git("commit", "--quiet", "-m", "edited")
+    coded = next(item.rev for item in repository.experiments() if item.name == "coded")
+    for rev in (before, repository.head()):
+        locks = [repository.read_at([(name, "dvc.lock")])[0] for name in (rev, coded)]
+        one, other = (stored.stages_of(str(lock)) for lock in locks)
+        assert one
+        assert other
+        found = changes.between(Result("a", rev, one, {}), Result("b", coded, other, {}))
+        assert found.code == ["src/training/loop.py"]
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

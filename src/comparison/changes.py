@@ -51,14 +51,24 @@ def between(before: Result, after: Result) -> Changes:
             if pair[0] == pair[1] or path.startswith(MADE):
                 continue
             if pipeline.is_code(path):
-                commits = [item.rev for item in (before, after) if item.rev]
-                files = repository.files_between(path, *commits) if commits else []
-                if not files and ABSENT not in pair:  # else it only moved into a folder, or out
-                    files = [path]
+                files = _files(path, pair, (before.rev, after.rev))
                 found.code.extend(file for file in files if file not in found.code)
             elif ABSENT not in pair:  # another path is what a param names, and that is shown
                 found.data[path] = pair
     return found
+
+
+def _files(path: str, pair: tuple[str, str], revs: tuple[str | None, str | None]) -> list[str]:
+    """The files below `path`, whose hashes are `pair`, that differ between two commits (None: the
+    workspace). `path` itself where git does not tell."""
+    if ABSENT in pair:  # it moved into a folder that is listed whole, or out of one
+        commits = [rev for rev in revs if rev]
+        return repository.files_between(path, *commits) if commits else []
+    if path.endswith(".py"):
+        return [path]
+    sides = zip(pair, revs, strict=True)
+    found = [repository.commit_of(path, md5, rev) for md5, rev in sides if rev]
+    return (repository.files_between(path, *found) if found and all(found) else []) or [path]
 
 
 def _md5(result: Result, path: str) -> str | None:

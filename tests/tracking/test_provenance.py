@@ -82,6 +82,16 @@ def test_a_folder_of_code_is_told_by_its_files() -> None:
     assert name() == ("train code:training/other.py -code:training/loop.py -code:training/new.py")
 
 
+def test_a_lock_that_is_not_of_its_code_names_the_folder() -> None:
+    """What differs from the code that it stands for is not known then."""
+    edit("dvc.yaml", "src/training/loop.py", "src/training")
+    write_lock()
+    edit("src/training/loop.py", "1", "2")
+    commit()
+    Path("src/training/new.py").write_text("new = 1\n")
+    assert name() == "train code:training"
+
+
 def test_what_is_gone_is_told() -> None:
     edit("dvc.yaml", "[lr, seed, ", "[lr, ")
     edit("dvc.yaml", "[src/training/loop.py, ", "[")
