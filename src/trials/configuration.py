@@ -67,12 +67,6 @@ def locked_inputs(lock: str, like: Mapping[str, Any], varied: Collection[str]) -
     return found
 
 
-def seed_of(lock: str) -> int | None:
-    """The seed of the training in a dvc.lock."""
-    train = pipeline.locked_stage(lock, "train")
-    return int(pipeline.canonical(train["params"]["seed"])) if train else None
-
-
 def _md5(dep: str) -> str:
     """The md5 of an input; that of a large one which DVC tracks is written beside it."""
     tracked = Path(f"{dep}.dvc")
