@@ -46,7 +46,7 @@ def copy_project(target: Path) -> Path:
         shutil.copy(ROOT / name, target / name)
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("src", "requirements", "data/builtin", "data/weights"):
-        shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        shutil.copytree(ROOT / name, target / name, ignore=ignore, dirs_exist_ok=True)
     return target
 
 

@@ -48,7 +48,7 @@ def test_a_killed_prepare_leaves_no_trace(tmp_path: Path) -> None:
     seconds = time.monotonic() - start
 
     moments = random.Random(0)
-    killed = 0
+    killed = whole = 0
     for _ in range(KILLS):
         dvc = subprocess.Popen(
             ["dvc", "repro", "prepare", "--force"], cwd=clone, env=environment(),
@@ -67,9 +67,11 @@ def test_a_killed_prepare_leaves_no_trace(tmp_path: Path) -> None:
             assert dvc.wait(60) != 0
             _, alive = psutil.wait_procs(workers, timeout=10)
             assert not alive
-            assert not (clone / "data/prepared").exists()
+            if (clone / "data/prepared").exists():  # killed after the rename that ends it
+                assert contents(clone) == contents(undisturbed)
+                whole += 1
         dvc.wait(60)
-    assert killed >= KILLS // 2
+    assert killed - whole >= KILLS // 2
     printed = run(clone, "dvc", "repro", *["--force"] * (clone / "dvc.lock").exists(), "prepare")
     assert "Running stage 'prepare'" in printed
     assert contents(clone) == contents(undisturbed)

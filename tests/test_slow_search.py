@@ -104,7 +104,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     run(folder, "git", "diff", "HEAD", "--exit-code")
 
 
-def test_seeds_that_are_there_do_not_run_again(tmp_path: Path) -> None:
+def test_seeds_that_are_there_do_not_run_again_and_all_others_do(tmp_path: Path) -> None:
     folder = new_clone(tmp_path / "project", on_fail="report", epochs=1)
     run(folder, "dvc", "repro")
     commit(folder, "results")
@@ -120,3 +120,17 @@ def test_seeds_that_are_there_do_not_run_again(tmp_path: Path) -> None:
         assert f"{there} of {count} are there" in printed
         assert "standard deviation" in printed
         assert len(finished(folder, "seeds-")) == 1
+    # A worker that ends with trials in the queue, as `dvc queue stop` asks it to: another goes on.
+    with open(log, "wb") as output:
+        tool = subprocess.Popen(
+            [sys.executable, "-m", "src.seeds", "4"], cwd=folder, env=environment(),
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while "1 running, 1 queued" not in log.read_text():
+        assert tool.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    run(folder, "dvc", "queue", "stop")
+    assert tool.wait(600) == 0, log.read_text()
+    assert len(finished(folder, "seeds-")) == 3

@@ -29,9 +29,10 @@ from src.pipeline import fingerprint_from_lock
 from tests.conftest import set_params
 from tests.pipeline_clone import commit, environment, lock, new_clone, run
 
+EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
 SETTINGS = {
-    "epochs": 14, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2, "batch_size": 8,
+    "epochs": EPOCHS, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2, "batch_size": 8,
     "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto", "on_fail": "report",
 }  # fmt: skip
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
@@ -144,13 +145,16 @@ class Torture:
                 command, cwd=self.disturbed, env={**self.environment, **more},
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-            moment = float("inf")
+            moment, resumed = float("inf"), False
             while dvc.poll() is None and time.monotonic() < moment:
-                stages = STAGE.findall(Path(output.name).read_text())
-                if kind != "torn" and moment == float("inf") and stages:
-                    reached = STAGES.index(stages[-1])
-                    if reached >= target:
+                printed = Path(output.name).read_text()
+                stages = STAGE.findall(printed)
+                if kind != "torn" and stages and STAGES.index(stages[-1]) >= target:
+                    if moment == float("inf"):
                         moment = time.monotonic() + part * durations.get(stages[-1], 1.0)
+                    if not resumed and (found := RESUMED.search(printed)):
+                        resumed, left = True, 1 - int(found[1]) / EPOCHS
+                        moment = time.monotonic() + part * left * durations["train"]
                 time.sleep(0.02)
             if dvc.poll() is None:
                 _send(kind, dvc)
