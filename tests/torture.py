@@ -32,8 +32,9 @@ from tests.pipeline_clone import commit, environment, lock, new_clone, run
 EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
 SETTINGS = {
-    "epochs": EPOCHS, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2, "batch_size": 8,
-    "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto", "on_fail": "report",
+    "epochs": EPOCHS, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2,
+    "batch_size": 8, "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto",
+    "on_fail": "report",
 }  # fmt: skip
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 PICTURES = 120  # enough for each class in each split, whatever the round adds
