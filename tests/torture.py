@@ -44,28 +44,32 @@ WEIGHTS = (1, 1, 2, 7, 1)  # how often each is the one to be killed in: training
 KINDS = ("stage", "torn", "dvc", "term", "interrupt")
 STAGE = re.compile(r"^Running stage '(.+)':", re.M)
 RESUMED = re.compile(r"train: goes on after epoch (\d+), step (\d+)")
-# Python runs this at its start. It lets the process die at the n-th checkpoint, before its rename.
-TEAR = """
+# Python runs this at its start. It notes how many checkpoints there were, one for each step of the
+# optimizer, and lets the process die at the n-th, before its rename.
+WATCH = """
 import os, signal
-if at := int(os.environ.get("TORTURE_TEAR", "0")):
-    replace, seen = os.replace, 0
-    def torn(source, target, **more):
-        global seen
-        if "/checkpoint-" in str(target):
-            seen += 1
-            if seen == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return replace(source, target, **more)
-    os.replace = torn
+replace, seen, at = os.replace, 0, int(os.environ["TORTURE_TEAR"])
+def watched(source, target, **more):
+    global seen
+    if "/checkpoint-" in str(target):
+        seen += 1
+        with open(os.environ["TORTURE_STEPS"], "w") as file:
+            file.write(str(seen))
+        if seen == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return replace(source, target, **more)
+os.replace = watched
 """
 
 
 @dataclass
 class Death:
-    """One kill: its kind, the stage that ran, and where the next start went on (epoch, step)."""
+    """One kill: its kind, the stage that ran, the optimizer's steps since that start, and where the
+    next start went on (epoch, step)."""
 
     kind: str
     stage: str
+    steps: int
     resumed: tuple[int, int] | None = None
 
 
@@ -84,9 +88,13 @@ class Torture:
                 assert forgotten in text
                 path.write_text(text.replace(forgotten, ""))
                 commit(clone, "broken")
-        (folder / "tear").mkdir()
-        (folder / "tear/sitecustomize.py").write_text(TEAR)
-        self.environment = {**environment(), "PYTHONPATH": str(folder / "tear")}
+        (folder / "watch").mkdir()
+        (folder / "watch/sitecustomize.py").write_text(WATCH)
+        self.steps = folder / "watch/steps"
+        self.environment = {
+            **environment(), "PYTHONPATH": str(folder / "watch"), "TORTURE_TEAR": "0",
+            "TORTURE_STEPS": str(self.steps),
+        }  # fmt: skip
 
     def round(self, seed: int, kinds: list[str], temporary: bool = False) -> list[Death]:
         """Train with `seed` in both; the kills, in order: as many of `kinds` as it took until a
@@ -139,6 +147,7 @@ class Torture:
     ) -> tuple[str, Death | None]:
         """Start `command` and kill it; what it printed, and the death, None if it was too late."""
         more = {"TORTURE_TEAR": str(self.draws.randint(2, 40))} if kind == "torn" else {}
+        self.steps.write_text("0")
         [target] = self.draws.choices(range(len(STAGES)), WEIGHTS)
         part = self.draws.random()
         with tempfile.NamedTemporaryFile() as output:
@@ -165,7 +174,8 @@ class Torture:
         stages = STAGE.findall(printed)
         if code == 0:
             return printed, None
-        return printed, Death(kind, stages[-1] if stages else "none")
+        steps = int(self.steps.read_text() or 0)
+        return printed, Death(kind, stages[-1] if stages else "none", steps)
 
     def _note_resume(self, deaths: list[Death], printed: str) -> None:
         if deaths and (found := RESUMED.search(printed)):
@@ -229,7 +239,7 @@ def _points(clone: Path, fingerprint: str) -> list[tuple[str, list[tuple]]]:
 def report(deaths: list[Death]) -> str:
     """Each kill in a line, and how many trainings went on where."""
     lines = [
-        f"  {death.kind:<9} in {death.stage:<13} "
+        f"  {death.kind:<9} in {death.stage:<13} after {death.steps:>2} steps, "
         + ("goes on after epoch {}, step {}".format(*death.resumed) if death.resumed else "-")
         for death in deaths
     ]
