@@ -8,6 +8,7 @@ stage in that dvc.lock, first among the local records, then in MLflow.
 import argparse
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,9 +57,22 @@ def resolve(name: str | None) -> Target:
         return Target(_commit(rev.strip()), rev.strip())
     if state := repository.queue_state(name):
         raise InputError(f"experiment {name} {state}")
+    if trouble := _without_result(name):
+        raise InputError(trouble)
     branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
     hint = params.did_you_mean(name, [item.name for item in known] + branches.split())
     raise InputError(f"no experiment or commit is called {name}{hint or '; see `make table`'}")
+
+
+def _without_result(name: str) -> str:
+    """What MLflow tells of an experiment that has no result: a failed one leaves nothing in git.
+    Empty if no run has its name."""
+    with suppress(Exception):  # whatever MLflow raises: the name then counts as unknown
+        root = pipeline.main_repository()
+        if run := _search(root, {"dvc.exp_name": name}):
+            what = f"is {run['address']}" if run["address"] else f"has the id {run['run_id']}"
+            return f"{name} left no result in git; its run {run['name']} ({run['state']}) {what}"
+    return ""
 
 
 def _commit(rev: str) -> str:
@@ -106,7 +120,7 @@ def _find_run(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]
     if record and record.run_id:
         return _recorded(record, ui.base_address(root), here), ""
     try:
-        if run := _search(root, fingerprint):
+        if run := _search(root, {"fingerprint": fingerprint}):
             return run, ""
     except Exception as error:  # whatever MLflow raises for a server that is down or foreign
         shown = isinstance(error, InputError | store.StoreError)
@@ -122,13 +136,13 @@ def _recorded(record: journal.Record, base: str, where: str) -> dict[str, str]:
     return _run(record.name, record.state, record.experiment_id, record.run_id, base, where)
 
 
-def _search(root: Path, fingerprint: str) -> dict[str, str] | None:
-    """The newest run with the tag `fingerprint`. Imports mlflow, which takes seconds."""
+def _search(root: Path, tags: dict[str, str]) -> dict[str, str] | None:
+    """The newest run with these tags. Imports mlflow, which takes seconds."""
     file = store.sqlite_file(store.tracking_uri(root))
     if file and not file.exists():
         return None  # looking for a run must not create a store
     client, experiment_id = store.open_store(root)
-    found = store.newest_run(client, experiment_id, {"fingerprint": fingerprint})
+    found = store.newest_run(client, experiment_id, tags)
     if not found:
         return None
     info = found.info

@@ -295,6 +295,12 @@ def test_without_a_record_the_newest_run_with_the_fingerprint(root: Path) -> Non
     found = answer(root)
     assert (found.runs["train"]["name"], found.runs["train"]["state"]) == ("newer", "finished")
     assert list(found.missing) == ["overfit-check"]
+    # A failed experiment leaves nothing in git, but its run.
+    run = client.create_run(experiment_id, run_name="lost", tags={"dvc.exp_name": "too-fast"})
+    client.set_terminated(run.info.run_id, "FAILED")
+    line = rf"^too-fast left no result in git; its run lost \(failed\) .*{run.info.run_id}\b"
+    with pytest.raises(InputError, match=line):
+        where.resolve("too-fast")
 
 
 @pytest.mark.slow

@@ -58,8 +58,9 @@ def _judge_batch(ctx: Context, result: Climb, x: Tensor, labels: Tensor, steps: 
         text = f"{len(x)} pictures learnt by heart in {len(result.loss)} steps"
         return Check(id, "pass", value, limit, text)
     text = (
-        f"{len(x)} pictures not learnt in {len(result.loss)} steps: cross-entropy {loss:.3f} "
-        f"(needs {limit:.3f}), accuracy {result.accuracy[-1]:.2f}"
+        f"{len(x)} pictures not learnt in {len(result.loss)} steps"
+        f"{', all that the time allows' if len(result.loss) < STEPS else ''}: cross-entropy "
+        f"{loss:.3f} (needs {limit:.3f}), accuracy {result.accuracy[-1]:.2f} (needs 1)"
     )
     if ctx.failed:  # the cause is known: other learning rates need not be tried
         return Check(id, "fail", value, limit, text, ["lr_too_high", "gradient_blocked"])
