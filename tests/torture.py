@@ -4,7 +4,8 @@ small part).
 Each round takes other pictures and another seed through all stages, twice: undisturbed in one
 repository, and in another one under kills, each followed by a new start. The start after a kill in
 evaluate is left alone: nothing before it is left to kill. Then dvc.lock must be the same, and
-MLflow must hold one run with every point once. A kill comes at a random moment of a random stage.
+MLflow must hold one run with every point once. A kill comes at a random moment of a random stage;
+the first one of a round in each stage before evaluate in turn.
 Kinds: `stage` (kill -9 of the stage's process), `torn` (it dies between writing a checkpoint and
 renaming it), `dvc` (kill -9 of DVC), `term` and `interrupt` (SIGTERM, SIGINT to the whole group, as
 a system or a terminal sends them). Every third round runs as `dvc exp run --temp`.
@@ -106,8 +107,10 @@ class Torture:
         command = command if temporary else ["dvc", "repro"]
         deaths: list[Death] = []
         death: Death | None = None
+        target = seed % (len(STAGES) - 1)
         for kind in kinds:
-            printed, death = self._kill(command, kind, durations)
+            printed, death = self._kill(command, kind, target, durations)
+            [target] = self.draws.choices(range(len(STAGES)), WEIGHTS)
             self._note_resume(deaths, printed)
             if death is None:
                 break
@@ -143,12 +146,12 @@ class Torture:
         return durations
 
     def _kill(
-        self, command: list[str], kind: str, durations: dict[str, float]
+        self, command: list[str], kind: str, target: int, durations: dict[str, float]
     ) -> tuple[str, Death | None]:
-        """Start `command` and kill it; what it printed, and the death, None if it was too late."""
+        """Start `command` and kill it in a stage, `target`, or in a later one if that is done; what
+        it printed, and the death, None if it was too late."""
         more = {"TORTURE_TEAR": str(self.draws.randint(2, 40))} if kind == "torn" else {}
         self.steps.write_text("0")
-        [target] = self.draws.choices(range(len(STAGES)), WEIGHTS)
         part = self.draws.random()
         with tempfile.NamedTemporaryFile() as output:
             dvc = subprocess.Popen(
@@ -163,7 +166,7 @@ class Torture:
                     if moment == float("inf"):
                         moment = time.monotonic() + part * durations.get(stages[-1], 1.0)
                     if not resumed and (found := RESUMED.search(printed)):
-                        resumed, left = True, 1 - int(found[1]) / EPOCHS
+                        resumed, left = True, max(0.1, 1 - int(found[1]) / EPOCHS)
                         moment = time.monotonic() + part * left * durations["train"]
                 time.sleep(0.02)
             if dvc.poll() is None:
