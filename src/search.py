@@ -17,7 +17,7 @@ from typing import Any
 from src import recipe, repository, stage
 from src.errors import InputError
 from src.files import write_bytes, write_csv
-from src.trials import configuration, leaderboard, queue, search_space
+from src.trials import configuration, leaderboard, queue, search_space, tasks
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
@@ -76,7 +76,7 @@ def show(
     overrides: Mapping[str, str],
 ) -> None:
     """Print the leaderboard and write it with the picture."""
-    states = queue.states(prefix)
+    states = tasks.states(prefix)
     if not states:
         others = {item.name.rpartition("-")[0] for item in repository.experiments()
                   if item.name.startswith("search-")}  # fmt: skip

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from src import params, pipeline, search, seeds
 from src.errors import InputError
 from src.repository import METRICS, STAGES
 from src.stage import Stage
-from src.trials import configuration, queue, search_space
+from src.trials import configuration, search_space, tasks
 from tests.closure import ROOT
 from tests.conftest import working_in
 from tests.stored_results import md5
@@ -146,7 +147,7 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
             for number in range(count)
         )
         original(["git", "update-ref", "--stdin"], input=refs, text=True, check=True)
-        assert len(queue.states(prefix)) == count
+        assert len(tasks.states(prefix)) == count
         started.append(0)
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", counted)
@@ -168,8 +169,18 @@ def test_a_stage_that_ended_is_told_from_one_that_was_killed(tmp_path: Path) -> 
         ("Running stage 'train'", "killed"),
     ):
         Path(Info.stdout).write_text(text)
-        assert queue._how_it_ended(Info) == state
-    assert queue._how_it_ended(None) == "killed"
+        assert tasks._how_it_ended(Info) == state
+    assert tasks._how_it_ended(None) == "killed"
+
+
+def test_a_task_whose_result_is_taken_in_is_not_one_whose_worker_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "COLLECT_SECONDS", 1.2)
+    dead = SimpleNamespace(stash_rev="a")
+    assert tasks._stays("a", lambda: [dead])
+    looks = iter([[dead], [SimpleNamespace(stash_rev="b")]])
+    assert not tasks._stays("a", lambda: next(looks))
 
 
 def test_stage_object_is_not_needed(stage_of, repository: Path) -> None:

@@ -1,138 +1,29 @@
-"""Many experiments through DVC's queue: which are there, in which state, and how they are run.
+"""Many experiments through DVC's queue: queued, run by its workers, and run again when killed.
 
-Nothing is stored beside DVC: a trial is found by its name among the experiments and in the queue.
-DVC has no public interface for the queue but its tables, so this file alone uses its inside.
+Nothing is stored beside DVC: a trial is known by its name.
 """
 
-import io
-import logging
 import os
-import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from src import repository
 from src.errors import GateError, InputError
+from src.trials import tasks
+from src.trials.tasks import State
 
 POLL_SECONDS = 2.0  # between two looks at the queue (choice)
 MOST_WORKERS = 64  # each is a process that trains (choice)
 ATTEMPTS = 3  # to go on with trials that were killed or wait for a worker, none ending (choice)
-# How a stage ended, in the log of its experiment; DVC itself always exits with 255.
-EXITED = re.compile(r"exited with (-?\d+)")
-
-
-@dataclass(frozen=True)
-class State:
-    """`state`: finished, queued, running, failed (a stage said no) or killed. `rev`: the commit of
-    a finished one."""
-
-    state: str
-    rev: str = ""
-
-
-def states(prefix: str) -> dict[str, State]:
-    """The experiments whose name begins with `prefix`, finished or in the queue."""
-    found = {}
-    for name, (state, _) in _queue(prefix).items():
-        found[name] = State(state)
-    for item in repository.experiments():
-        if item.name.startswith(prefix):
-            found[item.name] = State("finished", item.rev)
-    return found
-
-
-def _queue(prefix: str) -> dict[str, tuple[str, Any]]:
-    """State and DVC's entry of each task that did not succeed, by name."""
-    if not Path(".dvc/tmp/exps/celery").is_dir():  # nothing was ever queued; opening makes folders
-        return {}
-    from dvc.repo import Repo
-
-    with _quiet(), Repo() as repo:
-        queue = repo.experiments.celery_queue
-        found: dict[str, tuple[str, Any]] = {}
-        for entry in queue.iter_queued():
-            found[entry.name or ""] = ("queued", entry)
-        working = None
-        for entry in queue.iter_active():
-            if not (entry.name or "").startswith(prefix):
-                continue
-            if working is None:
-                working = bool(_workers())
-            info = queue.proc.get(entry.stash_rev)
-            found[entry.name] = ("running" if working and _alive(info) else "killed", entry)
-        for entry, _ in queue.iter_failed():
-            info = queue.proc.get(entry.stash_rev)
-            found.setdefault(entry.name or "", (_how_it_ended(info), entry))
-        return {name: value for name, value in found.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the parts of the queue log about dead processes, which is known here."""
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()):  # DVC names what it killed
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _alive(info: Any) -> bool:
-    """Whether the process of a task runs; one without a process is being set up."""
-    import psutil
-
-    return info is None or (info.returncode is None and psutil.pid_exists(info.pid))
-
-
-def _how_it_ended(info: Any) -> str:
-    """`failed` if a stage ended by itself with an error, else `killed`."""
-    log = Path(info.stdout).read_text(errors="replace") if info and info.stdout else ""
-    codes = [int(code) for code in EXITED.findall(log)]
-    return "failed" if codes and 0 < codes[-1] < 128 else "killed"
-
-
-def _workers() -> list[Any]:
-    """The processes of the queue's workers in this project."""
-    import psutil
-
-    here, found = Path.cwd().resolve(), []
-    for process in psutil.process_iter(["cmdline"]):
-        if "queue-worker" in (process.info["cmdline"] or []):
-            with suppress(psutil.Error):
-                if Path(process.cwd()).is_relative_to(here):
-                    found.append(process)
-    return found
 
 
 def enqueue(name: str, overrides: Sequence[str]) -> None:
     """Queue an experiment; `overrides` are the words `-S key=value`. InputError in DVC's words."""
     _dvc("exp", "run", "--queue", "--name", name, *overrides)
-
-
-def forget(names: Sequence[str]) -> None:
-    """Take dead tasks out of the queue, so that their names can be queued again."""
-    from dvc.repo import Repo
-    from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
-    from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
-
-    with _quiet(), Repo() as repo:
-        queue = repo.experiments.celery_queue
-        active = {entry.name for entry in queue.iter_active()} & set(names)
-        if active:
-            # A task whose worker died counts as running for ever. The first call ends a process
-            # that outlived its worker, the second marks the task as failed.
-            for _ in range(2):
-                with suppress(UnresolvedExpNamesError, CannotKillTasksError):
-                    queue.kill(active, force=True)
-        with suppress(UnresolvedExpNamesError):
-            queue.remove(names)
 
 
 def check_workers(count: int | None) -> None:
@@ -173,7 +64,7 @@ def queue_missing(wanted: dict[str, list[str]]) -> list[str]:
     dead = [name for name, state in there.items() if state.state == "killed"]
     if dead:
         _stop()
-        forget(dead)
+        tasks.forget(dead)
     new = [name for name in wanted if name not in there or name in dead]
     for name in new:
         enqueue(name, wanted[name])
@@ -201,13 +92,13 @@ def _wait(
             told = now
         if not [state for state in now.values() if state.state in ("queued", "running")]:
             return
-        idle = 0 if _workers() else idle + 1
+        idle = 0 if tasks.workers() else idle + 1
         if idle * POLL_SECONDS > 30:  # they take some seconds to start
             return
 
 
 def _of(wanted: dict[str, list[str]], prefix: str) -> dict[str, State]:
-    return {name: state for name, state in states(prefix).items() if name in wanted}
+    return {name: state for name, state in tasks.states(prefix).items() if name in wanted}
 
 
 def _common(names: Iterable[str]) -> str:
@@ -217,9 +108,9 @@ def _common(names: Iterable[str]) -> str:
 def _stop() -> None:
     """End the workers if none has work: one that finds the queue empty while it takes its last
     task misses its own signal to end."""
-    if any(state == "running" for state, _ in _queue("").values()):
+    if "running" in tasks.unfinished("").values():
         return
-    workers = _workers()
+    workers = tasks.workers()
     if not workers:
         return
     import psutil
