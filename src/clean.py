@@ -30,13 +30,14 @@ def main() -> None:
 
 
 def finished(root: Path) -> tuple[int, int]:
-    """Remove the checkpoints of trainings that have ended well, unless a process holds them, as
-    when one is done again; how many went and how many stay."""
+    """Remove the checkpoints of trainings that have ended well, unless a process holds them or they
+    are younger than that end: the training was begun again. How many went and how many stay."""
     folders = sorted((root / ".cache/checkpoints").glob("*"))
     removed = 0
     for folder in folders:
         with process.try_hold(journal.lock_path(root, folder.name)) as free:
-            if free and journal.has_finished(root, folder.name):
+            changed = max((file.stat().st_mtime for file in folder.glob("*")), default=0.0)
+            if free and journal.finished_since(root, folder.name, changed):
                 shutil.rmtree(folder)
                 removed += 1
     return removed, len(folders) - removed

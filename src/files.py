@@ -48,13 +48,13 @@ def write_bytes(path: Path | str, data: bytes, durable: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path | str, text: str, durable: bool = False) -> None:
+    write_bytes(path, text.encode("utf-8"), durable)
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def write_json(path: Path | str, value: Any, durable: bool = False) -> None:
     """JSON with rounded floats, keys in the order given, and a newline at the end."""
-    write_text(path, json.dumps(round_floats(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(round_floats(value), indent=2, ensure_ascii=False) + "\n", durable)
 
 
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

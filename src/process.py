@@ -17,8 +17,9 @@ from types import FrameType
 PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
 INSIST_SECONDS = 60.0  # until a stage that does not end without its parents is asked again (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
-# Of an OSError that a person has to mend: a full or read-only disk, a missing permission.
-CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+# Of an OSError that a person has to mend: a full or read-only disk, a missing permission, a file
+# where a folder has to be.
+CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR)
 
 
 class Terminated(BaseException):
@@ -97,6 +98,31 @@ def end_with_parents() -> None:
             pause.wait(INSIST_SECONDS)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def own_dvc() -> str:
+    """The process that runs this stage, to be known again: its id and its start, in seconds since
+    1970; empty without DVC."""
+    if "DVC_STAGE" not in os.environ:
+        return ""
+    import psutil
+
+    try:
+        pid = _parents()[-1]
+        return f"{pid} {psutil.Process(pid).create_time()}"
+    except (psutil.Error, IndexError):
+        return ""
+
+
+def is_alive(mark: str) -> bool:
+    """Whether the process runs that `own_dvc` named."""
+    import psutil
+
+    pid, _, started = mark.partition(" ")
+    try:
+        return bool(mark) and psutil.Process(int(pid)).create_time() == float(started)
+    except (psutil.Error, ValueError):
+        return False
 
 
 def _parents() -> list[int]:

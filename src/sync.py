@@ -27,14 +27,20 @@ def main() -> None:
         sent = leftovers.send(root)
     except InputError:
         raise
+    except OSError as error:
+        if error.filename:  # of this disk
+            raise
+        raise _no_answer(name, error) from None
     except Exception as error:  # whatever MLflow raises for a store that cannot be reached
-        raise GateError(
-            f"sync: {name} does not answer ({reason(error)}): everything waits"
-        ) from None
+        raise _no_answer(name, error) from None
     print(told(sent, name))
     if sent.trouble:
         more = f" (and {len(sent.trouble) - 1} more runs)" if len(sent.trouble) > 1 else ""
         raise GateError(f"sync: {sent.trouble[0]}{more}")
+
+
+def _no_answer(name: str, error: Exception) -> GateError:
+    return GateError(f"sync: {name} does not answer ({reason(error)}): everything waits")
 
 
 def told(sent: leftovers.Sent, name: str) -> str:

@@ -22,7 +22,9 @@ def main(run: stage.Stage) -> None:
     from src.data.show import examples_picture
     from src.pipeline import md5_of
     from src.terminal import Progress
+    from src.tracking import journal
     from src.tracking import run as tracking
+    from src.tracking.lookup import KIND
     from src.train_outputs import write_outputs
     from src.training.checkpoint import Checkpoint
     from src.training.device import machine_kind, prepare_device, told_in_one_line
@@ -45,8 +47,8 @@ def main(run: stage.Stage) -> None:
     kind = machine_kind(device)
     minutes, anywhere = params["machine.checkpoint_minutes"], params["machine.resume"] == "any"
     checkpoint = Checkpoint(run.root, run.fingerprint, minutes, kind, anywhere)
-    with tracking.start(run) as log, told_in_one_line("train"):
-        log.set_tags({"machine.kind": ", ".join(kind.values())})
+    own_kind = "" if anywhere else checkpoint.kinds[0]
+    with tracking.start(run, own_kind) as log, told_in_one_line("train"):
         for split in (train, val):
             log.log_input(f"{folder}:{split.split}", run.deps_md5[folder], split.split)
         for path in to_look_at(folder, train.meta):
@@ -54,6 +56,9 @@ def main(run: stage.Stage) -> None:
         if state := checkpoint.load():
             training.load_state_dict(state)
             print(f"train: goes on after epoch {training.epoch}, step {training.step}")
+            for row in training.history:  # a power cut may have taken points
+                log.log_metrics(*_points(row))
+        log.set_tags({KIND: " + ".join(checkpoint.kinds)})
         done = training.epoch * training.steps + training.step
         pictures, shown = min(plan.step_size, len(train)), params["machine.progress"]
         every = params["machine.examples_every"]
@@ -80,7 +85,9 @@ def main(run: stage.Stage) -> None:
         log.set_tags({"model.md5": md5_of(MODELS / "model.safetensors")})
         run.confirm_inputs()  # to log a model takes a while
     run.confirm_inputs()  # and so does what the server had not taken yet
-    checkpoint.remove()
+    with process.try_hold(journal.lock_path(run.root, run.fingerprint)) as free:
+        if free:  # else the same training has begun again, and goes on from here
+            checkpoint.remove()
 
 
 def to_look_at(folder: str, meta: dict[str, Any]) -> list[Path]:

@@ -1,6 +1,8 @@
 """`make clean` removes what is finished and keeps what is not."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,16 @@ import pytest
 from src import clean, process
 from src.tracking.journal import Record, lock_path, record_path
 
-STATES = {"a" * 64: "finished", "b" * 64: "killed", "c" * 64: "finished", "d" * 64: None}
+STATES = {
+    "a" * 64: "finished", "b" * 64: "killed", "c" * 64: "finished", "d" * 64: None,
+    "e" * 64: "finished",
+}  # fmt: skip
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with checkpoints of a finished, a killed and a repeated training, and of one of
-    which no record is left."""
+    """A project with checkpoints of a finished, a killed and a repeated training, of one of which
+    no record is left, and of one that was begun again without a record."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for name in ("params.yaml", "dvc.yaml"):
@@ -25,6 +30,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "checkpoint-0.pt").write_bytes(b"state")
         if state:
             Record(record_path(tmp_path, fingerprint), "r", "1", "train", "train", state).save()
+    younger = time.time() + 60
+    os.utime(tmp_path / ".cache/checkpoints" / ("e" * 64) / "checkpoint-0.pt", (younger, younger))
     for name in ("src/__pycache__/a.pyc", ".cache/prepare/report.json", ".mypy_cache/x",
                  ".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +46,9 @@ def test_only_what_is_finished_goes(
     with process.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
         clean.main()
     printed = capsys.readouterr().out
-    assert printed == "clean: 1 checkpoints of finished trainings removed, 3 of others kept\n"
+    assert printed == "clean: 1 checkpoints of finished trainings removed, 4 of others kept\n"
     left = {path.name for path in (project / ".cache/checkpoints").iterdir()}
-    assert left == {"b" * 64, "c" * 64, "d" * 64}
+    assert left == {"b" * 64, "c" * 64, "d" * 64, "e" * 64}
     for name in ("src/__pycache__", ".cache/prepare", ".mypy_cache"):
         assert not (project / name).exists()
     for name in (".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):

@@ -253,6 +253,9 @@ def test_a_checkpoint_of_another_machine_counts_only_when_asked(
     )
     assert same_state(checkpoint_in(tmp_path, kind="b", anywhere=True).load(), state)
     assert "another machine (kind a): the bits will differ" in capsys.readouterr().out
+    both = checkpoint_in(tmp_path, kind="b", anywhere=True)
+    both.load()
+    assert both.kinds == ["a", "b"]  # told with the result, which is of neither alone
     # One that starts over leaves the other's where it is, and then goes before it.
     other = make_training(splits)
     checkpoint_in(tmp_path, kind="b").save(other.state_dict())

@@ -13,40 +13,43 @@ from src.tracking import opening, provenance, store
 from src.tracking.journal import (
     Record,
     add_points,
-    journal_path,
     load_record,
     now,
     record_elsewhere,
     record_path,
     warn,
 )
-from src.tracking.leftovers import close_the_dead
+from src.tracking.leftovers import Sent, close_the_dead, send_one, take_over
+from src.tracking.lookup import KIND
 from src.tracking.outbox import Outbox, add_waiting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-OWN_RUN = ("overfit-check", "train")  # the stages that open a run and end with it
-
 
 def begin(
-    stage: Stage, old: Record | None, client: "MlflowClient", experiment_id: str
+    stage: Stage, old: Record | None, kind: str, client: "MlflowClient", experiment_id: str
 ) -> tuple[Record, str]:
-    """The run of `old` if it did not finish, else a new one, as (record, status in MLflow)."""
-    opening.recover(stage.root, client, OWN_RUN)
+    """The run of `old` if it did not finish, else a new one, as (record, status in MLflow). A run
+    of another kind of machine than `kind` is not gone on with either: the bits differ, and so its
+    points would be doubled; an empty `kind` asks for none."""
+    opening.recover(stage.root, client)
     close_the_dead(stage.root, client)
     tags, params = provenance.tags(stage), provenance.params(stage)
     journal = stage.fingerprint  # the points of a start without a store
-    if old and old.state == "finished":
+    run = store.stored_run(client, old.run_id) if old else None
+    if old and (old.state == "finished" or _is_of_another(kind, run)):
         tags["repeat_of"] = old.run_id
+        send_one(stage.root, client, old, Sent())  # its record makes way
     elif old:
-        if run := store.stored_run(client, old.run_id):
+        if run:
             client.update_run(old.run_id, status="RUNNING")
             Outbox(stage.root, old.run_id).forget_run()  # an earlier ending that was not sent
             store.write(client, old.run_id, tags, params)
             _copy_from_elsewhere(stage.root, stage.fingerprint, old.run_id, unless="finished")
-            _take_over(stage.root, journal, run)  # of a start by another address that led nowhere
+            # Of a start by another address that led nowhere.
+            take_over(stage.root, journal, old.run_id)
             old.state = "running"
             return old, "RUNNING"
         _say_gone(old)
@@ -56,8 +59,12 @@ def begin(
     )
     if old is None:
         _copy_from_elsewhere(stage.root, stage.fingerprint, run.info.run_id, unless="finished")
-    _take_over(stage.root, journal, run)
+    take_over(stage.root, journal, run.info.run_id)
     return _record(stage.root, stage.fingerprint, run, stage.name, "running"), "RUNNING"
+
+
+def _is_of_another(kind: str, run: "Run | None") -> bool:
+    return bool(kind and run and run.data.tags.get(KIND, kind) != kind)
 
 
 def description(stage: Stage) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def find(
             run = opening.open_run(stage.root, client, experiment_id, name, whole, params)
             if old is None:
                 _copy_from_elsewhere(stage.root, fingerprint, run.info.run_id)
-            _take_over(stage.root, old.run_id if old else fingerprint, run)
+            take_over(stage.root, old.run_id if old else fingerprint, run.info.run_id)
         record = _record(stage.root, fingerprint, run, "train", "finished")
     tags = _experiment_names(run)
     mark, settings = f"{stage.name}.settings", provenance.settings(stage)
@@ -138,14 +145,6 @@ def _record(root: Path, fingerprint: str, run: "Run", stage: str, state: str) ->
     path = record_path(root, fingerprint)
     where = store.name(root)
     return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
-
-
-def _take_over(root: Path, name: str, run: "Run") -> None:
-    """Give a new run the points, files and tags that its stage noted before, as long as they had
-    no run."""
-    add_points(root, name, run.info.run_id)
-    add_waiting(root, name, run.info.run_id, move=True)
-    journal_path(root, name).unlink(missing_ok=True)
 
 
 def _copy_from_elsewhere(root: Path, fingerprint: str, run_id: str, unless: str = "") -> None:

@@ -50,7 +50,7 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a point is with the operating system when append returns, so it survives a
-        # kill. Not fsynced: after a power cut the checkpoint is older than the points anyway.
+        # kill. Not fsynced: what a power cut takes, the training notes again from its checkpoint.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the whole run
         _cut_torn_line(path)
         self._lock = threading.Lock()
@@ -60,21 +60,35 @@ class Journal:
 
     def append(self, metrics: Mapping[str, float], step: int) -> None:
         """Add the values of `metrics` at `step`; a value that differs from an earlier one of the
-        same key and step is added with a warning. Raises OSError when the disk is full."""
-        lines, time_of_point = [], now()
+        same key and step is added with a warning. Raises OSError when the disk is full; then none
+        of them is there, and they may be added again."""
+        time_of_point = now()
         with self._lock:  # the loop and the thread that samples the machine
+            new: dict[str, float] = {}
             for key, value in metrics.items():
-                value = float(value)
-                known = self._values.setdefault((key, step), set())
-                if repr(value) in known:  # as text: nan is equal to nan
+                known = self._values.get((key, step), set())
+                if repr(float(value)) in known:  # as text: nan is equal to nan
                     continue
                 if known:
                     warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
-                known.add(repr(value))
-                point = {"key": key, "value": value, "step": step, "time": time_of_point}
-                lines.append(json.dumps(point) + "\n")
-            if lines:
-                self._file.write("".join(lines).encode())
+                new[key] = float(value)
+            points = [
+                {"key": key, "value": value, "step": step, "time": time_of_point}
+                for key, value in new.items()
+            ]
+            self._write("".join(json.dumps(point) + "\n" for point in points).encode())
+            for key, value in new.items():
+                self._values.setdefault((key, step), set()).add(repr(value))
+
+    def _write(self, data: bytes) -> None:
+        """Add whole lines or nothing: a disk that fills up takes the first part of them."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
 
     def next_step(self, prefix: str) -> int:
         """The step after the last one of the keys that begin with `prefix`; 0 if there is none."""
@@ -135,7 +149,8 @@ class Record:
     """What this machine knows of the MLflow run of a fingerprint.
 
     `state` is running (also after a kill), failed, killed or finished; `position` is the number of
-    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is.
+    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is;
+    `dvc` names the DVC that ran the stage, as `process.own_dvc` does.
     """
 
     path: Path
@@ -146,6 +161,7 @@ class Record:
     state: str
     position: int = 0
     store: str = ""
+    dvc: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -157,7 +173,7 @@ class Record:
         if other and other.store and other.store != self.store:
             os.replace(self.path, _aside(self.path, other.store))
         fields = {key: value for key, value in vars(self).items() if key != "path"}
-        write_json(self.path, fields)
+        write_json(self.path, fields, durable=True)
 
 
 def record_path(root: Path, fingerprint: str) -> Path:
@@ -182,11 +198,12 @@ def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
     return _read_record(_aside(path, store), path)
 
 
-def has_finished(root: Path, fingerprint: str) -> bool:
-    """Whether the last run with a fingerprint ended well, in whatever store."""
+def finished_since(root: Path, fingerprint: str, time: float) -> bool:
+    """Whether the last run with a fingerprint ended well after `time` (seconds since 1970), in
+    whatever store."""
     path = record_path(root, fingerprint)
     record = _read_record(path, path)
-    return record is not None and record.state == "finished"
+    return record is not None and record.state == "finished" and path.stat().st_mtime >= time
 
 
 def record_elsewhere(root: Path, fingerprint: str, store: str) -> Record | None:

@@ -6,13 +6,24 @@ so those are left alone.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import process
-from src.tracking import store
-from src.tracking.journal import Journal, Record, journal_path, lock_path, record_path, records
+from src.tracking import opening, store
+from src.tracking.address import reason
+from src.tracking.journal import (
+    Journal,
+    Record,
+    add_points,
+    journal_path,
+    lock_path,
+    record_path,
+    records,
+)
 from src.tracking.outbox import Outbox, add_waiting, outboxes
 from src.tracking.shipping import Shipper
 
@@ -20,13 +31,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FINGERPRINT_LENGTH = 64  # hexadecimal digits of a sha256; a run id of MLflow has 32
+FAILURES = 3  # of runs one after the other, before the store counts as gone (choice)
 
 
 @dataclass
 class Sent:
     """What `send` did: `points` and `files` that the store took, `runs` that got some, `made`: runs
     that the store did not have before, `closed`: whose process is gone, `busy`: left to theirs,
-    `trouble`: a line for each run that did not get everything."""
+    `trouble`: a line for each run that did not get everything, `failures`: how many of the last
+    ones were refused."""
 
     runs: int = 0
     made: int = 0
@@ -35,6 +48,7 @@ class Sent:
     closed: int = 0
     busy: int = 0
     trouble: list[str] = field(default_factory=list)
+    failures: int = 0
 
 
 def send(root: Path) -> Sent:
@@ -45,39 +59,70 @@ def send(root: Path) -> Sent:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     client, experiment_id = store.open_store(root)
+    opening.recover(root, client)
     sent = Sent()
     for fingerprint in _unborn(root):
         with process.try_hold(lock_path(root, fingerprint)) as free:
             if not free:
                 sent.busy += 1
                 continue
-            record = _create(root, client, experiment_id, fingerprint)
-            sent.made += 1
-            _send_one(root, client, record, sent)
+            with _each_on_its_own(sent, f"the run of {fingerprint[:8]}"):
+                record = _create(root, client, experiment_id, fingerprint)
+                sent.made += 1
+                send_one(root, client, record, sent)
     for record in records(root, store.name(root)):
         with process.try_hold(lock_path(root, record.fingerprint)) as free:
             if free:
-                _send_one(root, client, record, sent)
+                with _each_on_its_own(sent, f"run {record.run_id}"):
+                    send_one(root, client, record, sent)
             elif _waits(root, record):
                 sent.busy += 1
     return sent
 
 
+@contextmanager
+def _each_on_its_own(sent: Sent, name: str) -> Iterator[None]:
+    """What the store refuses of one run is that one's trouble; several refusals are the store's."""
+    try:
+        yield
+        sent.failures = 0
+    except Exception as error:
+        sent.trouble.append(f"{name}: {reason(error)}")
+        sent.failures += 1
+        if sent.failures >= FAILURES:
+            raise
+
+
 def close_the_dead(root: Path, client: "MlflowClient") -> None:
-    """Say of each run in the present store whose process is gone that it was killed."""
+    """Say of each run in the present store whose process is gone that it was killed. A run that
+    cannot be closed is no reason to keep another one waiting: the next start tries again."""
     for record in records(root, store.name(root)):
         if record.state == "running":
             with process.try_hold(lock_path(root, record.fingerprint)) as free:
                 if free:
-                    _close(client, record)
+                    try:
+                        _close(client, record)
+                    except Exception:
+                        return
 
 
-def _send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> None:
+def take_over(root: Path, name: str, run_id: str) -> None:
+    """Give a run the points, files and tags that wait under another name, such as a fingerprint
+    that had no run. To be called again when the process died in it."""
+    add_points(root, name, run_id)
+    add_waiting(root, name, run_id, move=True)
+    journal_path(root, name).unlink(missing_ok=True)
+
+
+def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> None:
     """Send what waits for one run, and say how it ended if the store does not know yet."""
     if not _waits(root, record):
         return
     if store.stored_run(client, record.run_id) is None:
-        sent.trouble.append(f"run {record.run_id} is not in the store any more")
+        if record.state == "running":
+            _close(client, record)
+        if _waits(root, record):
+            sent.trouble.append(f"run {record.run_id} is not in the store any more")
         return
     journal, outbox = Journal(journal_path(root, record.run_id)), Outbox(root, record.run_id)
     record.position = min(record.position, journal.path.stat().st_size)
@@ -110,7 +155,8 @@ def _waits(root: Path, record: Record) -> bool:
 
 
 def _close(client: "MlflowClient", record: Record) -> None:
-    client.set_terminated(record.run_id, "KILLED")
+    if store.stored_run(client, record.run_id):  # it may have been deleted there
+        client.set_terminated(record.run_id, "KILLED")
     record.state = "killed"
     record.save()
 
@@ -125,23 +171,22 @@ def _unborn(root: Path) -> list[str]:
 
 
 def _create(root: Path, client: "MlflowClient", experiment_id: str, fingerprint: str) -> Record:
-    """Make the run that was not to be had when its stage ran, and give it what waits."""
+    """Make the run that was not to be had when its stage ran, and give it what waits. When this
+    dies half way, the next one finds the same run by its note and does the rest."""
     about = Outbox(root, fingerprint).described_run()
-    run = client.create_run(
-        experiment_id, about["start_time"], dict(about["tags"]), run_name=about["name"]
+    name, tags = about["name"], {**about["tags"], "fingerprint": fingerprint}
+    run = opening.open_run(
+        root, client, experiment_id, name, tags, about["params"], about["start_time"]
     )
     run_id = run.info.run_id
-    store.write(client, run_id, {}, about["params"])
     record = Record(
-        record_path(root, fingerprint), run_id, experiment_id, about["name"], about["stage"],
+        record_path(root, fingerprint), run_id, experiment_id, name, about["stage"],
         about["state"], store=store.name(root),
     )  # fmt: skip
-    points = journal_path(root, fingerprint)
-    if points.exists():
-        points.rename(journal_path(root, run_id))
-    add_waiting(root, fingerprint, run_id, move=True)
+    record.save()
     if "end_time" in about:
         ending = {"state": about["state"], "end_time": about["end_time"]}
         Outbox(root, run_id).describe_run(**ending)
-    record.save()
+    take_over(root, fingerprint, run_id)
+    opening.forget(root, fingerprint)
     return record

@@ -5,7 +5,7 @@ fingerprint next finds the one that was made by that time, to the millisecond.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ from src import process
 from src.files import write_json
 from src.tracking import store
 from src.tracking.journal import Record, lock_path, now, record_path
+from src.tracking.outbox import Outbox
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+OWN_RUN = ("overfit-check", "train")  # the stages that open a run and end with it
 
 
 def open_run(
@@ -26,15 +29,16 @@ def open_run(
     name: str,
     tags: Mapping[str, Any],
     params: Mapping[str, str],
+    start: int | None = None,
 ) -> "Run":
-    """A new run with these tags, one of which is `fingerprint`; or the one that was begun. Whoever
-    has saved its record calls `forget`."""
+    """A new run with these tags, one of which is `fingerprint`; or the one that was begun. `start`:
+    when it began, in milliseconds, None for now. Whoever has saved its record calls `forget`."""
     fingerprint = str(tags["fingerprint"])
     run = _begun(root, client, fingerprint)
     if run is None:
-        start = now()
-        place = {"store": store.name(root), "experiment": experiment_id}
-        write_json(_note(root, fingerprint), {**place, "start_time": start})
+        start = now() if start is None else start
+        place = {"store": store.name(root), "experiment": experiment_id, "start_time": start}
+        write_json(_note(root, fingerprint), place, durable=True)
         run = store.create_run(client, experiment_id, name, tags, start)
     else:
         client.update_run(run.info.run_id, status="RUNNING", name=name)
@@ -46,14 +50,17 @@ def forget(root: Path, fingerprint: str) -> None:
     _note(root, fingerprint).unlink(missing_ok=True)
 
 
-def recover(root: Path, client: "MlflowClient", stages: Collection[str]) -> None:
-    """Give each run of these stages that was begun by a process which is gone a record, so that it
-    can be closed."""
+def recover(root: Path, client: "MlflowClient") -> None:
+    """Give each run that ends with its stage and was begun by a process which is gone a record, so
+    that it can be closed. One whose stage went on without it stays: what waits for it leads to it.
+    """
     for note in _note(root, "").parent.glob("*.json"):
         fingerprint = note.stem
+        if Outbox(root, fingerprint).described_run():
+            continue
         with process.try_hold(lock_path(root, fingerprint)) as free:
             run = _begun(root, client, fingerprint) if free else None
-            if run and run.data.tags.get("stage") in stages:
+            if run and run.data.tags.get("stage") in OWN_RUN:
                 info, stage = run.info, run.data.tags["stage"]
                 Record(
                     record_path(root, fingerprint), info.run_id, info.experiment_id, info.run_name,

@@ -115,12 +115,14 @@ def outboxes(root: Path) -> list[str]:
 
 
 def add_waiting(root: Path, source: str, target: str, move: bool) -> None:
-    """Give one outbox what waits in another one; `move`: and empty that one."""
+    """Give one outbox what waits in another one; `move`: and empty that one. To be called again
+    when the process died in it."""
     old, new = _path(root, source), _path(root, target)
     if not old.exists():
         return
     tags = {**_read_tags(new / TAGS), **_read_tags(old / TAGS)}
-    inputs = [*_inputs(new / INPUTS), *_inputs(old / INPUTS)]
+    inputs = _inputs(new / INPUTS)
+    inputs += [item for item in _inputs(old / INPUTS) if item not in inputs]
     shutil.copytree(old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN))
     if tags:
         _write(new / TAGS, tags)
@@ -156,4 +158,4 @@ def _read(path: Path, otherwise: Any) -> Any:
 
 def _write(path: Path, value: Any) -> None:
     # Not write_json: it rounds floats, and these are texts already.
-    write_bytes(path, json.dumps(value, ensure_ascii=False).encode())
+    write_bytes(path, json.dumps(value, ensure_ascii=False).encode(), durable=True)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import yaml
 
+from src import process
 from src.pipeline import fingerprint_from_lock
 from src.stage import Stage
 
 
-def is_lost(stage: Stage) -> bool:
-    """Whether DVC runs this stage, and neither a dvc.lock nor the run cache has its fingerprint."""
-    if "DVC_STAGE" not in os.environ:
+def is_lost(stage: Stage, dvc: str) -> bool:
+    """Whether DVC runs this stage, and neither a dvc.lock nor the run cache has its fingerprint,
+    nor will `dvc`, the process that ran it before, write it there."""
+    if "DVC_STAGE" not in os.environ or process.is_alive(dvc):
         return False
     locks = (Path("dvc.lock"), stage.root / "dvc.lock")
     texts = (lock.read_text(encoding="utf-8") for lock in locks if lock.is_file())

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src import process
 from src.errors import InputError
 from src.stage import Stage
 from src.tracking import continuation, notes, opening, recorded, store, system, uncommitted
@@ -29,8 +30,9 @@ NOTE_LENGTH = 8000  # characters: MLflow's limit for a tag
 
 
 @contextmanager
-def start(stage: Stage) -> Iterator[Run]:
-    """The run of a stage that begins, or goes on after it was killed, interrupted or failed.
+def start(stage: Stage, kind: str = "") -> Iterator[Run]:
+    """The run of a stage that begins, or goes on after it was killed, interrupted or failed; with
+    `kind`, of this kind of machine only.
 
     Holds the lock of the stage's fingerprint until the block ends, also with tracking off. Raises
     InputError if the experiment was deleted in MLflow, nothing else.
@@ -40,12 +42,12 @@ def start(stage: Stage) -> Iterator[Run]:
             yield Run()
             return
         old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
-        if old and old.state == "finished" and recorded.is_lost(stage):
+        if old and old.state == "finished" and recorded.is_lost(stage, old.dvc):
             old.state = "killed"
         goes_on = old if old and old.state != "finished" else None
         run = TrackedRun(stage, stage.fingerprint, goes_on, own=True)
         run.connect(
-            partial(continuation.begin, stage, old), partial(continuation.description, stage)
+            partial(continuation.begin, stage, old, kind), partial(continuation.description, stage)
         )
         with run.logging():
             if stage.name == "train":
@@ -238,6 +240,6 @@ class TrackedRun(Run):
             end = {"state": state, "end_time": now()}
             self._try_to_keep("how the run ended", lambda: self._outbox.describe_run(**end))
         if self.own and self.record:
-            self.record.state = state
+            self.record.state, self.record.dvc = state, process.own_dvc()
             self._try_to_keep("how the run ended", self.record.save)
         self._shipper.tell_the_rest()

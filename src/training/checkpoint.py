@@ -34,6 +34,7 @@ class Checkpoint:
         self.path = folder / f"checkpoint-{name}.pt"
         self.seconds = minutes * 60
         self.kind, self.anywhere = kind, anywhere
+        self.kinds = [", ".join(kind.values())]  # of all machines that had a part in the training
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -44,7 +45,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` so that a power cut leaves the old or the new checkpoint, whole."""
         buffer = io.BytesIO()
-        torch.save({"kind": self.kind, "state": state}, buffer)
+        torch.save({"kind": self.kind, "kinds": self.kinds, "state": state}, buffer)
         write_bytes(self.path, buffer.getvalue(), durable=True)
         self._last = time.monotonic()
 
@@ -52,17 +53,22 @@ class Checkpoint:
         """The state to go on from, or None: there is none, or it was damaged. One of another kind
         of machine, with which the bits are not the same, counts only with `anywhere`."""
         here = self.path.parent
-        others = sorted(here.glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        try:
+            others = sorted(here.glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        except OSError:  # another process ended and removed them
+            return None
         path = self.path if self.path.exists() else others[-1] if others else None
         if path is None:
             return None
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            kind, state = dict(saved["kind"]), dict(saved["state"])
+            kind, kinds, state = dict(saved["kind"]), list(saved["kinds"]), dict(saved["state"])
         except Exception as error:  # a damaged file raises many types: zip, pickle, keys, I/O
             reason = " ".join(str(error).split())[:80]
             print(f"train: starts over, the checkpoint cannot be read ({reason})")
             return None
+        if kind == self.kind or self.anywhere:
+            self.kinds = [*kinds, *(own for own in self.kinds if own not in kinds)]
         if kind == self.kind:
             return state
         other = ", ".join(f"{key} {kind[key]}" for key in kind if kind[key] != self.kind.get(key))

@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 import subprocess
 import sys
 import threading
@@ -125,6 +126,7 @@ def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> 
         "state": "killed",
         "position": 120,
         "store": "a",
+        "dvc": "",
     }
     for spoilt in ("", "[]", "{}", '{"unknown": 1}'):
         path.write_text(spoilt)
@@ -197,3 +199,20 @@ def test_points_of_another_journal_are_added_once(tmp_path: Path) -> None:
         add_points(tmp_path, "old", "new")
         assert (folder / "new.jsonl").read_bytes() == b"2\n1\n3\n"
     assert (folder / "old.jsonl").read_bytes() == b"1\n2\n3\ntorn"
+
+
+def test_a_disk_that_takes_a_part_of_a_point_takes_none_of_it(path: Path) -> None:
+    journal = Journal(path)
+    journal.append({"loss": 1.0}, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.append({"loss": 2.0}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert values(path) == [("loss", 1.0, 1)]
+    for step in (3, 2):  # there is space again
+        journal.append({"loss": float(step)}, step)
+    journal.close()
+    assert values(path) == [("loss", 1.0, 1), ("loss", 3.0, 3), ("loss", 2.0, 2)]

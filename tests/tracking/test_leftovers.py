@@ -1,6 +1,7 @@
 """`python -m src.sync`: what a store did not take is sent later, once, into the right runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from src import process
-from src.stage import Stage
+from src.stage import Stage, guarded
 from src.sync import main, told
 from src.tracking import leftovers, store
 from src.tracking import run as tracking
 from src.tracking.journal import load_record, lock_path
 from src.tracking.outbox import Outbox
-from tests.tracked_project import DIGEST, evaluate, history, runs, train, train_until
+from tests.tracked_project import DIGEST, edit, evaluate, history, runs, train, train_until
 
 NOWHERE = "sqlite:////proc/nothing/mlflow.db"
 
@@ -76,7 +77,7 @@ def test_an_ending_that_the_store_did_not_take_is_sent(
 
 
 WORKER = """
-from src.stage import Stage
+from src.stage import Stage, guarded
 from src.tracking import run as tracking
 with tracking.start(Stage("train")) as run:
     run.log_metrics({"loss": 0.5}, 1)
@@ -136,6 +137,65 @@ def test_a_run_that_is_gone_is_named(project: Path) -> None:
     assert stored.info.status == "FINISHED"
 
 
+def test_a_dead_run_that_was_deleted_stops_no_other(project: Path) -> None:
+    train()
+    record = load_record(project, Stage("train").fingerprint, store.name(project))
+    assert record
+    record.state = "running"  # as after kill -9
+    record.save()
+    client, _ = store.open_store(project)
+    client.delete_run(record.run_id)
+    edit("params.yaml", "lr: 0.001 ", "lr: 0.002 ")
+    train()
+    [stored] = runs(project)
+    assert (stored.info.status, stored.data.params["lr"]) == ("FINISHED", "0.002")
+    assert leftovers.send(project).trouble == []
+
+
+@pytest.mark.parametrize("death", ["of the process", "of the server"])
+def test_a_run_is_created_once_whenever_sync_ends(
+    death: str, project: Path, nowhere: pytest.MonkeyPatch
+) -> None:
+    stage = Stage("train")
+    with tracking.start(stage) as run:
+        run.log_metrics({"train/loss": 0.5}, step=1)
+        run.log_input("data/prepared:train", DIGEST, "train")
+        run.log_picture("examples/a.png", b"a")
+    nowhere.delenv("MLFLOW_TRACKING_URI")
+
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt if death == "of the process" else ConnectionError("no answer")
+
+    for module, name in ((store, "write"), (leftovers, "add_points"), (leftovers, "add_waiting")):
+        with nowhere.context() as patch:
+            patch.setattr(module, name, die)
+            if death == "of the process":
+                with pytest.raises(KeyboardInterrupt):
+                    leftovers.send(project)
+            else:
+                [trouble] = leftovers.send(project).trouble
+                assert trouble.endswith("no answer")
+    sent = leftovers.send(project)
+    assert (sent.points, sent.files, sent.trouble) == (1, 1, [])
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    assert history(project, stored, "train/loss") == [(1, 0.5)]
+    assert len(stored.inputs.dataset_inputs) == 1
+    assert not (project / ".cache/waiting" / stage.fingerprint).exists()
+
+
+def test_what_waits_for_a_run_is_sent_before_another_takes_its_place(project: Path) -> None:
+    with tracking.start(Stage("train")) as run:
+        assert isinstance(run, tracking.TrackedRun)
+        run._shipper.client = None  # as when the server is gone
+        run.log_metrics({"loss": 0.5}, step=1)
+    train()  # the same again
+    second, first = runs(project)
+    assert history(project, first, "loss") == [(1, 0.5)]
+    assert first.info.status == "FINISHED"
+    assert second.data.tags["repeat_of"] == first.info.run_id
+
+
 def test_what_another_process_writes_is_left_to_it(
     project: Path, nowhere: pytest.MonkeyPatch
 ) -> None:
@@ -164,3 +224,15 @@ def test_the_command_says_what_it_did(
     assert told(leftovers.Sent(runs=2, points=5, files=1, made=1), "x") == (
         "sync: 5 points and 1 file of 2 runs sent to x; created 1 run"
     )
+
+
+def test_trouble_with_this_disk_is_not_the_stores(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(project / ".cache", ignore_errors=True)
+    (project / ".cache").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["sync"])
+    assert guarded(main) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("cannot write ")
+    assert "/.cache" in printed

@@ -1,17 +1,21 @@
 """A run is made once, whenever the process or DVC is killed."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
+from src import process
 from src.pipeline import VERSIONS_FILE
 from src.stage import Stage
 from src.tracking import opening, recorded, store
 from src.tracking import run as tracking
 from src.tracking.journal import load_record
-from tests.tracked_project import edit, history, runs, train
+from tests.tracked_project import edit, history, runs, train, train_until
 
 
 @pytest.fixture
@@ -21,7 +25,37 @@ def under_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".dvc").mkdir()
     (project / ".dvc/config").touch()
     edit("params.yaml", "lr: 0.001 ", "lr: 0.5 ")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    mark = f"{ended.pid} {psutil.Process(ended.pid).create_time()}"
+    ended.wait()
+    monkeypatch.setattr(process, "own_dvc", lambda: mark)  # killed after the stage
     return project
+
+
+def test_the_dvc_of_a_stage_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert process.own_dvc() == ""
+    monkeypatch.setenv("DVC_STAGE", "train")
+    mark = process.own_dvc()
+    assert mark.split()[0] == str(process._parents()[-1])
+    assert process.is_alive(mark)
+    assert not process.is_alive(mark + "1")  # another process with its id
+    assert not process.is_alive("")
+
+
+def test_a_result_that_dvc_is_about_to_write_is_not_lost(
+    under_dvc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(under_dvc)
+    monkeypatch.setenv("DVC_STAGE", "train")
+    train()
+    train_until_killed = pytest.raises(KeyboardInterrupt)
+    with train_until_killed:  # a second one waited for the first, and is interrupted
+        train_until(KeyboardInterrupt)
+    second, first = runs(under_dvc)
+    assert (first.info.status, second.info.status) == ("FINISHED", "KILLED")
+    assert second.data.tags["repeat_of"] == first.info.run_id
 
 
 def test_a_result_that_dvc_lost_goes_on_in_its_run(under_dvc: Path) -> None:
@@ -57,7 +91,7 @@ def test_a_result_that_dvc_has_is_repeated_in_a_new_run(under_dvc: Path, place: 
         file.parent.mkdir(parents=True)
         other = {**entry, "cmd": "python -m src.evaluate"}
         (file.parent / "other").write_text(yaml.safe_dump(other, sort_keys=False))
-        assert recorded.is_lost(Stage("train"))
+        assert recorded.is_lost(Stage("train"), process.own_dvc())
         file.write_text(yaml.safe_dump(entry, sort_keys=False))
     train()
     second, first = runs(under_dvc)

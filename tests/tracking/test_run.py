@@ -64,6 +64,7 @@ def test_a_run_holds_what_the_stage_told(
         "state": "finished",
         "position": journal.stat().st_size,
         "store": "sqlite:///mlflow.db",
+        "dvc": "",
     }
     assert capsys.readouterr() == ("", "")
 
@@ -156,3 +157,24 @@ def test_with_tracking_off_nothing_is_written_but_the_lock_is_held(project: Path
             assert holder.read_text() == str(os.getpid())
     assert sorted(path.name for path in (project / ".cache").iterdir()) == ["locks"]
     assert (project / "mlflow.db").read_bytes() == database
+
+
+def test_another_kind_of_machine_goes_on_in_a_run_of_its_own(project: Path) -> None:
+    def killed(kind: str) -> None:
+        with tracking.start(Stage("train"), kind) as run:
+            run.set_tags({"machine.kind": kind})
+            run.log_metrics({"loss": len(kind)}, step=1)
+            raise KeyboardInterrupt
+
+    for kind in ("cpu", "cuda", "cuda"):
+        with pytest.raises(KeyboardInterrupt):
+            killed(kind)
+    second, first = runs(project)
+    assert (first.data.tags["machine.kind"], second.data.tags["machine.kind"]) == ("cpu", "cuda")
+    assert second.data.tags["repeat_of"] == first.info.run_id
+    assert (first.info.status, second.info.status) == ("KILLED", "KILLED")
+    assert history(project, first, "loss") == [(1, 3.0)]
+    assert history(project, second, "loss") == [(1, 4.0)]
+    with tracking.start(Stage("train")) as run:  # asked for no kind: it goes on
+        run.set_tags({"machine.kind": "cuda + cpu"})
+    assert [item.info.status for item in runs(project)] == ["FINISHED", "KILLED"]
