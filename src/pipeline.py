@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class StageEntry:
     deps: tuple[str, ...]
     params: tuple[str, ...]
     versions: tuple[str, ...]
-    outs: tuple[str, ...] = field(default=())
+    outs: tuple[str, ...] = ()
+    uncached: tuple[str, ...] = ()  # those of `outs` that DVC leaves to git
 
 
 def main_repository(cwd: Path | None = None) -> Path:
@@ -61,14 +62,27 @@ def stages(folder: Path | str = ".") -> dict[str, Any]:
     return found
 
 
+def declared_stages(names: Sequence[str], folder: Path | str = ".") -> list[str]:
+    """Those of `names` that `folder`/dvc.yaml has: a project may be cut down to fewer stages.
+    InputError if it cannot be read."""
+    try:
+        found = stages(folder)
+        return [name for name in names if name in found]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"dvc.yaml: no readable stages ({reason})") from None
+
+
 def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:
     """The entry of stage `name` in `folder`/dvc.yaml; InputError if there is none."""
     try:
-        raw = stages(folder)[name]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        return _entry(name, stages(folder)[name], params)
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"dvc.yaml: no readable stage {name} ({reason})") from None
 
+
+def _entry(name: str, raw: Mapping[str, Any], params: Mapping[str, Value]) -> StageEntry:
     def value(match: re.Match[str]) -> str:
         if (key := match[1].strip()) not in params:
             raise InputError(f"dvc.yaml: stage {name} uses ${{{key}}}, which is no key of params")
@@ -77,25 +91,27 @@ def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = "."
     def fill(text: str) -> str:
         return re.sub(r"\$\{([^}]+)\}", value, text)
 
-    versions: list[str] = []
-    keys: list[str] = []
+    declared: dict[str, list[str]] = {PARAMS_FILE: [], VERSIONS_FILE: []}
     for item in raw.get("params", []):
-        if isinstance(item, str):
-            keys.append(item)
-        else:
-            versions += item[VERSIONS_FILE]
-    outs = [
-        next(iter(out)) if isinstance(out, dict) else out
-        for kind in ("outs", "metrics", "plots")
-        for out in raw.get(kind, [])
-    ]
+        for file, keys in ({PARAMS_FILE: [item]} if isinstance(item, str) else item).items():
+            if file not in declared or not isinstance(keys, list):
+                raise InputError(
+                    f"dvc.yaml: stage {name} takes params of {file}: only keys of {PARAMS_FILE} "
+                    f"and of {VERSIONS_FILE}, in a list, are known here"
+                )
+            declared[file] += keys
+    outs: dict[str, bool] = {}  # path to whether DVC leaves it to git
+    for out in (out for kind in ("outs", "metrics", "plots") for out in raw.get(kind, [])):
+        path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+        outs[fill(path)] = (options or {}).get("cache") is False
     return StageEntry(
         name=name,
         cmd=fill(raw["cmd"]),
         deps=tuple(fill(dep) for dep in raw.get("deps", [])),
-        params=tuple(keys),
-        versions=tuple(versions),
+        params=tuple(declared[PARAMS_FILE]),
+        versions=tuple(declared[VERSIONS_FILE]),
         outs=tuple(outs),
+        uncached=tuple(path for path, is_uncached in outs.items() if is_uncached),
     )
 
 

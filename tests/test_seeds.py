@@ -26,7 +26,8 @@ def lock_of(values: dict) -> str:
     """A dvc.lock with the inputs and metrics that the working directory has, in the form that DVC
     writes; the other outputs are not there."""
     stages = {}
-    entries = {name: pipeline.stage_entry(name, values) for name in STAGES}
+    declared = pipeline.declared_stages(STAGES)
+    entries = {name: pipeline.stage_entry(name, values) for name in declared}
     made = {out: md5(out) for entry in entries.values() for out in entry.outs}
     made[METRICS] = md5(Path(METRICS).read_text())
     for name, found in configuration.inputs(values).items():
@@ -68,6 +69,18 @@ def test_a_seed_is_found_by_what_it_is(repository: Path) -> None:
     code = repository / "src/training/loop.py"
     code.write_text(code.read_text() + "\n")
     assert seeds.there(values) == {}
+
+
+def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
+    content = yaml.safe_load(Path("dvc.yaml").read_text())
+    del content["stages"]["subset"]
+    deps = content["stages"]["overfit-check"]["deps"]
+    deps[deps.index("data/subset")] = "data/prepared"
+    Path("dvc.yaml").write_text(yaml.safe_dump(content))
+    values = params.load()
+    Path("dvc.lock").write_text(lock_of(values))
+    git("commit", "--quiet", "--all", "--message", "without subset")
+    assert seeds.there(values) == {0: 0.9}
 
 
 @pytest.mark.parametrize("changed", ["models/model.json", "data/subset"])

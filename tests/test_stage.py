@@ -229,6 +229,30 @@ def test_interpolated_dependencies_follow_the_params(project: Path) -> None:
         pipeline.stage_entry("nosuch", values, project)
 
 
+@pytest.mark.parametrize(
+    ("item", "trouble"),
+    [
+        ("mine.yaml: [x]", "takes params of mine.yaml: only keys of params.yaml and of requirem"),
+        ("mine.yaml:", "takes params of mine.yaml"),
+        ("params.yaml:", "takes params of params.yaml"),
+        ("[lr]", "no readable stage subset"),
+    ],
+)
+def test_params_that_this_project_does_not_read_are_said(
+    project: Path, item: str, trouble: str
+) -> None:
+    path = project / "dvc.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("      - subset.seed\n", f"      - {item}\n"))
+    assert path.read_text() != text
+    with pytest.raises(InputError, match=r"^dvc\.yaml: ") as caught:
+        pipeline.stage_entry("subset", {}, project)
+    assert trouble in str(caught.value)
+    path.write_text(text.replace("      - subset.seed\n", "      - params.yaml: [subset.seed]\n"))
+    entry = pipeline.stage_entry("subset", {}, project)
+    assert "subset.seed" in entry.params  # another spelling of the same
+
+
 def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
     """As .dvcignore says to DVC; a fingerprint must not depend on who imported or edits what."""
     folder = tmp_path / "code"

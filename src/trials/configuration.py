@@ -30,9 +30,9 @@ def digest(params: Mapping[str, Value], varied: Collection[str], extra: Any = No
 
 def inputs(params: Mapping[str, Value], varied: Collection[str] = ()) -> dict[str, Any]:
     """By stage: the params that it declares without `varied`, and the md5 of the inputs that no
-    other stage makes. InputError if one is missing."""
+    other stage makes. InputError if one is missing. A stage that dvc.yaml lacks is left out."""
     versions = pipeline.read_versions()
-    entries = [pipeline.stage_entry(name, params) for name in STAGES]
+    entries = [pipeline.stage_entry(name, params) for name in pipeline.declared_stages(STAGES)]
     made = {out for entry in entries for out in entry.outs}
     return {
         entry.name: {
