@@ -15,19 +15,21 @@ from src import params, pipeline, repository
 # Another instruction set or device adds in another order: losses of the first epoch agree to some
 # 1e-4 then, and part later, as training amplifies differences (choice, with room).
 FIRST_LOSS = 0.02  # relative difference of the first epoch's training loss
-# Two trainings that agree only numerically end like two seeds: the metrics may differ by as much as
-# two standard errors of a difference of two shares.
+# Two trainings that agree only numerically end like two seeds: each metric may differ by as much as
+# two standard errors of a difference.
 STANDARD_ERRORS = 2.0
+BOUNDED = ("accuracy", "macro_f1", "log_loss")  # the metrics with an interval
+WIDTH = 3.92  # standard errors in the width of a 95 % interval (normal distribution)
 
 
 def stale_inputs(lock: str, folder: Path) -> list[str]:
     """The params and source files in `folder` that are not those of its dvc.lock, whose text is
     `lock`: that result was made from something else. What stages make is no source. The commit may
-    be older than this code and have other keys."""
+    be older than this code and have other keys, or be cut down to fewer stages."""
     values, versions = params.load_texts(folder), pipeline.read_versions(folder)
     found: list[str] = []
     made: set[str] = set()
-    for name in repository.STAGES:
+    for name in pipeline.declared_stages(repository.STAGES, folder):
         entry, locked = (
             pipeline.stage_entry(name, values, folder),
             pipeline.locked_stage(lock, name),
@@ -51,6 +53,22 @@ def stale_inputs(lock: str, folder: Path) -> list[str]:
                 files = repository.files_changed(dep, md5, folder) if is_code else [dep]
                 found += [f"{name}: {path} has changed" for path in files]
         made |= set(entry.outs)
+    return found
+
+
+def edited_outputs(lock: str, folder: Path) -> list[str]:
+    """The outputs in git that are not those of the dvc.lock with the text `lock`, in words.
+    `folder`: a checkout in which no stage has run, so what DVC keeps in its cache is not there."""
+    values, found = params.load_texts(folder), []
+    for name in pipeline.declared_stages(repository.STAGES, folder):
+        entry = pipeline.stage_entry(name, values, folder)
+        outs = (pipeline.locked_stage(lock, name) or {"outs": {}})["outs"]
+        for path in dict.fromkeys([*outs, *entry.outs]):
+            if not (folder / path).exists():
+                if path in entry.uncached:
+                    found.append(f"{path} is not in git")
+            elif pipeline.md5_of(folder / path) != outs.get(path):
+                found.append(f"{path} is not what {name} wrote")
     return found
 
 
@@ -90,12 +108,26 @@ def numeric_trouble(history: tuple[str, str], metrics: tuple[str, str]) -> list[
             trouble.append(f"the loss of the first epoch is {other:g} instead of {one:g}")
     old, new = (json.loads(text) for text in metrics)
     for split in old:
-        share, count = old[split]["accuracy"], old[split]["n"]
-        allowed = STANDARD_ERRORS * math.sqrt(2 * max(share * (1 - share), 1 / count) / count)
-        found = new.get(split, {}).get("accuracy", math.nan)
-        if not abs(found - share) <= allowed:
-            trouble.append(f"{split} accuracy is {found:g} instead of {share:g} ± {allowed:.2g}")
+        for key in BOUNDED:
+            if key not in old[split]:  # a commit older than this metric
+                continue
+            expected, found = old[split][key], new.get(split, {}).get(key, math.nan)
+            allowed = STANDARD_ERRORS * math.sqrt(2) * _standard_error(old[split], key)
+            if not abs(found - expected) <= allowed:
+                words = f"is {found:g} instead of {expected:g} ± {allowed:.2g}"
+                trouble.append(f"{split} {key} {words}")
     return trouble
+
+
+def _standard_error(group: dict[str, float], key: str) -> float:
+    """That of a metric: of a share for accuracy, of the metric's own interval for the others. At
+    least that of one picture in all, right or wrong or with one more nat of loss: a flawless net
+    has an interval without width."""
+    value, count = group[key], group["n"]
+    if key == "accuracy":
+        return math.sqrt(max(value * (1 - value), 1 / count) / count)
+    width = group.get(f"{key}_high", value) - group.get(f"{key}_low", value)
+    return max(width / WIDTH, 1 / count)
 
 
 def statistical_trouble(metrics: tuple[str, str], seeds: list[float]) -> str:

@@ -1,11 +1,15 @@
 """What `verify` compares: locks, histories, metrics, and other seeds."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
-from src import difference, repository
+from src import difference, params, pipeline, repository
+from src.errors import InputError
 from src.stage import Stage
 from tests.conftest import working_in
 
@@ -43,6 +47,41 @@ def test_close_numbers_are_enough_on_another_machine(
     assert all(line.startswith(words) for line, words in zip(found, trouble, strict=True))
 
 
+GROUP = {
+    **{"n": 400, "accuracy": 0.9},
+    **{"macro_f1": 0.89, "macro_f1_low": 0.86, "macro_f1_high": 0.92},
+    **{"log_loss": 0.3, "log_loss_low": 0.22, "log_loss_high": 0.38},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "trouble"),
+    [
+        ({"macro_f1": 0.86, "log_loss": 0.4}, []),
+        ({"macro_f1": 0.01}, ["val macro_f1 is 0.01 instead of 0.89 ± 0.043"]),
+        ({"log_loss": 50.0}, ["val log_loss is 50 instead of 0.3 ± 0.12"]),
+        ({"log_loss": math.nan}, ["val log_loss is nan instead of 0.3 ± 0.12"]),
+    ],
+)
+def test_every_metric_with_an_interval_is_bounded(
+    changed: dict[str, float], trouble: list[str]
+) -> None:
+    texts = json.dumps({"val": GROUP}), json.dumps({"val": {**GROUP, **changed}})
+    assert difference.numeric_trouble((HISTORY.format(0.5),) * 2, texts) == trouble
+
+
+def test_a_flawless_net_may_miss_a_picture() -> None:
+    """Its intervals have no width."""
+    flawless = {key: 1.0 for key in GROUP if not key.startswith("log")} | {"n": 400}
+    loss = dict.fromkeys(("log_loss", "log_loss_low", "log_loss_high"), 0.0)
+    missed = {"accuracy": 1 - 1 / 400, "macro_f1": 1 - 1 / 400, "log_loss": 2 / 400}
+    before = {**flawless, **loss}
+    for after, found in ((missed, []), ({**missed, "log_loss": 4 / 400}, ["val log_loss"])):
+        texts = json.dumps({"val": before}), json.dumps({"val": {**before, **after}})
+        trouble = difference.numeric_trouble((HISTORY.format(0.5),) * 2, texts)
+        assert [line.partition(" is ")[0] for line in trouble] == found
+
+
 def test_the_noise_of_seeds_decides_last() -> None:
     seeds = [0.90, 0.91, 0.92, 0.91]
     inside = difference.statistical_trouble((metrics(0.9, 0.9), metrics(0.93, 0.9)), seeds)
@@ -60,8 +99,6 @@ def test_the_noise_of_seeds_decides_last() -> None:
 @pytest.fixture
 def locked(copied: Path) -> tuple[Path, str]:
     """A project whose stages have run, and its dvc.lock."""
-    import yaml
-
     stages = {}
     with working_in(copied):
         for name in repository.STAGES:
@@ -112,3 +149,64 @@ def test_outputs_are_named_with_their_stage(locked: tuple[Path, str]) -> None:
     )
     assert other != lock
     assert difference.of_outputs(lock, other) == [("train", "models/model.json")]
+
+
+def test_a_project_cut_down_to_fewer_stages_is_compared_too(locked: tuple[Path, str]) -> None:
+    folder, lock = locked
+    for name in ("dvc.yaml", "dvc.lock"):
+        text = lock if name == "dvc.lock" else (folder / name).read_text()
+        content = yaml.safe_load(text)
+        del content["stages"]["subset"]
+        (folder / name).write_text(yaml.safe_dump(content))
+    fewer = (folder / "dvc.lock").read_text()
+    assert difference.stale_inputs(fewer, folder) == []
+    assert difference.stale_inputs(lock, folder) == []  # DVC may keep an entry that is gone
+    (folder / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"dvc\.yaml: no readable stages"):
+        difference.stale_inputs(fewer, folder)
+
+
+@pytest.fixture
+def checkout(locked: tuple[Path, str]) -> tuple[Path, str]:
+    """As a clone has it before a stage runs: outputs in git, one of them a folder, without those
+    in the cache; and its dvc.lock."""
+    folder, text = locked
+    (folder / "results/evaluate/tables").mkdir()
+    (folder / "results/evaluate/tables/a.csv").write_text("a\n")
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())
+    tables = {"results/evaluate/tables": {"cache": False}}
+    stages["stages"]["evaluate"]["outs"].append(tables)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    lock = yaml.safe_load(text)
+    lock["stages"]["evaluate"]["outs"].append({"path": next(iter(tables))})
+    with working_in(folder):
+        for name, entry in lock["stages"].items():
+            uncached = pipeline.stage_entry(name, params.load()).uncached
+            for out in entry["outs"]:
+                path = Path(out["path"])
+                out["md5"] = pipeline.md5_of(path)
+                if out["path"] not in uncached:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder, yaml.safe_dump(lock)
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        (repository.METRICS, "evaluate"),
+        ("results/evaluate/per_class.csv", "evaluate"),
+        ("results/evaluate/tables/a.csv", "evaluate"),
+        ("results/train/history.csv", "train"),
+        ("results/overfit_check/verdict.json", "overfit-check"),
+    ],
+)
+def test_outputs_in_git_are_those_of_the_lock(
+    checkout: tuple[Path, str], path: str, stage: str
+) -> None:
+    folder, lock = checkout
+    assert difference.edited_outputs(lock, folder) == []
+    named = path.removesuffix("/a.csv")
+    (folder / path).write_text("edited\n")
+    assert difference.edited_outputs(lock, folder) == [f"{named} is not what {stage} wrote"]
+    shutil.rmtree(folder / named) if named != path else (folder / path).unlink()
+    assert difference.edited_outputs(lock, folder) == [f"{named} is not in git"]
