@@ -17,6 +17,7 @@ import yaml
 
 from src import pipeline
 from src.errors import GateError, InputError
+from src.tracking import address
 
 SHOWN = 3  # last lines of a command that failed (choice)
 
@@ -74,18 +75,27 @@ def _bring_data(root: Path, folder: Path) -> None:
     cache = Path(_run(root, "dvc", "cache", "dir").strip())
     # A cache is laid out like a remote; reading it as one leaves it as it is.
     _run(folder, "dvc", "remote", "add", "--quiet", "--local", "project-cache", str(cache))
-    failed = ""
     for remote in (["--remote", "project-cache"], []):
-        try:
-            _run(folder, "dvc", "pull", "--quiet", *remote, *tracked)
+        done = _ended(folder, "dvc", "pull", *remote, *tracked)
+        if done.returncode == 0:
             return
-        except InputError as error:
-            failed = failed or str(error)
     names = ", ".join(_outs(folder / name) for name in tracked[:SHOWN])
     raise InputError(
         f"verify: the data {names} are neither in the project's cache nor in a remote of it: "
-        f"bring them back with `dvc checkout` or `dvc pull` ({failed})"
+        f"bring them back with `dvc checkout` or `dvc pull` "
+        f"({_last_error(done.stderr, _run(folder, 'dvc', 'remote', 'list'))})"
     )
+
+
+def _last_error(printed: str, remotes: str) -> str:
+    """The last error that DVC printed, or else its last words, without what the addresses of
+    `remotes`, listed one a line, hide."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR: ")]
+    found = (errors or lines or ["`dvc pull` failed"])[-1].removeprefix("ERROR: ")
+    for url in (word for word in remotes.split() if "://" in word):
+        found = found.replace(url, address.public(url))
+    return address.hide(found).rstrip(": ")
 
 
 def _outs(path: Path) -> str:
@@ -95,17 +105,22 @@ def _outs(path: Path) -> str:
 
 def _run(folder: Path, *command: str) -> str:
     """What a command prints; InputError with its last words if it fails."""
+    done = _ended(folder, *command)
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN:])
+        raise InputError(f"`{' '.join(command[:2])}` failed: {address.hide(words)}")
+    return done.stdout
+
+
+def _ended(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command that ran to its end; InputError if it is not installed."""
     environment = {**isolated(folder), "GIT_TERMINAL_PROMPT": "0"}
     tool = shutil.which(command[0], path=environment["PATH"])
     if tool is None:
         raise InputError(f"{command[0]} is not installed, or not on PATH")
-    done = subprocess.run(
+    return subprocess.run(
         [tool, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True
     )
-    if done.returncode != 0:
-        words = " ".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN:])
-        raise InputError(f"`{' '.join(command[:2])}` failed: {words}")
-    return done.stdout
 
 
 def different_versions(folder: Path) -> dict[str, tuple[str, str]]:
