@@ -3,22 +3,27 @@
 Runs the whole pipeline of that commit again, in a temporary clone with nothing but the source data,
 and compares. Three tiers: *bit*: every output is equal, which holds on the same kind of machine;
 *numeric*: another instruction set, device or number of threads, so the first losses and the final
-metrics have to agree within bounds; *statistical*: the metric lies where other seeds lie. Exit code
-0 when a tier that applies holds, then the MLflow run gets the tag `verified`; 1 when none does.
+accuracy, macro F1 and log loss have to agree within bounds, two standard errors of a difference for
+the last three; *statistical*: val accuracy lies where that of other seeds lies. Exit code 0 when a
+tier that applies holds, then the MLflow run gets the tag `verified`; 1 when none does, and a run
+that had the tag gets `verified=no`; 1 too, before anything runs, when the files of the commit are
+not those of its dvc.lock.
 """
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from src import difference, noise, pipeline, repository, rerun, stage, where
-from src.comparison.targets import find_target
+from src.comparison.targets import find_target, run_of
 from src.errors import GateError, InputError
 from src.tracking import lookup
 
 HISTORY = "results/train/history.csv"
 LEAST_SEEDS = 3  # that say what noise is
+TAG, NO = "verified", "no"  # a run's tag, and its value when a tier that held holds no more
 
 
 @dataclass
@@ -32,7 +37,7 @@ class Verdict:
 def judge(target: where.Target, folder: Path, same_kind: bool | None) -> Verdict:
     """Compare the files of the target with those that the pipeline made in `folder`. `same_kind`:
     whether the machines are of one kind; None if that is not known."""
-    before, after = (_text(target.read("dvc.lock")), (folder / "dvc.lock").read_text())
+    before, after = where.locked(target)[0], (folder / "dvc.lock").read_text()
     found = difference.of_outputs(before, after)
     verdict = Verdict(lines=[f"{name}: output {path} differs" for name, path in found])
     if not found:
@@ -66,6 +71,17 @@ def _text(content: str | None) -> str:
     return content
 
 
+def _first(found: list[str]) -> str:
+    return found[0] + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+
+
+def _take_back(root: Path, run_id: str) -> None:
+    """A tier that the run was given before holds no more."""
+    with suppress(InputError):  # a store that does not answer
+        if TAG in lookup.tags_of(root, run_id):
+            lookup.set_tag(root, run_id, TAG, NO)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -77,22 +93,25 @@ def main() -> None:
     root = pipeline.main_repository()
     target = find_target(arguments.name, root)
     assert target.rev is not None
-    lock = _text(target.read("dvc.lock"))
-    fingerprint = pipeline.fingerprint_from_lock(lock, "train")
-    if fingerprint is None:
-        raise InputError(f"{target.title}: dvc.lock has no entry of train; `make repro` makes it")
+    lock, entries = where.locked(target)
+    trained = run_of(root, entries["train"])
+    run_id = target.run_id or trained  # that of another stage may have been asked for
     print(f"verify: runs {target.title} again, from its sources alone", flush=True)
     with rerun.clone_of(root, target.rev) as folder:
+        if edited := difference.edited_outputs(lock, folder):
+            raise GateError(
+                f"verify: the outputs of {target.title} in git are not those of its dvc.lock: "
+                f"{_first(edited)}; `dvc repro` makes them again, then commit them with dvc.lock"
+            )
         if stale := difference.stale_inputs(lock, folder):
-            more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
             raise GateError(
                 f"verify: the dvc.lock of {target.title} was not made from its own files: "
-                f"{stale[0]}{more}; `dvc repro`, then commit dvc.lock with the code"
+                f"{_first(stale)}; `dvc repro`, then commit dvc.lock with the code"
             )
         different = rerun.different_versions(folder)
         rerun.run_pipeline(folder)
-        run_id = lookup.run_with(root, fingerprint)
-        kind = lookup.kind_of(root, run_id) if run_id else ""
+        kinds = (lookup.kind_of(root, run) for run in (run_id, trained) if run)
+        kind = next(filter(None, kinds), "")
         here = lookup.kind_of_newest(folder)
         same = kind == here if kind and here else None
         verdict = judge(target, folder, same)
@@ -105,10 +124,12 @@ def main() -> None:
     for line in lines + verdict.lines:
         print(f"  {line}")
     if not verdict.tier:
+        if run_id:
+            _take_back(root, run_id)
         raise GateError(f"verify: {target.title} is NOT reproduced")
     print(f"verify: {target.title} is reproduced, tier {verdict.tier}")
     if run_id:
-        lookup.set_tag(root, run_id, "verified", verdict.tier)
+        lookup.set_tag(root, run_id, TAG, verdict.tier)
 
 
 if __name__ == "__main__":

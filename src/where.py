@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,7 @@ class Target:
     title: str
     rev: str | None = None
     experiment: str | None = None
+    run_id: str | None = None  # the MLflow run, if that was asked for
 
     def read(self, path: str) -> str | None:
         """The text of a file of the project; None if it is not there."""
@@ -80,23 +82,29 @@ def _commit(rev: str) -> str:
     return f'commit {rev[:7]} "{subject if len(subject) <= 40 else subject[:39] + "…"}"'
 
 
-def find(target: Target, root: Path) -> Answer:
-    """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
+def locked(target: Target) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The text of a target's dvc.lock and the entries in it by stage; InputError if it cannot be
+    read, or has no trained network."""
     lock = target.read("dvc.lock")
     if lock is None:
         raise InputError(f"{target.title}: there is no dvc.lock yet; `make repro` makes it")
     try:
-        train = pipeline.locked_stage(lock, "train")
-        evaluate = pipeline.locked_stage(lock, "evaluate")
-        prints = {name: pipeline.fingerprint_from_lock(lock, name) for name in STAGES}
+        found = {name: pipeline.locked_stage(lock, name) for name in repository.STAGES}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{target.title}: dvc.lock cannot be read ({reason})") from None
-    if train is None:
+    if found["train"] is None:
         raise InputError(f"{target.title}: dvc.lock has no entry of train; `make repro` makes it")
+    return lock, {name: entry for name, entry in found.items() if entry is not None}
+
+
+def find(target: Target, root: Path) -> Answer:
+    """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
+    lock, entries = locked(target)
+    prints = {name: pipeline.fingerprint_from_lock(lock, name) for name in STAGES}
     answer = Answer(target.title, target.rev, store.name(root))
-    metrics = target.read(METRICS)
-    if metrics is not None and repository.metrics_belong(metrics, train, evaluate):
+    metrics, evaluate = target.read(METRICS), entries.get("evaluate")
+    if metrics is not None and repository.metrics_belong(metrics, entries["train"], evaluate):
         answer.metrics = json.loads(metrics)
     else:
         answer.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"

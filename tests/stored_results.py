@@ -15,7 +15,7 @@ import yaml
 from src.pipeline import md5_of_folder
 from src.repository import METRICS
 from tests.closure import ROOT
-from tests.tracked_project import VARIABLES
+from tests.tracked_project import MODEL, VARIABLES
 
 PICTURES = 360
 PREDICTIONS = "results/evaluate/predictions.csv"
@@ -36,9 +36,11 @@ def result_files(
     code: str = "1",
     cached: bool = True,
     evaluated: bool = True,
+    machine: str = "",
     **params: object,
 ) -> dict[str, str]:
-    """The files of a result with `wrong` mistakes on val; its predictions go to the cache."""
+    """The files of a result with `wrong` mistakes on val; its predictions go to the cache. Another
+    kind of `machine` gives another model."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
     mistakes = set(draws.permutation(PICTURES)[:wrong].tolist())
@@ -51,7 +53,7 @@ def result_files(
         path.write_text(predictions)
     group = {"n": PICTURES, "accuracy": 1 - wrong / PICTURES}
     metrics = json.dumps({"val": group, "test": {"n": PICTURES, "accuracy": 1.0}})
-    model = md5(json.dumps([values, data, code]))
+    model = md5(json.dumps([values, data, code]) + machine)
     train = {
         "cmd": "python -m src.train",
         "deps": [
@@ -59,13 +61,17 @@ def result_files(
             {"path": "src/training", "md5": md5_of_folder({"loop.py": md5(code)})},
         ],
         "params": {"params.yaml": values, "requirements/versions.yaml": {"torch": "2"}},
-        "outs": [{"path": "models/model.json", "md5": model}],
+        "outs": [
+            {"path": "models/model.json", "md5": model},
+            {"path": MODEL, "md5": md5(model)},
+        ],
     }
     evaluate = {
         "cmd": "python -m src.evaluate",
         "deps": [
             {"path": "data/prepared", "md5": data},
             {"path": "models/model.json", "md5": model},
+            {"path": MODEL, "md5": md5(model)},
         ],
         "params": {"params.yaml": {"evaluate.flip": "false"}},
         "outs": [

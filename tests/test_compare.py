@@ -15,12 +15,13 @@ from bench import compare as bench
 from src import compare, noise, repository
 from src.comparison import changes, predictions, statistics, stored, targets
 from src.comparison.stored import Result
+from src.errors import InputError
 from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
 from tests.conftest import run_main
 from tests.stored_results import PREDICTIONS, Project, add_group, md5
-from tests.tracked_project import empty_store, git
+from tests.tracked_project import MODEL, empty_store, git
 
 Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
 BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
@@ -249,6 +250,34 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     other = store.create_run(client, experiment, "x", {"stage": "train"}, 0).info.run_id
     code, _, err = tool("HEAD", other)
     assert (code, f"run {other} is running: it has no result" in err) == (2, True)
+
+
+def test_a_run_leads_to_the_commit_that_has_its_model(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings of the same inputs, on two kinds of machine."""
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    for machine in ("one", "other"):
+        project.add(f"on-{machine}", 4, lr=0.006, machine=machine)
+    project.write()
+    revs = {item.name: item.rev for item in repository.experiments()}
+    client, experiment = store.open_store(project.root)
+    trains, ids = {}, {}
+    for start, name in enumerate(("on-one", "on-other")):
+        lock = repository.read_at([(revs[name], "dvc.lock")])[0]
+        trains[name] = (stored.stages_of(str(lock)) or {})["train"]
+        tags = {"stage": "train", "fingerprint": stored.fingerprint(trains[name])}
+        tags["model.md5"] = trains[name]["outs"][MODEL]
+        ids[name] = store.create_run(client, experiment, name, tags, start).info.run_id
+    for name in trains:
+        target = targets.find_target(ids[name], project.root)
+        assert (target.rev, target.run_id) == (revs[name], ids[name])
+        # Without a run that was asked for: not the newest of these inputs, which gave another.
+        assert targets.run_of(project.root, trains[name]) == ids[name]
+    tags["model.md5"] = "0" * 32
+    lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
+    with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
+        targets.find_target(lost, project.root)
 
 
 def test_predictions_are_those_of_the_lock(project: Project) -> None:

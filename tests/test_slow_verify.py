@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from src.pipeline import md5_of
 from tests.conftest import set_params
@@ -15,10 +16,18 @@ from tests.pipeline_clone import commit, lock, restore, run
 pytestmark = pytest.mark.slow
 
 
-def verified(folder: Path) -> list[str]:
+def verified(folder: Path) -> dict[str, str]:
+    """The tag of each run that has it."""
     with sqlite3.connect(folder / "mlflow.db") as store:
-        query = "SELECT value FROM tags WHERE key = 'verified'"
-        return [value for (value,) in store.execute(query)]
+        return dict(store.execute("SELECT run_uuid, value FROM tags WHERE key = 'verified'"))
+
+
+def add_alike(folder: Path, run_id: str) -> str:
+    """A newer run with the inputs and the model of another."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    old = client.get_run(run_id)
+    tags = {key: old.data.tags[key] for key in ("stage", "fingerprint", "model.md5")}
+    return str(client.create_run(old.info.experiment_id, tags=tags).info.run_id)
 
 
 def rows(folder: Path) -> int:
@@ -31,16 +40,19 @@ def test_a_run_and_an_experiment_are_reproduced_to_the_bit(clone: Path) -> None:
     where = json.loads(run(clone, sys.executable, "-m", "src.where", "--json"))
     before, points = lock(clone), rows(clone)
     run_id = where["runs"]["train"]["run_id"]
-    printed = run(clone, sys.executable, "-m", "src.verify", run_id)
+    alike = add_alike(clone, run_id)
+    for asked in (alike, run_id):
+        assert asked not in verified(clone)
+        printed = run(clone, sys.executable, "-m", "src.verify", asked)
+        assert verified(clone)[asked] == "bit"
     assert "every output is equal" in printed
     assert "is reproduced, tier bit" in printed
-    assert verified(clone) == ["bit"]
     assert rows(clone) == points  # nothing but the tag was written
 
     run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "lr=0.002")
     run(clone, "dvc", "exp", "run", "--run-all")
     run(clone, sys.executable, "-m", "src.verify", "queued")
-    assert verified(clone) == ["bit", "bit"]
+    assert list(verified(clone).values()) == ["bit"] * 3
     assert lock(clone) == before
     assert run(clone, "git", "status", "--porcelain") == ""
     assert list(Path(tempfile.gettempdir()).glob("verify-*")) == []
@@ -66,6 +78,10 @@ def test_a_planted_difference_is_named(clone: Path) -> None:
     refused("requirements/versions.yaml:numpy is 0.")
     set_params(clone, lr="0.002")
     refused("overfit-check: lr is 0.002, was 0.001")
+    for name in ("evaluate/metrics.json", "train/history.csv"):
+        path = clone / "results" / name
+        path.write_text(path.read_text().replace("0.", "1.", 1))
+        refused("in git are not those of its dvc.lock", f"results/{name} is not what")
     # A result that these inputs do not give: one digit of a metric and its hash.
     metrics = clone / "results/evaluate/metrics.json"
     old = md5_of(metrics)

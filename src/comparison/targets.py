@@ -1,19 +1,24 @@
 """What the names on the command line stand for: a result, and the group of seeds around it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src import params, pipeline, repository, schema, where
 from src.comparison import stored
 from src.comparison.stored import Result
 from src.errors import InputError
 from src.repository import METRICS
-from src.tracking import lookup
+from src.tracking import lookup, store
+from src.tracking.address import reason
+from src.tracking.journal import warn
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 WORKSPACE = "workspace"
+MODEL = "models/model.safetensors"
+MODEL_TAG = "model.md5"  # of a run of train: what it gave, which its fingerprint does not say
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,8 @@ def _group(name: str, root: Path) -> Group:
 
 
 def find_target(name: str, root: Path) -> where.Target:
-    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint.
-    InputError if it means none."""
+    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint
+    and its model. InputError if it means none."""
     if RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None:
         return _of_run(name, root)
     return where.resolve(name)
@@ -68,10 +73,19 @@ def find_target(name: str, root: Path) -> where.Target:
 def _of_run(run_id: str, root: Path) -> where.Target:
     tags = lookup.tags_of(root, run_id)
     stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
+    other = ""
     for rev, _, text in stored.locks():
-        entry = (stored.stages_of(text) or {}).get(stage)
-        if entry and stored.fingerprint(entry) == fingerprint:
-            return where.Target(f"run {run_id} ({rev[: stored.SHORT]})", rev)
+        stages = stored.stages_of(text) or {}
+        if stage in stages and stored.fingerprint(stages[stage]) == fingerprint:
+            short = rev[: stored.SHORT]
+            if _gave(tags, stages["train"]):
+                return where.Target(f"run {run_id} ({short})", rev, run_id=run_id)
+            other = other or short
+    if other:
+        raise InputError(
+            f"run {run_id} gave another model than any commit or experiment here, also than "
+            f"{other}, which has its inputs: commit the dvc.lock of that run, or name {other}"
+        )
     state = lookup.state_of(root, run_id)
     if state != "finished":
         raise InputError(f"run {run_id} is {state}: it has no result")
@@ -79,6 +93,31 @@ def _of_run(run_id: str, root: Path) -> where.Target:
         f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
         "`dvc repro`, or take a run that `dvc exp run` made"
     )
+
+
+def _gave(tags: Mapping[str, str], train: Mapping[str, Any]) -> bool:
+    """Whether a run with these tags gave the model of an entry of train; so it is for one that does
+    not tell. Trainings of the same inputs differ in bits on another kind of machine."""
+    return MODEL_TAG not in tags or tags[MODEL_TAG] == train["outs"].get(MODEL)
+
+
+def run_of(root: Path, train: Mapping[str, Any]) -> str | None:
+    """The id of the run with the inputs and the model of an entry of train; None if there is none,
+    or the store does not answer."""
+    fingerprint = stored.fingerprint(train)
+    run_id = lookup.known_run(root, fingerprint)
+    if run_id is None:
+        return None
+    try:
+        if _gave(lookup.tags_of(root, run_id), train):
+            return run_id
+        client, experiment_id = store.open_store(root)
+        wanted = {"fingerprint": fingerprint, MODEL_TAG: train["outs"].get(MODEL, "")}
+        run = store.newest_run(client, experiment_id, wanted)
+    except Exception as error:  # whatever MLflow raises
+        warn(reason(error))
+        return None
+    return run.info.run_id if run else None
 
 
 def _result(target: where.Target, name: str) -> Result:

@@ -1,0 +1,99 @@
+"""`python -m src.verify` before anything runs, and the tag of a run. See test_slow_verify.py."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from src import rerun, verify, where
+from src.errors import InputError
+from src.tracking import lookup, store
+from tests.conftest import run_main
+from tests.stored_results import Project
+from tests.tracked_project import empty_store, git
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path / "made").copy(tmp_path / "project", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("schema:", "<<<<<<< HEAD\nschema:"),
+        ("", "- a\n"),
+        ("    cmd: python -m src.train\n", ""),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_said_in_a_line(
+    old: str,
+    new: str,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = Path("dvc.lock")
+    text = lock.read_text()
+    lock.write_text(text.replace(old, new) if old else new)
+    assert lock.read_text() != text
+    git("commit", "--quiet", "--all", "--message", "broken")
+    code, out, err = run_main(verify.main, ["HEAD"], monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert "dvc.lock cannot be read" in err
+    assert len(err.splitlines()) == 1
+    with pytest.raises(InputError, match=r"dvc\.lock cannot be read"):
+        verify.judge(where.resolve("HEAD"), project.root, same_kind=None)
+
+
+def test_a_tier_that_holds_no_more_is_taken_back(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    client, experiment = store.open_store(project.root)
+    for before, after in (({verify.TAG: "bit"}, verify.NO), ({}, None)):
+        run_id = store.create_run(client, experiment, "train", before, 0).info.run_id
+        verify._take_back(project.root, run_id)
+        assert lookup.tags_of(project.root, run_id).get(verify.TAG) == after
+
+
+@pytest.fixture
+def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with data that DVC tracks and that lie nowhere."""
+    folder = tmp_path / "with-data"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def dvc(*arguments: str) -> None:
+        environment = rerun.isolated(folder)
+        subprocess.run(["dvc", *arguments], check=True, capture_output=True, env=environment)
+
+    git("init", "--quiet")
+    dvc("init", "--quiet")
+    Path("pictures.txt").write_text("pictures")
+    dvc("add", "--quiet", "pictures.txt")
+    dvc("remote", "add", "--default", "far", "s3://somebody:s3cret@bucket/store")
+    shutil.rmtree(".dvc/cache")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "data")
+    return folder
+
+
+def test_data_that_cannot_be_brought_say_what_the_remote_said(with_data: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"the data pictures\.txt are neither in") as caught,
+        rerun.clone_of(with_data, "HEAD"),
+    ):
+        pass
+    said = str(caught.value).partition("`dvc pull` ")[2]
+    assert "s3 is supported, but requires 'dvc-s3'" in said
+    assert "s3cret" not in said
+
+
+def test_the_password_of_a_remote_is_not_shown() -> None:
+    url = "https://somebody:s3/cr@t@example.org/store"
+    printed = f"ERROR: an earlier one\nERROR: cannot connect to {url}/files: refused:\n\nHelp?\n"
+    shown = "cannot connect to https://example.org/store/files: refused"
+    assert rerun._last_error(printed, f"far\t{url} (default)\n") == shown
+    assert rerun._last_error("no remote\n", "") == "no remote"
