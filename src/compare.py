@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from src import pipeline, repository, stage
-from src.comparison import experiment_log, picture, report, stored, targets, text
+from src.comparison import experiment_log, picture, report, targets, text
 from src.comparison.report import Report
 from src.comparison.targets import Group
 from src.errors import InputError
@@ -73,7 +73,7 @@ def _write_notes(groups: list[Group], found: Report, root: Path) -> list[str]:
     """Write each comparison into the description of the run of the second; the names noted."""
     noted = []
     for group, item in zip(groups[1:], found.comparisons, strict=True):
-        run_id = lookup.known_run(root, stored.fingerprint(group.named.stages["train"]))
+        run_id = targets.run_of(root, group.named.stages["train"])
         note = text.markdown(replace(found, comparisons=[item]))
         if run_id and lookup.set_note(root, run_id, note):
             noted.append(group.name)

@@ -253,7 +253,10 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
 
 
 def test_a_run_leads_to_the_commit_that_has_its_model(
-    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tool: Tool,
+    project: Project,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two trainings of the same inputs, on two kinds of machine."""
     shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
@@ -274,6 +277,9 @@ def test_a_run_leads_to_the_commit_that_has_its_model(
         assert (target.rev, target.run_id) == (revs[name], ids[name])
         # Without a run that was asked for: not the newest of these inputs, which gave another.
         assert targets.run_of(project.root, trains[name]) == ids[name]
+        assert lookup.NOTE not in lookup.tags_of(project.root, ids[name])
+        assert tool("HEAD", name)[0] == 0
+        assert lookup.NOTE in lookup.tags_of(project.root, ids[name])
     tags["model.md5"] = "0" * 32
     lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
     with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
