@@ -129,7 +129,7 @@ def checked_setup(
             "label_smoothing": 0.0 if params["loss"] == "focal" else params["label_smoothing"],
             "mixup": max(params["mixup"], params["cutmix"]),
             "precision": params["precision"],
-            "frozen": [],
+            "frozen": [n for n, p in setup.model.named_parameters() if not p.requires_grad],
         },
     )
 

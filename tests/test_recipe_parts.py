@@ -14,10 +14,13 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from src import checks
+from src.checked import checked_setup
 from src.data.batches import to_input, training_batches
 from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.randomness import balanced_order
+from src.training import model as model_module
 from src.training.device import prepare_device, told_in_one_line
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import create_optimizer, create_scheduler
@@ -27,6 +30,7 @@ from tests.test_training import (
     CPU,
     PARAMS,
     Interrupting,
+    Killed,
     Splits,
     checkpoint_in,
     make_setup,
@@ -295,6 +299,89 @@ def test_of_a_frozen_net_the_classifier_and_its_dropout_train(few: Splits) -> No
         trains = {"head", "head_drop"}
         assert {name for name, on in modes.items() if on} == (trains if frozen else set(modes))
         assert setup.model.training  # a step calls train_mode for a net that is evaluated
+
+
+class Scaled(nn.Module):
+    """A net with a fixed scale: a Parameter that does not learn, or a buffer."""
+
+    def __init__(self, classes: int, channels: int, as_parameter: bool) -> None:
+        super().__init__()
+        scale = torch.full((8, 1, 1), 2.0)
+        if as_parameter:
+            self.scale = nn.Parameter(scale, requires_grad=False)
+        else:
+            self.register_buffer("scale", scale)
+        self.body = nn.Conv2d(channels, 8, 3)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.body(x).relu() * self.scale).mean(dim=(2, 3)))
+
+
+def scaled_training(few: Splits, as_parameter: bool, **options: Any) -> Any:
+    """With weights decayed and not: timm puts what is fixed into the groups only without decay."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            model_module,
+            "own_net",
+            lambda classes, channels, _: Scaled(classes, channels, as_parameter),
+        )
+        return make_training(few, model="own", **options)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+@pytest.mark.parametrize("freeze_epochs", [0, 1])
+def test_a_fixed_parameter_changes_nothing(
+    few: Splits, tmp_path: Any, weight_decay: float, freeze_epochs: int
+) -> None:
+    """Neither gradient norm nor clipping nor the weights: it is as if it were a buffer."""
+    options = {"weight_decay": weight_decay, "freeze_epochs": freeze_epochs, "clip_grad": 0.05}
+    found = []
+    for as_parameter in (True, False):
+        training = scaled_training(few, as_parameter, lr=1e-2, **options)
+        run(training, checkpoint_in(tmp_path / str(as_parameter)))
+        found.append((training.setup.model.state_dict(), training.history))
+        assert all(row["grad_norm"] > 0.05 for row in training.history)
+    assert found[0][0]["scale"].unique().tolist() == [2.0]
+    assert same_state(*found)
+
+
+def test_a_net_with_a_fixed_parameter_goes_on_with_the_same_bits(
+    few: Splits, tmp_path: Any
+) -> None:
+    def training() -> Any:
+        return scaled_training(few, True, clip_grad=0.05, optimizer="sgd")
+
+    whole, first, second = training(), training(), training()
+    run(whole, checkpoint_in(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run(first, checkpoint_in(tmp_path / "killed", minutes=1e-9), 6)
+    saved = checkpoint_in(tmp_path / "killed").load()
+    assert saved is not None
+    second.load_state_dict(saved)
+    run(second, checkpoint_in(tmp_path / "second"))
+    assert same_state(whole.state_dict(), second.state_dict())
+
+
+def test_a_classifier_that_does_not_learn_cannot_train_alone(few: Splits, tmp_path: Any) -> None:
+    training = make_training(few, freeze_epochs=1)
+    training.setup._fixed = set(training.setup.model.parameters())
+    with pytest.raises(InputError, match="freeze_epochs must be 0: the net keeps its classifier"):
+        run(training, checkpoint_in(tmp_path))
+
+
+def test_the_check_is_told_what_the_net_itself_keeps_fixed(
+    few: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        model_module, "own_net", lambda classes, channels, _: Scaled(classes, channels, True)
+    )
+    setup = checked_setup({**PARAMS, "model": "own"}, *few, CPU)
+    assert setup.declared["frozen"] == ["scale"]
+    report = checks.run(lambda: checked_setup({**PARAMS, "model": "own"}, *few, CPU))
+    assert next(c for c in report.checks if c.id == "frozen_params").status == "pass"
+    plain = checked_setup(PARAMS, *few, CPU)
+    assert plain.declared["frozen"] == []
 
 
 def test_no_sum_of_gradients_in_a_cuda_graph() -> None:

@@ -54,9 +54,11 @@ class Setup:
     compile: str = "none"
     scaler: torch.amp.GradScaler = field(init=False)
     forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+    _fixed: set[nn.Parameter] = field(init=False)  # by the net itself, for the whole training
     _frozen: set[nn.Parameter] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
+        self._fixed = {p for p in self.model.parameters() if not p.requires_grad}
         # Gradients of 16-bit floats (5 bits of exponent) vanish unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.forward = self.model
@@ -80,14 +82,17 @@ class Setup:
         return torch.autocast(self.device.type, dtype=half, enabled=half is not None)
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Let all but the classifier rest: no gradients, BatchNorm statistics as they are."""
-        head = {id(parameter) for parameter in classifier_parameters(self.model)} if frozen else {}
-        self._frozen = set()
+        """Let all but the classifier rest: no gradients, BatchNorm statistics as they are. What the
+        net itself keeps from learning never learns."""
+        head = set(classifier_parameters(self.model)) - self._fixed if frozen else set()
+        if frozen and not head:
+            raise InputError(
+                "params.yaml: freeze_epochs must be 0: the net keeps its classifier from learning"
+            )
+        self._frozen = set(self.model.parameters()) - head if frozen else set()
+        rest = self._fixed | self._frozen
         for parameter in self.model.parameters():
-            rests = frozen and id(parameter) not in head
-            parameter.requires_grad_(not rests)
-            if rests:
-                self._frozen.add(parameter)
+            parameter.requires_grad_(parameter not in rest)
         self.model.eval()  # the next step goes back to training, as far as it may
 
     def train_mode(self) -> None:
@@ -211,9 +216,11 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
 
 
 def _clip(setup: Setup) -> torch.Tensor:
-    """The norm of all gradients together, which are made smaller if `clip_grad` says so."""
+    """The norm of all gradients that the optimizer takes, together; they are made smaller if
+    `clip_grad` says so."""
     setup.scaler.unscale_(setup.optimizer)
-    parameters = [p for p in setup.model.parameters() if p.grad is not None]
+    taken = {p for group in setup.optimizer.param_groups for p in group["params"]}
+    parameters = [p for p in setup.model.parameters() if p.grad is not None and p in taken]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if setup.precision == "fp16":  # the scaler skips a step whose gradients overflow
         norm = norm.nan_to_num(nan=0.0, posinf=0.0)
