@@ -26,6 +26,7 @@ def main(run: stage.Stage) -> None:
     from src.tracking import run as tracking
     from src.tracking.lookup import KIND
     from src.train_outputs import write_outputs
+    from src.training.average import told_of_warm_up
     from src.training.checkpoint import Checkpoint
     from src.training.device import machine_kind, prepare_device, told_in_one_line
     from src.training.loop import Plan, Training
@@ -44,6 +45,8 @@ def main(run: stage.Stage) -> None:
     augmentation = Augmentation.from_params(params)
     reading = Reading.from_params(params)
     training = Training(setup, train, val, plan, augmentation, mix, reading)
+    if line := told_of_warm_up(params["ema"], plan.epochs * training.steps):
+        print(line)
     kind = machine_kind(device)
     minutes, anywhere = params["machine.checkpoint_minutes"], params["machine.resume"] == "any"
     checkpoint = Checkpoint(run.root, run.fingerprint, minutes, kind, anywhere)

@@ -21,11 +21,13 @@ from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.randomness import balanced_order
 from src.training import model as model_module
+from src.training.average import create_average, last_decay, told_of_warm_up
 from src.training.device import prepare_device, told_in_one_line
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import create_optimizer, create_scheduler
 from src.training.setup import Setup, _require_what_it_needs, train_step
 from src.training.validation import validate
+from tests.conftest import run_stage, set_params
 from tests.test_training import (
     CPU,
     PARAMS,
@@ -150,6 +152,32 @@ def test_the_average_of_weights_is_timms(few: Splits) -> None:
             assert same_state(setup.ema.module.state_dict(), by_hand.module.state_dict())
     assert not same_state(setup.model.state_dict(), by_hand.module.state_dict())
     assert setup.kept_model is setup.ema.module
+
+
+@pytest.mark.parametrize("ema", [0.5, 0.99, 0.999, 0.9999])
+@pytest.mark.parametrize("steps", [1, 2, 396, 1001, 31_700])
+def test_the_decay_that_a_training_comes_to_is_timms(ema: float, steps: int) -> None:
+    timms = create_average(nn.Linear(1, 1), ema)
+    assert timms is not None
+    last = timms.get_decay(steps)  # as train_step asks for it
+    assert last_decay(ema, steps) == pytest.approx(last, abs=1e-12)
+    assert (told_of_warm_up(ema, steps) is None) == (last == ema)
+
+
+def test_an_average_that_its_warm_up_holds_is_told() -> None:
+    assert told_of_warm_up("none", 396) is None
+    assert told_of_warm_up(0.98, 396) is None
+    assert told_of_warm_up(0.99, 1000) is None  # but for rounding
+    assert told_of_warm_up(0.999, 396) == (
+        "train: ema 0.999 acts like 0.9815: timm's warm-up of the average is not over after "
+        "396 steps"
+    )
+
+
+def test_train_tells_of_it_first(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_params(copied, ema=0.999, epochs=1)
+    run_stage(copied, "train")
+    assert capsys.readouterr().out.startswith("train: ema 0.999 acts like 0.6971: timm's warm-up")
 
 
 def test_the_average_is_validated_and_kept(few: Splits, tmp_path: Any) -> None:

@@ -21,6 +21,7 @@ from src.data.batches import Batch, to_input
 from src.data.packed import PackedSplit
 from src.errors import InputError
 from src.randomness import seed_step
+from src.training.average import create_average
 from src.training.loss import Loss, create_loss
 from src.training.model import classifier_parameters, create_model
 from src.training.nets.pretrained import normalisation
@@ -148,10 +149,7 @@ def build_setup(
         seed=given["seed"],
         micro_batch=given["batch_size"],
         clip_grad=None if given["clip_grad"] == "none" else given["clip_grad"],
-        # The average of few steps would be mostly initial weights: the decay rises to `ema`.
-        ema=None
-        if given["ema"] == "none"
-        else ModelEmaV3(model, decay=given["ema"], use_warmup=True),
+        ema=create_average(model, given["ema"]),
         precision=given["precision"],
         channels_last=given["channels_last"],
         compile=given["compile"],
