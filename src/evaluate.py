@@ -35,6 +35,8 @@ def main(run: stage.Stage) -> None:
     check_same_data(description, data["val"].meta)
     train = PackedSplit(DATA, "train")
     baselines = Baselines(train)
+    if line := told_of_options(params):
+        print(line)
     metrics, probabilities = {}, {}
     for split, pictures in data.items():
         with told_in_one_line("evaluate"):
@@ -103,6 +105,22 @@ def predict(
     if not np.isfinite(logits).all():
         raise InputError("models/model.safetensors gives outputs that are not numbers")
     return ACTIVATIONS[name](logits)
+
+
+def told_of_options(params: Any) -> str | None:
+    """A line that says in what the predictor of these figures is not that of src.predict, if in
+    anything."""
+    asked = []
+    if params["evaluate.flip"]:
+        asked.append("flip")
+    if (refresh := params["evaluate.refresh_batchnorm"]) != "none":
+        asked.append(f"refreshed BatchNorm statistics ({refresh})")
+    if not asked:
+        return None
+    return (
+        f"evaluate: these figures are with {' and '.join(asked)}: `python -m src.predict` and the "
+        "served model answer without"
+    )
 
 
 def headline(split: str, values: dict[str, Any]) -> str:

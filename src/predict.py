@@ -1,7 +1,8 @@
 """Classes of new pictures: `python -m src.predict PATHS...`, from models/ alone.
 
 Neither params.yaml nor the data are needed: model.json says how pictures were made for training,
-and the same code makes them here. PATHS are pictures, or folders that are searched for them.
+and the same code makes them here; `evaluate.flip` and `evaluate.refresh_batchnorm` do nothing here.
+PATHS are pictures, or folders that are searched for them.
 """
 
 import argparse

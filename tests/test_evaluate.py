@@ -212,6 +212,34 @@ def test_params_choose_the_options(
     assert (evaluable / "models/model.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, None),
+        ({"flip": "true"}, "flip"),
+        ({"refresh_batchnorm": "train"}, "refreshed BatchNorm statistics (train)"),
+        (
+            {"flip": "true", "refresh_batchnorm": "test"},
+            "flip and refreshed BatchNorm statistics (test)",
+        ),
+    ],
+)
+def test_figures_of_another_predictor_than_predicts_are_told(
+    evaluable: Path, options: dict[str, str], words: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(evaluable, **options)
+    run_stage(evaluable, "evaluate")
+    told = [line for line in capsys.readouterr().out.splitlines() if "these figures" in line]
+    assert told == (
+        [
+            f"evaluate: these figures are with {words}: `python -m src.predict` and the served "
+            "model answer without"
+        ]
+        if words
+        else []
+    )
+
+
 def test_without_options_the_outputs_are_those_of_the_net_bit_by_bit(evaluable: Path) -> None:
     with working_in(evaluable):
         model, about = load_model()

@@ -2,6 +2,9 @@
 model.json and model.safetensors, with the code that they need in `code/`; it runs without this
 repository. Nothing here imports it: MLflow does, when it saves or loads a model.
 
+It answers without what `evaluate.flip` and `evaluate.refresh_batchnorm` do for the figures of
+`evaluate`.
+
 Input: a column `image`, in each row a PNG or JPEG as base64 text (or bytes). Output: per row
 `class`, its `probability`, and `probabilities` of all classes by name.
 """
