@@ -66,6 +66,41 @@ def test_focal_loss_is_that_of_the_paper() -> None:
     assert Loss("focal", focal_gamma=0)(LOGITS, LABELS).item() == pytest.approx(plain, abs=1e-12)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 0.99, 1.0, 2.0])
+@pytest.mark.parametrize("gap", [0.0, 5.0, 15.0, 17.5, 40.0, 200.0])
+@pytest.mark.parametrize("right", [True, False])
+def test_the_slope_of_the_focal_loss_is_finite_and_right(
+    gamma: float, gap: float, right: bool
+) -> None:
+    """Against the derivative in float64, also for a picture that the net is sure of."""
+    logits = torch.tensor([[gap, 0.0], [0.5, -0.5]], requires_grad=True)
+    labels = torch.tensor([0 if right else 1, 1])
+    value = Loss("focal", focal_gamma=gamma)(logits, labels)
+    value.backward()
+    wanted = logits.detach().double().requires_grad_()
+    log_p = wanted.log_softmax(1)[torch.arange(2), labels]
+    log_rest = wanted.log_softmax(1)[torch.arange(2), 1 - labels]  # two classes: 1 - p
+    expected = (-(gamma * log_rest).exp() * log_p).mean()
+    expected.backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert logits.grad is not None
+    assert wanted.grad is not None
+    assert torch.allclose(logits.grad.double(), wanted.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 2.0])
+def test_from_gamma_one_on_the_focal_loss_has_the_bits_of_its_formula(gamma: float) -> None:
+    logits = (20 * LOGITS.float()).requires_grad_()
+    Loss("focal", focal_gamma=gamma)(logits, LABELS).backward()
+    plain = logits.detach().clone().requires_grad_()
+    log_p = plain.log_softmax(dim=1)
+    hard = (1 - log_p.exp()) ** gamma
+    (-(functional.one_hot(LABELS, 5) * hard * log_p).sum(dim=1)).mean().backward()
+    assert logits.grad is not None
+    assert plain.grad is not None
+    assert torch.equal(logits.grad, plain.grad)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "bce", "focal"])
 def test_labels_and_their_shares_are_one(name: str) -> None:
     loss = Loss(name, 0.0, 2.0, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))

@@ -48,7 +48,10 @@ class Loss(nn.Module):
             ).sum(dim=1)
         else:
             log_p = logits.log_softmax(dim=1)
-            hard = (1 - log_p.exp()) ** self.focal_gamma
+            rest = 1 - log_p.exp()
+            if self.focal_gamma < 1:  # the slope of the power is infinite at 0
+                rest = rest.clamp_min(torch.finfo(rest.dtype).eps)
+            hard = rest**self.focal_gamma
             losses = -(self._shares(targets, logits) * hard * log_p).sum(dim=1)
         if self.class_weights is None:
             return losses.mean()
