@@ -556,6 +556,58 @@ def test_a_batch_larger_than_the_data_keeps_the_size_of_its_parts(
     assert seen == [16, 16, 16]
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "count", "parts"),
+    [
+        (2, 1, [1]),
+        (2, 2, [2]),
+        (2, 3, [3]),
+        (2, 7, [3, 2, 2]),
+        (2, 8, [2, 2, 2, 2]),
+        (3, 4, [2, 2]),
+        (3, 7, [3, 2, 2]),
+        (16, 17, [9, 8]),
+        (16, 48, [16, 16, 16]),
+    ],
+)
+def test_no_part_of_a_step_is_a_single_picture(
+    few: Splits, batch_size: int, count: int, parts: list[int]
+) -> None:
+    setup = plain_setup(few[0], batch_size=batch_size)
+    seen: list[int] = []
+    setup.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    pictures, labels = next(iter(training_batches(few[0], 0, 0, 48, CPU)))
+    train_step(setup, (pictures[:count], labels[:count]), 0)
+    assert seen == parts
+
+
+def test_an_odd_number_of_pictures_in_parts_of_two_is_one_batch(few: Splits) -> None:
+    (batch,) = training_batches(few[0], 0, 0, 48, CPU)
+    odd = batch[0][:7], batch[1][:7]
+    states = []
+    for batch_size in (7, 2):
+        setup = plain_setup(few[0], batch_size=batch_size)
+        train_step(setup, odd, 0)
+        states.append(setup.model.state_dict())
+    for name, value in states[0].items():
+        assert (value - states[1][name]).abs().max() < 1e-12, name
+
+
+def test_a_step_of_one_picture_on_which_batchnorm_fails_is_a_line(few: Splits) -> None:
+    setup = make_setup(few[0])
+    setup.model = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 3)
+    )
+    setup.forward = setup.model
+    setup.optimizer = create_optimizer(setup.model, PARAMS, 1e-3)
+    pictures, labels = next(iter(training_batches(few[0], 0, 0, 16, CPU)))
+    words = "train: BatchNorm finds no variance in a step of one picture"
+    with pytest.raises(InputError, match=words), told_in_one_line("train"):
+        train_step(setup, (pictures[:1], labels[:1]), 0)
+    with pytest.raises(ValueError, match="other"), told_in_one_line("train"):
+        raise ValueError("other")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_loop_does_not_wait_for_the_gpu(few: Splits) -> None:
     setup = make_setup(few[0])

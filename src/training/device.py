@@ -14,6 +14,7 @@ import torch
 from src.errors import InputError
 
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+ONE_PICTURE = re.compile(r"Expected more than 1 value per channel when training")
 NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
@@ -76,7 +77,8 @@ def _gpu_of_the_driver() -> str | None:
 @contextmanager
 def told_in_one_line(stage: str) -> Iterator[None]:
     """Name an operation that is not deterministic: as InputError where it is an error, else once in
-    a line on stderr, in place of torch's paragraphs. InputError, too, when memory does not do."""
+    a line on stderr, in place of torch's paragraphs. InputError, too, when memory does not do, or a
+    step has one picture, of which BatchNorm cannot learn."""
     told: set[str] = set()
     show = warnings.showwarning
 
@@ -93,6 +95,13 @@ def told_in_one_line(stage: str) -> Iterator[None]:
             warnings.filterwarnings("always", NOT_DETERMINISTIC.pattern)
             warnings.showwarning = in_one_line
             yield
+    except ValueError as error:
+        if not ONE_PICTURE.search(str(error)):
+            raise
+        raise InputError(
+            f"{stage}: BatchNorm finds no variance in a step of one picture: give more pictures, "
+            "or take another model"
+        ) from None
     except RuntimeError as error:
         if NO_MEMORY.search(str(error)):
             raise InputError(

@@ -183,7 +183,7 @@ def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> N
 
 def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
     """One optimizer step on a batch (pictures B x H x W x C in 0..255, targets int64 B or float
-    B x K), forward and backward in parts of `setup.micro_batch`.
+    B x K), forward and backward in parts of at most `setup.micro_batch` (or three, if that is two).
 
     Returns [loss x B, correct, B, norm of the gradient] (float32, on the device): nothing here
     waits for the device, and the first three can be summed over processes.
@@ -194,7 +194,8 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
         setup.train_mode()
     setup.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(3, device=setup.device)
-    count = -(-len(pictures) // setup.micro_batch)
+    # In parts of two an odd one goes along with others: BatchNorm may find no variance in one.
+    count = min(-(-len(pictures) // setup.micro_batch), max(1, len(pictures) // 2))
     parts = zip(pictures.tensor_split(count), targets.tensor_split(count), strict=True)
     for part, wanted in parts:
         with setup.autocast():
