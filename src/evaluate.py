@@ -29,7 +29,7 @@ def main(run: stage.Stage) -> None:
 
     params = run.params
     device = prepare_device(params["machine.device"], params["threads"], params["deterministic"])
-    model, description = load_model(MODELS)
+    model, description = load_model(MODELS, needed=("epochs", "best_epoch", "fingerprint"))
     model.to(device)
     data = {split: PackedSplit(DATA, split) for split in SPLITS}
     check_same_data(description, data["val"].meta)
@@ -77,7 +77,7 @@ def predict(
     `load_model` and what `evaluate` of params asks for; `train` is the training split.
 
     Softmax of the logits, or, where `activation` in model.json is sigmoid, sigmoids divided by
-    their sum. InputError for an unknown activation, or outputs that are not numbers.
+    their sum. InputError for outputs that are not numbers.
     """
     import copy
 
@@ -88,12 +88,6 @@ def predict(
     from src.metrics import ACTIVATIONS
     from src.training.inference import logits_of, refresh_batchnorm
 
-    name = description.get("activation", "softmax")
-    if name not in ACTIVATIONS:
-        raise InputError(
-            f"models/model.json: activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}: "
-            "run `dvc repro train`"
-        )
     mean, std = description["mean"], description["std"]
     reading = Reading.from_params(params)
     refresh = params["evaluate.refresh_batchnorm"]
@@ -104,7 +98,7 @@ def predict(
     logits = torch.cat([logits for logits, _ in parts]).cpu().numpy()
     if not np.isfinite(logits).all():
         raise InputError("models/model.safetensors gives outputs that are not numbers")
-    return ACTIVATIONS[name](logits)
+    return ACTIVATIONS[description.get("activation", "softmax")](logits)
 
 
 def told_of_options(params: Any) -> str | None:

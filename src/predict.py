@@ -1,8 +1,7 @@
 """Classes of new pictures: `python -m src.predict PATHS...`, from models/ alone.
 
-Neither params.yaml nor the data are needed: model.json says how pictures were made for training,
-and the same code makes them here; `evaluate.flip` and `evaluate.refresh_batchnorm` do nothing here.
-PATHS are pictures, or folders that are searched for them.
+PATHS are pictures, or folders that are searched for them; model.json says how pictures were made
+for training. params.yaml is not read, so the options of `evaluate` count for nothing here.
 """
 
 import argparse

@@ -157,6 +157,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "input_size": [3, 16, 16],
         "mean": meta["mean"],
         "std": meta["std"],
+        "fit": "crop",
+        "interpolation": "bilinear",
         "epochs": 3,
         "best_epoch": 2,
         "fingerprint": "f" * 64,
@@ -277,7 +279,21 @@ def test_activation_sigmoid_gives_normalised_sigmoids(evaluable: Path) -> None:
 
 def test_an_unknown_activation_is_named(evaluable: Path) -> None:
     describe(evaluable, activation="tanh")
-    with pytest.raises(InputError, match="activation must be one of softmax, sigmoid, got 'tanh'"):
+    with pytest.raises(InputError, match='activation must be one of softmax, sigmoid, got "tanh"'):
+        run_stage(evaluable, "evaluate")
+
+
+@pytest.mark.parametrize("key", ["epochs", "best_epoch", "fingerprint"])
+def test_what_evaluate_alone_needs_is_named(evaluable: Path, key: str) -> None:
+    describe(evaluable, **{key: None})
+    with pytest.raises(InputError, match=f"models/model.json: {key} must be"):
+        run_stage(evaluable, "evaluate")
+    path = evaluable / "models/model.json"
+    about = json.loads(path.read_text())
+    del about[key]
+    write_json(path, about)
+    load_model(evaluable / "models")  # prediction does without
+    with pytest.raises(InputError, match=f"models/model.json: {key} is missing: run `dvc repro tr"):
         run_stage(evaluable, "evaluate")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from src.errors import InputError
 from src.preparation.fit import fit_picture
 
 # sha256 of what fit_picture gave before it knew interpolation and crop_ratio, for `noise` below.
@@ -114,3 +115,8 @@ def test_a_line_of_pixels_can_be_fitted(fit: str) -> None:
     pixels = fit_picture(Image.new("L", (900, 1), 255), 16, 1, fit, crop_ratio=0.9)
     assert pixels.shape == (16, 16, 1)
     assert (pixels == 255).any()
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="fit must be crop, pad or squash, got 'stretch'"):
+        fit_picture(noise((20, 30)), 16, 3, "stretch")

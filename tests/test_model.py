@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -10,8 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from src import metrics
 from src.errors import InputError
+from src.training import description
 from src.training import model as model_module
+from src.training.description import KEYS, REQUIRED
 from src.training.model import classifier_parameters, create_model, load_model, save_model
 from src.training.nets.pretrained import normalisation
 
@@ -129,6 +133,74 @@ def test_missing_model_files_say_what_to_run(copied: Path, broken: str) -> None:
         load_model(copied / "models")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("architecture", 3, "must be the name of a model, got 3"),
+        ("architecture", "resnet10", "must be the name of a timm model, got 'resnet10', did you"),
+        ("architecture", "torchvision:resnet19", "must be torchvision:<name> with the name of"),
+        ("architecture", "test_vit", "cannot take pictures of input_size 17"),
+        ("classes", [], "must be a list of names"),
+        ("classes", ["a", "a"], "must be a list of names, each of them once"),
+        ("classes", "ab", "must be a list of names"),
+        ("input_size", [3, 16], r"must be \[1 or 3, size, size\], got \[3, 16\]"),
+        ("input_size", [3, 16, 17], "must be"),
+        ("input_size", [3, 0, 0], "must be"),
+        ("input_size", 16, "must be"),
+        ("input_size", [1, 16, 16], "must have a number per channel"),
+        ("mean", "x", 'must be a list of numbers, got "x"'),
+        ("mean", [0.5], "must have a number per channel of input_size"),
+        ("mean", [0.5, None, 0.5], "must be a list of numbers"),
+        ("std", [0.5, 0, 0.5], "must be a list of numbers > 0"),
+        ("std", [0.5, float("nan"), 0.5], "must be a list of numbers > 0"),
+        ("fit", "stretch", 'must be one of crop, pad, squash, got "stretch"'),
+        ("fit", ["crop"], "must be one of"),
+        ("interpolation", "cubic", "must be one of bilinear, bicubic, lanczos, nearest"),
+        ("crop_ratio", 0, r"must be a number in \(0, 1\], got 0"),
+        ("activation", "tanh", 'must be one of softmax, sigmoid, got "tanh"'),
+        ("activation", None, "must be one of"),
+    ],
+)
+def test_a_model_json_that_makes_no_sense_names_the_key(
+    finished: tuple[Path, object], tmp_path: Path, key: str, value: Any, words: str
+) -> None:
+    folder = Path(shutil.copytree(finished[0] / "models", tmp_path / "models"))
+    about = {**json.loads((folder / "model.json").read_text()), key: value}
+    if value == "test_vit":
+        about["input_size"] = [3, 17, 17]
+    named = "mean" if "per channel" in words else key
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=rf"{folder}/model.json: {named} .*{words}") as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    assert "params.yaml" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_key_that_model_json_lacks_is_named(
+    finished: tuple[Path, object], tmp_path: Path, key: str
+) -> None:
+    folder = Path(shutil.copytree(finished[0] / "models", tmp_path / "models"))
+    about = json.loads((folder / "model.json").read_text())
+    del about[key]
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=f"model.json: {key} is missing: run `dvc repro train`"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null"])
+def test_a_model_json_without_keys_is_a_line(copied: Path, content: str) -> None:
+    (copied / "models/model.json").write_text(content)
+    with pytest.raises(InputError, match=r"model\.json: must hold keys and their values"):
+        load_model(copied / "models")
+
+
+def test_every_key_that_training_writes_is_checked(finished: tuple[Path, object]) -> None:
+    about = json.loads((finished[0] / "models/model.json").read_text())
+    assert set(REQUIRED) < set(about) == set(KEYS) - {"own_net"}
+    assert tuple(metrics.ACTIVATIONS) == description.ACTIVATIONS
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) -> None:
@@ -138,7 +210,8 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
     model(pictures)  # BatchNorm statistics that a fresh net has not
     model.eval()
     about = {"architecture": kind, "classes": list("abcd"), "input_size": [channels, 32, 32],
-             "mean": [0.25] * channels, "std": [0.125] * channels}  # fmt: skip
+             "mean": [0.25] * channels, "std": [0.125] * channels, "fit": "crop",
+             "interpolation": "bilinear"}  # fmt: skip
     save_model(model.state_dict(), about, tmp_path)
     rebuilt, read = load_model(tmp_path)
     assert read == about

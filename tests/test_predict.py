@@ -145,6 +145,19 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     assert all(len(line.split()) == 3 for line in table)
 
 
+@pytest.mark.parametrize("key", ["fit", "mean", "activation", "architecture"])
+def test_a_damaged_description_ends_with_2(
+    trained: tuple[Path, Path], tmp_path: Path, key: str, tool: Tool
+) -> None:
+    folder = Path(shutil.copytree(trained[0] / "models", tmp_path / "models"))
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**about, key: "x"}))
+    code, out, err = tool(tmp_path, trained[1] / "cat/001.png", "--model", folder)
+    assert (code, out) == (2, "")
+    [line] = err.splitlines()
+    assert line.startswith(f"{folder}/model.json: {key} must be ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

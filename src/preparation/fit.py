@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from src.errors import InputError
+
 Box = tuple[float, float, float, float]
 
 
@@ -21,6 +23,7 @@ def fit_picture(
     reduce) or nearest. `crop_ratio`, in (0, 1]: the share of the side that is kept. It is as if
     `fit` made a square of `size` / `crop_ratio` and the middle `size` x `size` were cut out of it
     (timm's crop_pct), so `pad` loses its black first and `squash` cuts both sides by one share.
+    InputError for another `fit`.
     """
     picture = picture.convert("L" if channels == 1 else "RGB")
     method = Image.Resampling[interpolation.upper()]
@@ -30,9 +33,11 @@ def fit_picture(
         picture = picture.resize((size, size), method, box=_middle(picture, side, side))
     elif fit == "pad":
         picture = _pad(picture, size, method, max(width, height) * crop_ratio)
-    else:
+    elif fit == "squash":
         box = _middle(picture, width * crop_ratio, height * crop_ratio)
         picture = picture.resize((size, size), method, box=box)
+    else:
+        raise InputError(f"fit must be crop, pad or squash, got {fit!r}")
     return np.asarray(picture, dtype=np.uint8).reshape(size, size, channels)
 
 

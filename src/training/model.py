@@ -4,8 +4,7 @@
 needs) are enough to use the net without this repository's params or data.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 from src.errors import InputError
 from src.files import write_json
 from src.randomness import seed_initial_weights
+from src.training.description import FILE, TRAIN, read_description
 from src.training.nets.pretrained import TORCHVISION
 from src.training.nets.timm_models import timm_net
 from src.training.nets.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
@@ -157,24 +157,31 @@ def save_model(
     keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
     about = {key: description[key] for key in keys if key in description}
     write_weights(folder / "model.safetensors", state, about)
-    write_json(folder / "model.json", dict(description))
+    write_json(folder / FILE, dict(description))
 
 
-def load_model(folder: Path = FOLDER) -> tuple[nn.Module, dict[str, Any]]:
-    """The net in evaluation mode, on the CPU, and its description."""
+def load_model(
+    folder: Path = FOLDER, needed: Sequence[str] = ()
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The net in evaluation mode, on the CPU, and its description, in which the keys `needed` are
+    there beside those of prediction. InputError names the file, and the key, that is wrong."""
+    description = read_description(folder, needed)
     try:
-        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "model.safetensors")
-        channels, size, _ = description["input_size"]
-        name, classes = description["architecture"], len(description["classes"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{folder} holds no model ({reason}): run `dvc repro train`") from None
-    model = create_model(name, classes, channels, size)
+        raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
+    channels, size, _ = description["input_size"]
+    try:
+        model = create_model(
+            description["architecture"], len(description["classes"]), channels, size
+        )
+    except InputError as error:  # it speaks of params.yaml, where the names came from
+        reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")
+        reason = reason.replace("params.yaml: model", f"{folder / FILE}: architecture")
+        raise InputError(f"{reason}: {TRAIN}") from None
     try:
         fill(model, tensors)
     except RuntimeError:
-        raise InputError(
-            f"{folder}/model.safetensors does not fit model.json: run `dvc repro train`"
-        ) from None
+        raise InputError(f"{folder}/model.safetensors does not fit model.json: {TRAIN}") from None
     return model.eval(), description
