@@ -1,6 +1,7 @@
 """Stage `evaluate`: the trained model on val and test, with intervals and baselines.
 
-Choices are made on val; test is for the end. The model is rebuilt from its two files alone.
+Choices are made on val; test is for the end. The model is rebuilt from its two files, and from
+own_net if it is that.
 
 With `evaluate.refresh_batchnorm: test` a split is evaluated with the BatchNorm statistics of its
 own pictures, all at once and without their labels. A prediction then depends on the other pictures

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from src.errors import InputError
 from src.training import description
 from src.training import model as model_module
 from src.training.description import KEYS, REQUIRED
-from src.training.model import classifier_parameters, create_model, load_model, save_model
+from src.training.model import (
+    classifier_parameters,
+    create_model,
+    load_model,
+    own_net_hash,
+    save_model,
+)
 from src.training.nets.pretrained import normalisation
 
 # Small and unlike each other: a head that is a convolution, one with versions, positions, own code.
@@ -214,7 +221,7 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
              "interpolation": "bilinear"}  # fmt: skip
     save_model(model.state_dict(), about, tmp_path)
     rebuilt, read = load_model(tmp_path)
-    assert read == about
+    assert read == (about | {"own_net": own_net_hash()} if kind == "own" else about)
     assert torch.equal(rebuilt(pictures), model(pictures))
     assert rebuilt(pictures).shape == (5, 4)
     # Another training can start from it, with pictures of another number of channels too.
@@ -230,6 +237,55 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
         seen = [net.eval()(grey.expand(-1, net_channels, -1, -1)) for net, net_channels in
                 ((model, channels), (started, others))]  # fmt: skip
         assert torch.allclose(seen[0], seen[1], atol=1e-4), others
+
+
+def own_with_sigmoid(classes: int, channels: int, size: int) -> nn.Module:
+    """As the net below has it, but for what no shape tells."""
+    return nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(channels * size**2, classes))
+
+
+def own_with_relu(classes: int, channels: int, size: int) -> nn.Module:
+    """As the net above has it, but for what no shape tells."""
+    return nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(channels * size**2, classes))
+
+
+def test_an_own_net_that_changed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(model_module, "own_net", own_with_sigmoid)
+    about = {"architecture": "own", "classes": ["a", "b"], "input_size": [1, 8, 8],
+             "mean": [0.5], "std": [0.5], "fit": "crop", "interpolation": "bilinear"}  # fmt: skip
+    save_model(create_model("own", 2, 1, 8).state_dict(), about, tmp_path)
+    _, read = load_model(tmp_path)
+    assert read == {**about, "own_net": own_net_hash()}
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(model_module, "own_net", own_with_relu)
+    load_model(tmp_path)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"{tmp_path}/model.json: own_net in src/training/model.py is not the one of this training: "
+        "its answers may be others"
+    )
+    (tmp_path / "model.json").write_text(json.dumps(about))  # as it was before it had a hash
+    load_model(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_comments_and_empty_lines_of_an_own_net_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    source = "def own_net(classes, channels, size):\n    return classes\n"
+    for name, text in (
+        ("first", source),
+        ("second", source.replace("    return", "    # why\n\n    return")),
+        ("third", source.replace("return classes", "return channels")),
+    ):
+        (tmp_path / f"{name}_own.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(model_module, "own_net", import_module(f"{name}_own").own_net)
+        found.append(own_net_hash())
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,9 +1,13 @@
 """The net: built by the name that params.yaml gives, written and rebuilt from two files.
 
 `models/model.safetensors` (weights) and `models/model.json` (everything else that prediction
-needs) are enough to use the net without this repository's params or data.
+needs) are enough to use the net without this repository's params or data. For `own` the source of
+`own_net` belongs to it: model.json has its hash, and another one is told when the model is loaded.
 """
 
+import hashlib
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +52,14 @@ def own_net(classes: int, channels: int, size: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(256, classes),
     )
+
+
+def own_net_hash() -> str:
+    """What tells whether own_net is the same, but for comments and empty lines. What it calls from
+    elsewhere does not count."""
+    lines = [line.rstrip() for line in inspect.getsource(own_net).splitlines()]
+    code = [line for line in lines if line and not line.lstrip().startswith("#")]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()
 
 
 def create_model(
@@ -157,14 +169,16 @@ def save_model(
     keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
     about = {key: description[key] for key in keys if key in description}
     write_weights(folder / "model.safetensors", state, about)
-    write_json(folder / FILE, dict(description))
+    own = {"own_net": own_net_hash()} if description["architecture"] == OWN else {}
+    write_json(folder / FILE, {**description, **own})
 
 
 def load_model(
     folder: Path = FOLDER, needed: Sequence[str] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net in evaluation mode, on the CPU, and its description, in which the keys `needed` are
-    there beside those of prediction. InputError names the file, and the key, that is wrong."""
+    there beside those of prediction. InputError names the file, and the key, that is wrong; a line
+    on stderr tells that own_net is another than in training."""
     description = read_description(folder, needed)
     try:
         tensors = load_file(folder / "model.safetensors")
@@ -184,4 +198,10 @@ def load_model(
         fill(model, tensors)
     except RuntimeError:
         raise InputError(f"{folder}/model.safetensors does not fit model.json: {TRAIN}") from None
+    if "own_net" in description and description["own_net"] != own_net_hash():
+        print(
+            f"{folder / FILE}: own_net in src/training/model.py is not the one of this training: "
+            "its answers may be others",
+            file=sys.stderr,
+        )
     return model.eval(), description

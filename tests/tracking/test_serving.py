@@ -47,12 +47,12 @@ def as_text(picture: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def save_model(folder: Path, activation: str) -> None:
+def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
     from src.training import model
 
-    net = model.create_model("test_resnet", classes=3, channels=3, size=16)
+    net = model.create_model(architecture, classes=3, channels=3, size=16)
     description = {
-        "architecture": "test_resnet",
+        "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
         "input_size": [3, 16, 16],
         "mean": [0.5, 0.4, 0.3],
@@ -114,6 +114,27 @@ def loaded(tmp_path: Path) -> Any:
     before = sys.path.copy()
     yield mlflow.pyfunc.load_model(str(tmp_path / "model"))
     sys.path[:] = before  # MLflow leaves the code of the model in it
+
+
+def test_an_own_net_is_served_with_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What becomes of own_net in the repository does not matter."""
+    import mlflow
+    import pandas as pd  # type: ignore[import-untyped]
+
+    from src.training import model
+
+    save_model(tmp_path / "models", "softmax", "own")
+    serving.save(tmp_path / "models", tmp_path / "model", run_id=None)
+    images = pictures(2)
+    answers = expected(tmp_path / "models", images)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(model, "own_net", lambda classes, channels, size: None)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    found = loaded.predict(pd.DataFrame({"image": [as_text(picture) for picture in images]}))
+    assert found.to_dict("records") == answers
+    assert "own_net" not in capsys.readouterr().err
 
 
 def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
