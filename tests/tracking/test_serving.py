@@ -138,7 +138,7 @@ def test_an_own_net_is_served_with_its_source(
 
 
 def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
     import src.preparation.fit
 
