@@ -50,10 +50,7 @@ class Watch:
     not_finite: set[str] = field(default_factory=set)
     training: list[bool] = field(default_factory=list)  # the mode in each forward pass
     resting: set[str] = field(default_factory=set)  # norm or dropout layers in evaluation mode
-    logits: list[Tensor] = field(default_factory=list)
-    graph_kept: bool = False
     scheduler_calls: int = 0
-    moved: dict[str, bool] = field(default_factory=dict)
     backwards: int = 0
     restored: int = 0  # steps that began where the step before had begun
 
@@ -78,7 +75,6 @@ class Spy:
         setup, optimizer = self.setup, self.setup.optimizer
         handles = [p.register_hook(self._hook(name)) for name, p in self.parameters.items()]
         handles.append(setup.model.register_forward_pre_hook(self._before_forward))
-        handles.append(setup.model.register_forward_hook(self._after_forward))
         step = optimizer.step
         optimizer.step = lambda *a, **k: self._step(step, *a, **k)
         scheduler_step = getattr(setup.scheduler, "step", None)
@@ -113,10 +109,6 @@ class Spy:
             )
             if matters and not layer.training:
                 self.watch.resting.add(name)
-
-    def _after_forward(self, module: nn.Module, _: Any, output: Any) -> None:
-        if torch.is_grad_enabled():
-            self.watch.logits = [logits_of(output).detach()]
 
     def _hook(self, name: str) -> Any:
         def hook(gradient: Tensor) -> None:
@@ -205,10 +197,8 @@ class Spy:
         """How far all matrices moved, relative to their size."""
         moved = size = 0.0
         for name, p in self.parameters.items():
-            difference = p.detach() - before[name]
-            self.watch.moved[name] = self.watch.moved.get(name, False) or bool(difference.any())
             if p.ndim > 1:
-                moved += float(difference.double().square().sum())
+                moved += float((p.detach() - before[name]).double().square().sum())
                 size += float(before[name].double().square().sum())
         return (moved / size) ** 0.5 if size else 0.0
 
