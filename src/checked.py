@@ -127,6 +127,7 @@ def checked_setup(
             "std": train.meta["std"] if own else setup.std,
             "total_steps": params["epochs"] * steps,
             "label_smoothing": 0.0 if params["loss"] == "focal" else params["label_smoothing"],
+            "focal_gamma": params["focal_gamma"] if params["loss"] == "focal" else 0.0,
             "mixup": max(params["mixup"], params["cutmix"]),
             "precision": params["precision"],
             "frozen": [n for n, p in setup.model.named_parameters() if not p.requires_grad],

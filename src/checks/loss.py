@@ -5,23 +5,15 @@ cross-entropy per class, for focal loss and for shares as targets, whatever the 
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from src.checks.confident import ValueAndGradient, check_confident
 from src.checks.context import Context, device_of
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
 
-# (logits B x K, labels int64 B) -> (loss, its gradient B x K)
-ValueAndGradient = Callable[[Tensor, Tensor], tuple[float, Tensor]]
-FAR = 20.0  # a logit that is sure of itself: e^-20 is 2e-9
-# Of the gradient at equal logits; cross-entropy, BCE and focal keep more than all of it at a sure
-# mistake, softmax and the like in front of the loss 1e-8 (by formula).
-SATURATED = 0.05
-# Of the loss at equal logits: CE of softmax gives 0.45 (2 classes) to 0.8, a bounded loss 0.
-FLOOR = 0.25
 PULL = 0.99  # cosine of a row's gradient before and after another row changed
 
 
@@ -53,8 +45,6 @@ def direct(ctx: Context, setup: TrainingSetup) -> ValueAndGradient:
         (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
         return float(loss.detach()), torch.zeros(z.shape) if gradient is None else gradient.cpu()
 
-    device = device_of(setup.model)
-
     return value_and_gradient
 
 
@@ -82,7 +72,7 @@ def check_loss(ctx: Context, vg: ValueAndGradient, prefix: str = "loss") -> list
             found[1] = Check(ids[1], "fail", None, None, text, ["wrong_loss", "class_weight_zero"])
     if found[1].status == "fail" and found[1].likely_causes[0] != "class_weight_zero":
         return found
-    found.append(_confident(ids[2], vg, labels, value, gradient, width))
+    found.append(check_confident(ids[2], ctx, vg, labels, value, gradient))
     found.append(_rows(ids[3], vg, labels, width))
     return found
 
@@ -91,8 +81,9 @@ def _contract(
     id: str, ctx: Context, vg: ValueAndGradient, zero: Tensor, labels: Tensor, value: float,
     prefix: str,
 ) -> Check:  # fmt: skip
-    even = math.log(ctx.classes)
-    known = {"log K": even, "log 2": math.log(2), "K log 2": ctx.classes * math.log(2)}
+    even = ctx.declared.even_loss(ctx.classes)
+    name = "log K of focal loss" if ctx.declared.focal_gamma else "log K"
+    known = {name: even, "log 2": math.log(2), "K log 2": ctx.classes * math.log(2)}
     if not math.isfinite(value):
         text = f"the loss of equal logits is {value}"
         return Check(id, "fail", None, even, text, ["loss_not_finite", "wrong_loss"])
@@ -176,47 +167,6 @@ def _gradient(id: str, gradient: Tensor, labels: Tensor) -> Check:
     else:
         causes = ["loss_label_shifted", "loss_ignores_labels", "wrong_loss"]
     return Check(id, "fail", right, 1.0, text, causes)
-
-
-def sure(labels: Tensor, width: int, size: float, right: bool) -> Tensor:
-    """Logits that are sure: of the label, or of the class after it."""
-    z = torch.full((len(labels), width), -size if right else 0.0)
-    rows = torch.arange(len(labels))
-    if right:
-        z[rows, labels] = size
-    else:
-        z[rows, labels] = -size
-        z[rows, (labels + 1) % width] = size
-    return z
-
-
-def _confident(
-    id: str, vg: ValueAndGradient, labels: Tensor, value: float, gradient: Tensor, width: int
-) -> Check:
-    """A sure mistake must be pulled back, and sure right answers must cost next to nothing."""
-    rows = torch.arange(len(labels))
-    _, wrong = vg(sure(labels, width, FAR, right=False), labels)
-    kept = (wrong[rows, labels].abs() / gradient[rows, labels].abs().clamp_min(1e-30)).min().item()
-    lowest = min(
-        vg(sure(labels, width, s, right=True), labels)[0] for s in (1.0, 2.0, 4.0, 8.0, 16.0)
-    )
-    share = lowest / value
-    if not math.isfinite(kept) or not math.isfinite(share):
-        text = "the loss of sure logits, or its gradient, is NaN or infinite"
-        return Check(id, "fail", None, SATURATED, text, ["loss_not_finite", "precision"])
-    text = (
-        f"a sure mistake keeps {kept:.2g} of the gradient of equal logits; the loss of right "
-        f"answers is {share:.2g} of that of equal logits"
-    )
-    if kept < SATURATED:
-        causes = ["activation_before_loss", "loss_bounded"]
-        if share > FLOOR or (wrong[rows, labels] == 0).all():
-            return Check(id, "fail", kept, SATURATED, text, causes)
-        return Check(id, "warn", kept, SATURATED, text, causes[::-1])
-    if share > 0.9:
-        causes = ["wrong_loss", "label_smoothing_differs", "activation_before_loss"]
-        return Check(id, "fail", share, 0.9, f"{text}: right answers are no gain", causes)
-    return Check(id, "pass", kept, SATURATED, text)
 
 
 def _rows(id: str, vg: ValueAndGradient, labels: Tensor, width: int) -> Check:

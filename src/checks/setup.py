@@ -1,5 +1,6 @@
 """What is checked: a training set-up in the form in which anybody's code can be handed over."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +21,8 @@ class TrainingSetup:
 
     `declared`: what the training is meant to be, as far as known: num_classes, mean, std (per
     channel, of pictures in 0..1), total_steps (of the optimizer), accumulate, label_smoothing,
-    mixup, precision (fp32 | bf16 | fp16), frozen (names of parameters, or how they begin). A check
-    that needs a key which is not there is left out.
+    focal_gamma (of a focal loss with softmax), mixup, precision (fp32 | bf16 | fp16), frozen (names
+    of parameters, or how they begin). A check that needs a key which is not there is left out.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Declared:
     total_steps: int | None = None
     accumulate: int = 1
     label_smoothing: float | None = None
+    focal_gamma: float = 0.0
     mixup: float | None = None
     precision: str | None = None
     frozen: tuple[str, ...] | None = None
@@ -68,10 +70,16 @@ class Declared:
             total_steps=take("total_steps", int),
             accumulate=max(1, take("accumulate", int) or 1),
             label_smoothing=take("label_smoothing", float),
+            focal_gamma=take("focal_gamma", float) or 0.0,
             mixup=take("mixup", float),
             precision=take("precision", str),
             frozen=take("frozen", tuple),
         )
+
+    def even_loss(self, classes: int) -> float:
+        """The loss of equal logits, where it is a softmax's: cross-entropy, or the declared focal
+        loss, which weighs it by (1 - probability of the label) ^ gamma."""
+        return math.log(classes) * (1 - 1 / classes) ** self.focal_gamma
 
     def is_frozen(self, name: str) -> bool:
         """Whether the parameter `name` is meant to rest."""

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from src.checks.confident import ValueAndGradient, sure
 from src.checks.context import Context
-from src.checks.loss import ValueAndGradient, sure
 from src.checks.report import Check
 
 SMOOTHING_TOLERANCE = 0.02
@@ -30,11 +30,12 @@ def check_smoothing(ctx: Context, vg: ValueAndGradient, also: float) -> list[Che
     spread = 2 * (width - 1) / width
     ratio = right / max(wrong, 1e-30)
     smoothing = 2 * ratio / (spread + ratio)
-    temperature = wrong / max(value, 1e-30) * math.log(width) / (2 - smoothing)
+    temperature = wrong / max(value, 1e-30) * ctx.declared.even_loss(width) / (2 - smoothing)
     high = 3.5
     if width > 2 and smoothing < 0.005:
         temperature = _temperature(vg, labels, width)
-    elif width == 2:  # focal loss has up to 8 times these slopes, by (1 - 1 / 2) ** gamma
+    elif width == 2 and not ctx.declared.focal_gamma:
+        # A focal loss that is not declared has up to 8 times these slopes, by (1 - 1 / 2) ** gamma.
         high = 12.0
     found = []
     declared = ctx.declared.label_smoothing
@@ -45,7 +46,7 @@ def check_smoothing(ctx: Context, vg: ValueAndGradient, also: float) -> list[Che
         text += f", declared {declared:g}"
         found.append(Check("label_smoothing", status, total, declared, text,
                            ["label_smoothing_differs", "loss_scale"]))  # fmt: skip
-    elif total > 0.5:
+    elif declared is None and total > 0.5:
         found.append(Check("label_smoothing", "warn", total, 0.5, text + ", very strong",
                            ["label_smoothing_differs"]))  # fmt: skip
     else:

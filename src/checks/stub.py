@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from src.checks import step
+from src.checks.confident import ValueAndGradient
 from src.checks.context import Context, device_of, labels_of, split_batch
-from src.checks.loss import ValueAndGradient, check_loss, direct
+from src.checks.loss import check_loss, direct
 from src.checks.report import Check
 from src.checks.setup import TrainingSetup
 from src.checks.slopes import check_smoothing

@@ -55,6 +55,14 @@ def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path
     assert verdict == {"proceed": True}
 
 
+def test_the_gamma_of_focal_loss_is_declared(copied: Path) -> None:
+    set_params(copied, loss="focal", focal_gamma=10, on_fail="report")
+    run_stage(copied, "overfit-check")
+    report = json.loads((copied / RESULTS / "report.json").read_text())
+    told = {c["id"]: c["message"] for c in report["checks"] if c["status"] != "pass"}
+    assert not set(told) & {"loss_contract", "temperature"}, told
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [("'leakige: known'", "no check 'leakige', did you mean leakage"),
