@@ -18,10 +18,11 @@ from src.checks.spy import unregistered
 
 MIXED = 1e-2  # relative; healthy nets differ by 4e-6 between batch sizes (measured)
 BIAS = 5.0  # added to a bias of the head
+ABOUT = 0.1  # from what probabilities of a fresh net add up to, or of sigmoids are on average
 
 
 def check_outputs(ctx: Context) -> list[Check]:
-    """Width and range of the outputs; a bias of the head must come through as it is."""
+    """Width and range of the outputs; what changes in the head must come through as it is."""
     setup = ctx.fresh()
     assert ctx.train_sample is not None
     x = ctx.train_sample.x[:16]
@@ -68,7 +69,7 @@ def _are_logits(id: str, ctx: Context, setup: TrainingSetup, x: Tensor, logits: 
     log_p = width > 1 and float((logits.exp().sum(1) - 1).abs().max()) < 1e-4
     if log_p:
         ctx.log_probabilities = True
-        text = "log-probabilities: cross-entropy takes them, log_softmax twice is the same"
+        text = "log-probabilities: whether the loss takes them is tried with the loss"
         return Check(id, "pass", None, None, text)
     low, high = float(logits.min()), float(logits.max())
     text = f"outputs lie in {low:.3g}..{high:.3g}"
@@ -76,8 +77,9 @@ def _are_logits(id: str, ctx: Context, setup: TrainingSetup, x: Tensor, logits: 
     if moves is None:
         if low >= 0 and float((logits == 0).float().mean()) > 0.05:
             return Check(id, "fail", low, None, text + ", many 0: a ReLU at the end", causes)
-        if low >= 0 and high <= 1 and float(logits.std()) > 0:
-            return Check(id, "warn", high, 1.0, text + ": probabilities?", causes)
+        if low >= 0 and float(logits.std()) > 0 and _held(setup, x, logits):
+            text += ": probabilities?" if high <= 1 else ", never below: a ReLU at the end?"
+            return Check(id, "warn", high, 1.0, text, causes)
         return Check(id, "pass", None, BIAS, text)
     up, down, twice, training = moves
     factor = min(up, down) / BIAS
@@ -95,15 +97,29 @@ def _are_logits(id: str, ctx: Context, setup: TrainingSetup, x: Tensor, logits: 
 
 
 def head_of(model: nn.Module, width: int) -> nn.Module | None:
-    """The last layer with an output per class."""
+    """The last layer with an output per class, with or without bias."""
     heads = [
         layer
         for layer in model.modules()
         if (isinstance(layer, nn.Linear) and layer.out_features == width)
         or (isinstance(layer, nn.Conv2d) and layer.out_channels == width)
     ]
-    heads = [layer for layer in heads if layer.bias is not None]
     return heads[-1] if heads else None
+
+
+@torch.no_grad()
+def _held(setup: TrainingSetup, x: Tensor, logits: Tensor) -> bool:
+    """Whether something holds outputs above 0: a head without bias, turned to its negative, gives
+    none below 0 either. Of a net without a head: whether outputs look like probabilities."""
+    head = head_of(setup.model, logits.shape[1])
+    if head is not None:
+        head.weight.neg_()  # type: ignore[operator]
+        turned = forward(setup.model, x)
+        head.weight.neg_()  # type: ignore[operator]
+        if not torch.equal(turned, logits):
+            return float(turned.min()) >= 0
+    added, middle = float(logits.sum(1).mean()), float(logits.mean())
+    return float(logits.max()) <= 1 and min(abs(added - 1), abs(middle - 0.5)) < ABOUT
 
 
 @torch.no_grad()
@@ -111,9 +127,9 @@ def _bias_comes_through(
     setup: TrainingSetup, x: Tensor, before: Tensor
 ) -> tuple[float, float, float, float] | None:
     """How far the first output moves when its bias in the head goes up, down, up twice as far, and
-    up in training mode; None where the head is not the end of the net."""
+    up in training mode; None where the head has no bias or is not the end of the net."""
     head = head_of(setup.model, before.shape[1])
-    if head is None:
+    if head is None or head.bias is None:
         return None
     moves = []
     for change, train in ((BIAS, False), (-BIAS, False), (2 * BIAS, False), (BIAS, True)):

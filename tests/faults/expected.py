@@ -5,6 +5,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     # outputs
     "softmax_output": ("activation_before_loss",),
     "sigmoid_output": ("activation_before_loss",),
+    "log_softmax_before_bce": ("activation_before_loss",),
     "relu_output": ("activation_before_loss",),
     "tanh_output": ("activation_before_loss",),
     "batchnorm_output": ("activation_before_loss", "samples_mixed"),

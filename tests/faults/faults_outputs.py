@@ -1,5 +1,7 @@
 """Faults in what the model gives: activations after the head, scale, number of outputs, rows."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,17 @@ def softmax_output(setup: TrainingSetup) -> TrainingSetup:
 def sigmoid_output(setup: TrainingSetup) -> TrainingSetup:
     """The net ends in a sigmoid."""
     return after(setup, torch.sigmoid)
+
+
+@fault("digits_resnet", "two_classes")
+def log_softmax_before_bce(setup: TrainingSetup) -> TrainingSetup:
+    """The net ends in log_softmax, and the loss is BCE: sigmoid of it never exceeds a half."""
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        target = nn.functional.one_hot(y, logits.shape[1]).float()
+        return nn.functional.binary_cross_entropy_with_logits(logits, target)
+
+    return replace(after(setup, nn.LogSoftmax(dim=1)), loss_fn=loss)
 
 
 @fault("two_classes")

@@ -83,6 +83,24 @@ def focal_loss(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, loss_fn=focal)
 
 
+@harmless("two_classes")
+def focal_loss_declared(setup: TrainingSetup) -> TrainingSetup:
+    """Focal loss with gamma 5, declared: the loss of equal logits is a 32nd of log 2."""
+
+    def focal(logits: Tensor, y: Tensor) -> Tensor:
+        each = F.cross_entropy(logits, y, reduction="none")
+        return ((1 - (-each).exp()) ** 5 * each).mean()
+
+    return replace(setup, loss_fn=focal, declared={**setup.declared, "focal_gamma": 5.0})
+
+
+@harmless("digits_resnet")
+def smoothing_very_strong(setup: TrainingSetup) -> TrainingSetup:
+    """Label smoothing of 0.8, declared."""
+    loss = nn.CrossEntropyLoss(label_smoothing=0.8)
+    return replace(setup, loss_fn=loss, declared={**setup.declared, "label_smoothing": 0.8})
+
+
 @harmless("shapes_vit")
 def poly_loss(setup: TrainingSetup) -> TrainingSetup:
     """Cross-entropy + 1 - p (Leng et al. 2022); declared without smoothing."""
