@@ -12,6 +12,7 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _NAME = r"(\[[0-9a-fA-F:.]+\]|[\w.~-]*)(:\d*)?"
 _HOSTS = re.compile(rf"{_NAME}(,{_NAME})*")  # PostgreSQL takes several
 _CERTAIN_HOST = re.compile(r"(localhost|\[[0-9a-fA-F:.]+\]|[\w-]+(\.[\w-]+)+)(:\d*)?")
+_PAIR = re.compile(r"[\w.-]+=")  # of a query
 
 
 def split(uri: str) -> tuple[str, str, str, str]:
@@ -25,11 +26,17 @@ def split(uri: str) -> tuple[str, str, str, str]:
     if rest.startswith("/"):  # a file; a `#` is part of its name
         path, _, query = rest.partition("?")
         return scheme, "", path, query
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    path = re.split(r"[?#]", rest[len(authority) :], maxsplit=1)[0]
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :] and not _PAIR.match(rest, len(place) + 1):
+        place = rest  # a password with a `?` or `#`
+    authority, _, path = place.partition("/")
     user, at, host = authority.rpartition("@")
-    if not _HOSTS.fullmatch(host) or ("@" in path and not _CERTAIN_HOST.fullmatch(host)):
-        user, at, _ = rest.rpartition("@")
+    end = place.rpartition("@")[2].partition("/")[0]
+    # In doubt what stands before the last `@` is hidden: a password may begin like a port.
+    if not _HOSTS.fullmatch(host) or (
+        "@" in path and (at or ":" in authority or _CERTAIN_HOST.fullmatch(end))
+    ):
+        user, at, _ = (place if "@" in place else rest).rpartition("@")
     rest = rest[len(user) + len(at) :]
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     return scheme, user, place, rest[len(place) + 1 :]
@@ -52,7 +59,12 @@ def hide(text: str) -> str:
         }
         for form in sorted(forms, key=len, reverse=True):
             text = re.sub(re.escape(form), shown.replace("\\", r"\\"), text, flags=re.I)
-    return re.sub(r"://[^/\s]*@", "://", text)
+    return re.sub(r"://\S*@\S*", lambda found: _without_user(found[0]), text)
+
+
+def _without_user(uri: str) -> str:
+    user = split(uri)[1]
+    return uri.replace(f"{user}@", "", 1) if user else uri
 
 
 def _secrets() -> Iterator[tuple[str, str]]:

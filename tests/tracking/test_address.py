@@ -22,6 +22,16 @@ from src.tracking import run as tracking
         ("http://[::1]:5000/x?token=secret#part", "http://[::1]:5000/x"),
         ("https://example.org/a@b", "https://example.org/a@b"),
         ("postgresql://me:sec/ret@a:1,b:2/runs?password=secret", "postgresql://a:1,b:2/runs"),
+        ("http://john.doe:1/secret@mlflow.example.com:5000", "http://mlflow.example.com:5000"),
+        (
+            "postgresql://john.doe:1/secret@db.example.com/mlflow",
+            "postgresql://db.example.com/mlflow",
+        ),
+        ("http://john.doe:1?secret@db.example.com/x", "http://db.example.com/x"),
+        ("http://me:1/secret@server/x?token=sec@ret", "http://server/x"),
+        ("https://to.ken/secret@db.example.com", "https://db.example.com"),
+        ("https://me:sec@re.t/x@server/y", "https://server/y"),
+        ("http://host/path@v1", "http://host/path@v1"),
         ("sqlite:////a#b@c/runs.db?timeout=5", "sqlite:////a#b@c/runs.db"),
         ("./runs", "./runs"),
         ("databricks", "databricks"),
@@ -64,6 +74,8 @@ def test_secrets_that_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         assert address.hide(f"to {text}.") == "to ***."
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:1@host:9")
     assert address.hide("at http://me:1@host:9/x in line 1") == "at http://host:9/x in line 1"
+    assert address.hide("at http://a.b:1/secret@host:9/x?") == "at http://host:9/x?"
+    assert address.hide("at https://example.org/a@b") == "at https://example.org/a@b"
 
 
 def test_a_reason_is_one_line_without_statements() -> None:
