@@ -10,13 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.pipeline import canonical, fingerprint_from_lock, is_code, locked_stage
+from src.pipeline import (
+    VERSIONS_FILE,
+    canonical,
+    fingerprint_from_lock,
+    is_code,
+    locked_stage,
+)
 from src.repository import files_changed
 from src.stage import Stage
 from src.tracking import machine
 
 NAME_LENGTH = 80
 TAG_LENGTH = 5000  # characters; MLflow's own store takes 8000, others less
+# What a result depends on, as git takes paths, beside params.yaml and what DVC makes of it.
+SOURCES = ("src", "dvc.yaml", VERSIONS_FILE, ":(glob)**/*.dvc")
 
 
 def run_name(stage: Stage) -> str:
@@ -197,7 +205,7 @@ def _dvc_tags() -> dict[str, str]:
 def _git_tags() -> dict[str, str]:
     found = {"git.commit": (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()}
     # While a stage runs, params.yaml and the results always differ from HEAD.
-    changed = git("--no-optional-locks", "status", "--porcelain", "--", "src", "dvc.yaml")
+    changed = git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     if changed is not None:
         found["git.dirty"] = "true" if changed.strip() else "false"
     return found

@@ -1,5 +1,6 @@
 """The difference to HEAD that goes with a run."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from src.stage import Stage
+from src.tracking import provenance, uncommitted
 from src.tracking import run as tracking
-from src.tracking import uncommitted
-from tests.tracked_project import commit, edit, git, make_project, runs, train
+from tests.tracked_project import commit, edit, git, make_project, runs, train, write_versions
 
 
 def test_the_run_has_what_is_not_committed_and_git_takes_it(project: Path) -> None:
@@ -31,6 +32,181 @@ def test_the_run_has_what_is_not_committed_and_git_takes_it(project: Path) -> No
     Path("src/new.py").unlink()
     subprocess.run(["git", "apply", str(path)], check=True)
     assert (Path("src/new.py").read_text(), Path("params.yaml").read_text()) == (new, params)
+
+
+def applied(folder: Path) -> Path:
+    """The project of a new clone of HEAD with the difference applied, which leaves git's index and
+    objects here as they were."""
+    before = state_of_git()
+    patch = folder / "patch"
+    patch.write_bytes(uncommitted.difference())
+    assert state_of_git() == before
+    git("clone", "--quiet", ".", str(folder / "clone"))
+    command = ["git", "apply", "--whitespace=nowarn", str(patch)]
+    subprocess.run(command, check=True, cwd=folder / "clone")
+    return folder / "clone"
+
+
+def state_of_git() -> dict[str, bytes]:
+    paths = [Path(".git/index"), *Path(".git/objects").rglob("*")]
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in paths}
+
+
+def files(project: Path) -> dict[str, tuple[bytes, bool]]:
+    """The inputs of a result below a folder: what is in them, and whether they can be run."""
+    found = [project / "dvc.yaml", project / "params.yaml"]
+    for folder in ("src", "requirements", "data"):
+        found += [path for path in (project / folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(project).as_posix(): (path.read_bytes(), os.access(path, os.X_OK))
+        for path in found
+    }
+
+
+def test_a_clone_with_the_patch_has_the_very_files(project: Path, tmp_path: Path) -> None:
+    Path("src/crlf.py").write_bytes(b"one = 1\r\ntwo = 2\r\n")
+    Path("src/old.py").write_text("".join(f"line_{n} = {n}\n" for n in range(20)))
+    Path("src/gone.py").write_text("gone = 1\n")
+    Path("src/folder.py").write_text("folder = 1\n")
+    Path("src/linked.py").write_text("linked = 1\n")
+    Path("data/raw.dvc").write_text("outs: []\n")
+    commit()
+    # What a user may have set must not change the patch.
+    for key, value in {
+        "diff.noprefix": "true", "diff.mnemonicPrefix": "true", "diff.renames": "copies",
+        "diff.context": "0", "color.ui": "always", "diff.external": "false",
+    }.items():  # fmt: skip
+        git("config", key, value)
+    Path("src/crlf.py").write_bytes(b"one = 1\r\ntwo = 3\r\n")
+    git("mv", "src/old.py", "src/new.py")
+    Path("src/gone.py").unlink()
+    Path("src/folder.py").unlink()
+    Path("src/folder.py").mkdir()
+    Path("src/folder.py/inside.py").write_text("inside = 1\n")
+    Path("src/linked.py").unlink()
+    Path("src/linked.py").symlink_to("new.py")
+    Path("src/package").mkdir()
+    Path("src/package/__init__.py").touch()
+    Path("src/feed.py").write_text("a = 1\n\fb = '\v \u2028'\n", encoding="utf-8")
+    Path("src/latin.py").write_bytes(b"# caf\xe9, no end of line")
+    Path("src/picture.bin").write_bytes(bytes(range(256)))
+    Path("src/sp ace \u00e9.py").write_text("space = 1\n")
+    Path("src/run.sh").write_text("exit\n")
+    Path("src/run.sh").chmod(0o755)
+    Path("src/staged.py").write_text("staged = 1\n")
+    git("add", "src/staged.py")
+    Path("src/staged.py").write_text("staged = 2\n")
+    Path("data/raw.dvc").write_text("outs: [a]\n")
+    Path("data/more.dvc").write_text("outs: [b]\n")
+    write_versions(numpy="0.0.1")
+    clone = applied(tmp_path)
+    assert files(clone) == files(project)
+    assert (clone / "src/linked.py").is_symlink()
+
+
+def test_the_paths_of_the_patch_are_those_that_make_git_dirty(project: Path) -> None:
+    write_versions(numpy="0.0.1")
+    assert b"requirements/versions.yaml" in uncommitted.difference()
+    assert provenance.tags(Stage("train"))["git.dirty"] == "true"
+    git("checkout", "--", ".")
+    Path("data/new.dvc").write_text("outs: []\n")
+    assert b"data/new.dvc" in uncommitted.difference()
+    assert provenance.tags(Stage("train"))["git.dirty"] == "true"
+
+
+def test_without_a_commit_all_files_are_new(project: Path, tmp_path: Path) -> None:
+    shutil.rmtree(".git")
+    git("init", "--quiet")
+    git("add", "src/training")
+    (tmp_path / "patch").write_bytes(uncommitted.difference())
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    subprocess.run(["git", "apply", str(tmp_path / "patch")], check=True, cwd=empty)
+    assert (empty / "src/training/loop.py").read_text() == "loop = 1\n"
+    assert (empty / "dvc.yaml").read_bytes() == Path("dvc.yaml").read_bytes()
+    shutil.rmtree(".git")
+    assert uncommitted.difference() == b""
+
+
+def test_secrets_by_their_names_are_left_out_and_named(project: Path, tmp_path: Path) -> None:
+    names = [
+        ".env", "prod.env", ".netrc", ".pgpass", "a.PEM", "a.key", "a.p12", "a.pfx", "a.keystore",
+        "id_ed25519", "id_rsa.pub", "api_token.txt", "my-Secret.yaml", "PASSWD", "passwords/all.py",
+        "aws_credentials", "secret_key.py",
+    ]  # fmt: skip
+    for name in names:
+        Path("src", name).parent.mkdir(exist_ok=True)
+        Path("src", name).write_text("hidden-word\n")
+    Path("src/new.py").write_text("new = 1\n")
+    text = uncommitted.difference()
+    assert b"hidden-word" not in text
+    assert uncommitted.files_left_out(text) == [
+        f"src/{name} (its name is that of a secret)" for name in sorted(names)
+    ]
+    assert uncommitted.is_patch(text)
+    clone = applied(tmp_path)
+    assert (clone / "src/new.py").exists()
+    assert not [name for name in names if (clone / "src" / name).exists()]
+
+
+def test_ordinary_code_is_no_secret(project: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.py", "tokens/model.py", "id_map.py", "keys.py", "environment.yaml"):
+        Path("src", name).parent.mkdir(exist_ok=True)
+        Path("src", name).write_text("here: 1\n")
+    Path("data/tokens.dvc").write_text("outs: []\n")
+    assert files(applied(tmp_path)) == files(project)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://john.doe:hidden-word@db.example.com/mlflow",
+        "http://john.doe:1/hidden-word@mlflow.example.com:5000",
+        "redis://:hidden-word@cache",
+    ],
+)
+def test_an_address_with_a_password_is_left_out(
+    project: Path, tmp_path: Path, address: str
+) -> None:
+    Path("src/kept.py").write_text("kept = 1\n")
+    Path("src/old.py").write_text(f"URI = '{address}'\n")
+    commit()
+    Path("src/old.py").unlink()  # shows what was there
+    Path("src/kept.py").write_text("kept = 2\n")
+    Path("src/new.py").write_text(f"URI = '{address}'\n")
+    Path("src/binary.bin").write_bytes(b"\0" + address.encode())
+    text = uncommitted.difference()
+    assert b"hidden-word" not in text
+    assert uncommitted.files_left_out(text) == [
+        f"src/{name} (an address with a password)" for name in ("binary.bin", "new.py", "old.py")
+    ]
+    clone = applied(tmp_path)
+    assert (clone / "src/kept.py").read_text() == "kept = 2\n"
+    assert not (clone / "src/new.py").exists()
+
+
+def test_an_address_without_a_password_stays(project: Path) -> None:
+    lines = ["https://example.org/a@b", "f'{scheme}://{user}:{password}@{host}'", "http://a:1/b"]
+    Path("src/new.py").write_text("\n".join(lines))
+    assert uncommitted.files_left_out(uncommitted.difference()) == []
+
+
+def test_a_long_difference_is_cut_between_lines(project: Path) -> None:
+    for name in ("one", "two"):
+        Path(f"src/{name}.py").write_text(("# " + "\u00e9" * 40 + "\n") * 9_000, encoding="utf-8")
+    text = uncommitted.difference()
+    assert uncommitted.LARGEST - 100 < len(text) <= uncommitted.LARGEST + len(uncommitted.CUT)
+    assert text.decode().endswith("\u00e9\n" + uncommitted.CUT.decode())
+    assert not uncommitted.is_patch(text)
+
+
+def test_a_file_that_is_too_large_is_named(project: Path) -> None:
+    Path("src/large.bin").write_bytes(bytes(uncommitted.LARGEST + 1))
+    Path("src/new.py").write_text("new = 1\n")
+    text = uncommitted.difference()
+    assert uncommitted.files_left_out(text) == ["src/large.bin (larger than 1048576 bytes)"]
+    assert b"+new = 1\n" in text
+    assert not uncommitted.is_patch(text)
 
 
 def test_a_project_in_a_folder_of_a_repository(
