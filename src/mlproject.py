@@ -37,7 +37,7 @@ def overrides(arguments: list[str]) -> list[str]:
         if given.setdefault(key, value) != value:
             raise InputError(f"MLproject: {key} is given twice, as {given[key]} and {value}")
         params.parse_override(key, value)
-    return [f"{key}={_written(key, value)}" for key, value in given.items()]
+    return [f"{key}={as_override(key, value)}" for key, value in given.items()]
 
 
 def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
             raise InputError(f"MLproject: expected key=value or --key value, got '{argument}'")
 
 
-def _written(key: str, value: str) -> str:
+def as_override(key: str, value: str) -> str:
     """The value such that DVC, which parses it by Hydra's grammar, takes it for this very text, or
     for a list."""
     if params.is_list(key, value):

@@ -5,18 +5,18 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from src import params, pipeline
+from src import mlproject, params, pipeline
 from src.errors import InputError
 from src.files import write_text
 from src.stage import Stage
-from src.tracking import provenance
+from src.tracking import provenance, store, uncommitted
+from src.tracking.journal import load_record
 
 SHOWN = 20  # changes, and paths, that a line names (choice); the tag `changed` has more
 COMMIT = 12  # digits of a commit: unique, and git takes them
-# What a result depends on, beside params.yaml and what DVC makes of it.
-SOURCES = ("src", "dvc.yaml", pipeline.VERSIONS_FILE, ":(glob)**/*.dvc")
+UNKNOWN = "RUN_ID"  # stands for the id of a run as long as no store gave it one
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,23 @@ class Origin:
     uncommitted: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Patch:
+    """The difference to the commit that the run `run_id` has, less the files in `left_out`;
+    `command`: how MLflow is called for it."""
+
+    run_id: str
+    left_out: tuple[str, ...] = ()
+    command: str = "mlflow"
+
+
 def train_note(stage: Stage, fingerprint: str, markdown: str) -> str:
     """The description for the run of a training with this fingerprint, as `stage` (train itself, or
     evaluate with its result in `markdown`) sees it in the working directory."""
     entry = provenance.train_entry(stage, fingerprint)
     origin = find_origin()
     line = changed_line(provenance.changes("train", entry), origin.commit) if entry else ""
-    return compose(line, markdown, how_to_bring_back(origin))
+    return compose(line, markdown, how_to_bring_back(origin, _find_patch(stage, fingerprint)))
 
 
 def compose(changed: str, summary: str, bring_back: str) -> str:
@@ -59,15 +69,18 @@ def changed_line(changes: Sequence[str] | None, commit: str) -> str:
     return f"**Changed** against {where}: {_listed(changes)}"
 
 
-def how_to_bring_back(origin: Origin) -> str:
-    """The command that gives the same result again, and what it lacks for that."""
+def how_to_bring_back(origin: Origin, patch: Patch | None = None) -> str:
+    """The commands that give the same result again, and what they lack for that. `patch`: None if
+    the run has none that fits."""
     if origin.experiment:  # it holds the code and the params, committed or not
         return _commands(f"dvc exp apply {shlex.quote(origin.experiment)}")
     if not origin.commit:
         return "Not in a git repository: no commit brings this result back."
-    options = " ".join(f"-S {shlex.quote(override)}" for override in origin.overrides)
-    run = f"dvc exp run {options}" if options else "dvc repro"
-    text = _commands(f"git checkout {origin.commit[:COMMIT]}", run)
+    checkout = f"git checkout {origin.commit[:COMMIT]}"
+    if origin.uncommitted and patch:
+        return _commands(f"{checkout} && {_apply(patch)}", "dvc repro") + _lacking(origin, patch)
+    options = " ".join(f"-S {shlex.quote(_override(item))}" for item in origin.overrides)
+    text = _commands(checkout, f"dvc exp run {options}" if options else "dvc repro")
     if origin.uncommitted:
         text += (
             f"\n\n**Not committed** when it was made: {_listed(origin.uncommitted)}. The commit "
@@ -76,11 +89,58 @@ def how_to_bring_back(origin: Origin) -> str:
     return text
 
 
+def _apply(patch: Patch) -> str:
+    """The commands that fetch the patch, which MLflow puts into the folder itself, and apply it."""
+    folder = f".cache/uncommitted/{patch.run_id}"
+    file = f"{folder}/{PurePosixPath(uncommitted.ARTIFACT).name}"
+    return (
+        f"{patch.command} artifacts download --run-id {patch.run_id} --artifact-path "
+        f"{uncommitted.ARTIFACT} --dst-path {folder} && git apply --whitespace=nowarn {file}"
+    )
+
+
+def _lacking(origin: Origin, patch: Patch) -> str:
+    """What was not committed, and what of it the patch does not bring."""
+    text = f"\n\n**Not committed** when it was made: {_listed(origin.uncommitted)}."
+    if patch.left_out:
+        text += f" The patch lacks {_listed(patch.left_out)}."
+    if patch.run_id == UNKNOWN:
+        text += f" `{UNKNOWN}` stands for the id of this run."
+    return text
+
+
+def _override(item: str) -> str:
+    """`key=value` as `dvc exp run -S` takes it."""
+    key, _, value = item.partition("=")
+    return f"{key}={mlproject.as_override(key, value)}"
+
+
+def _find_patch(stage: Stage, fingerprint: str) -> Patch | None:
+    """The difference of now, if the run of the training with this fingerprint has it. That of
+    `train` itself gets it; the workspace of a later stage may be another."""
+    text = uncommitted.difference()
+    record = load_record(stage.root, fingerprint, store.name(stage.root))
+    # A training that finished is done again in a new run, which has an id when its record is saved.
+    trains = stage.name == "train"
+    run_id = record.run_id if record and not (trains and record.state == "finished") else ""
+    if trains:
+        uncommitted.remember(stage.root, fingerprint, run_id, text)
+    elif not uncommitted.is_that_of(stage.root, fingerprint, run_id, text):
+        return None
+    if not uncommitted.is_patch(text):
+        return None
+    local = store.tracking_uri(stage.root) == store.local_uri(stage.root)
+    command = f"MLFLOW_TRACKING_URI={store.name(stage.root)} mlflow" if local else "mlflow"
+    return Patch(run_id or UNKNOWN, tuple(uncommitted.files_left_out(text)), command)
+
+
 def find_origin() -> Origin:
     """The origin of what is made in the working directory now."""
     experiment = os.environ.get("DVC_EXP_NAME", "")
     commit = (provenance.git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
-    listed = provenance.git("--no-optional-locks", "status", "--porcelain", "-z", "--", *SOURCES)
+    listed = provenance.git(
+        "--no-optional-locks", "status", "--porcelain", "-z", "--", *provenance.SOURCES
+    )
     # Two letters, a space, the path; after a renamed one its old name stands alone.
     paths = [item[3:] for item in (listed or "").split("\0") if item[2:3] == " "]
     overrides = _overrides() if commit else ()

@@ -1,15 +1,20 @@
 """The description of a training's run."""
 
+import os
+import shlex
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from src import params
 from src.stage import Stage
 from src.tracking import notes
 from src.tracking import run as tracking
-from src.tracking.notes import Origin, changed_line, compose, how_to_bring_back
-from tests.tracked_project import commit, edit, evaluate, runs, train
+from src.tracking.notes import Origin, Patch, changed_line, compose, how_to_bring_back
+from tests.tracked_project import commit, edit, evaluate, git, runs, train
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -45,7 +50,7 @@ def test_parts_that_are_empty_leave_no_gap() -> None:
             Origin(COMMIT, overrides=("lr=0.003", "class_weights=[1, 2]")),
             [
                 "git checkout 0123456789ab",
-                "dvc exp run -S lr=0.003 -S 'class_weights=[1, 2]'",
+                "dvc exp run -S lr=0.003 -S 'class_weights=[1,2]'",
             ],
         ),
         (
@@ -61,11 +66,37 @@ def test_the_commands_that_bring_a_result_back(origin: Origin, commands: list[st
     assert "Not committed" not in text
 
 
+def test_dvc_takes_the_values_in_the_commands_as_they_are(project: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    values = {
+        "overfit_check.waive": "slopes: known; leakage: ok",
+        "prepare.csv_label_column": "my label, x",
+        "prepare.path": "data/my \\ pictures",
+    }
+    origin = Origin(COMMIT, overrides=tuple(f"{key}={value}" for key, value in values.items()))
+    [line] = [line for line in how_to_bring_back(origin).splitlines() if "dvc exp run" in line]
+    apply_overrides("params.yaml", shlex.split(line)[4::2])
+    found = params.load()
+    assert {key: found[key] for key in values} == values
+
+
 def test_what_was_not_committed_is_said() -> None:
     text = how_to_bring_back(Origin(COMMIT, uncommitted=("src/a.py",)))
     assert "git checkout 0123456789ab" in text
     assert "**Not committed** when it was made: `src/a.py`." in text
     assert "no commit" in how_to_bring_back(Origin(""))
+
+
+def test_a_patch_that_lacks_something_says_so() -> None:
+    origin = Origin(COMMIT, overrides=("lr=0.003",), uncommitted=("src/a.py",))
+    text = how_to_bring_back(origin, Patch(notes.UNKNOWN, ("src/.env (its name)",)))
+    assert "git apply" in text
+    assert "dvc repro" in text  # the params are in the patch
+    assert "-S" not in text
+    assert "The patch lacks `src/.env (its name)`. `RUN_ID` stands for the id of this run." in text
+    applied = how_to_bring_back(replace(origin, experiment="lusty-bird"), Patch("id"))
+    assert "git apply" not in applied
 
 
 def test_the_origin_of_the_working_directory(
@@ -130,3 +161,81 @@ def test_a_child_run_is_described_by_its_result_alone(project: Path) -> None:
     with tracking.reopen(stage, fingerprint, "0" * 32) as run:
         run.describe("| table |")
     assert description(project) == "| table |"
+
+
+def make_dirty() -> dict[str, bytes]:
+    """Uncommitted changes of each kind, and the files of the project with them."""
+    edit("params.yaml", "lr: 0.001", "lr: 0.003")
+    Path("src/new.py").write_text("new = 1\n")
+    Path("src/tracking/__init__.py").touch()
+    git("mv", "src/training/loop.py", "src/training/moved.py")
+    edit("dvc.yaml", "src/training/loop.py", "src/training/moved.py")
+    return contents()
+
+
+def contents() -> dict[str, bytes]:
+    files = [Path("dvc.yaml"), Path("params.yaml"), *Path("src").rglob("*")]
+    return {str(path): path.read_bytes() for path in files if path.is_file()}
+
+
+def clean() -> None:
+    git("reset", "--quiet", "--hard")
+    git("clean", "--quiet", "--force", "-d", "src")
+
+
+def bring_back(text: str) -> None:
+    """The first command of a description, in a shell, as its user would."""
+    command, run = text.split("```console\n")[1].split("\n```")[0].splitlines()
+    assert run == "dvc repro"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
+
+
+def test_one_line_brings_back_what_was_not_committed(project: Path) -> None:
+    dirty = make_dirty()
+    train()
+    [stored] = runs(project)
+    text = description(project)
+    assert f"--run-id {stored.info.run_id} " in text
+    assert "`src/new.py`" in text
+    evaluation = Stage("evaluate")
+    with tracking.reopen(evaluation, Stage("train").fingerprint, "0" * 32) as run:
+        run.describe("| table |")
+    assert "| table |" in description(project)
+    assert description(project).endswith(text[text.index("Bring this result back") :])
+    clean()
+    assert contents() != dirty
+    bring_back(description(project))
+    assert contents() == dirty
+
+
+def test_another_workspace_than_that_of_the_training_is_not_said_to_be_in_the_run(
+    project: Path,
+) -> None:
+    Path("src/tracking/new.py").write_text("new = 1\n")
+    train()
+    assert "git apply" in description(project)
+    Path("src/tracking/new.py").write_text("new = 2\n")
+    fingerprint = Stage("train").fingerprint
+    with tracking.reopen(Stage("evaluate"), fingerprint, "0" * 32) as run:
+        run.describe("| table |")
+    assert "git apply" not in description(project)
+    assert "The commit alone gives another result" in description(project)
+
+
+def test_a_repetition_is_described_with_its_own_id(project: Path) -> None:
+    Path("src/new.py").write_text("new = 1\n")
+    train()
+    train()
+    for stored in runs(project):
+        assert f"--run-id {stored.info.run_id} " in stored.data.tags["mlflow.note.content"]
+
+
+def test_the_id_of_the_run_is_not_known_without_a_store(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("src/new.py").write_text("new = 1\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/src")  # a folder
+    train()
+    stage = Stage("train")
+    assert "--run-id RUN_ID " in notes.train_note(stage, stage.fingerprint, "")
