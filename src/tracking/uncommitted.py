@@ -27,8 +27,9 @@ SECRET = (
 # Names of secrets that are ordinary for the code and the data of a project (tokenizer.py).
 SECRET_UNLESS_CODE = ("*token*", "id_*")
 CODE = (".py", ".dvc")
-# scheme://user:password@host, also with a slash in the password; not where code fills one in.
-ADDRESS = re.compile(rb"://[^\s:/]*:(?!\$?\{[^{}\s]*\}@)\S{1,1000}@\S")
+# An address with a password, also one with a slash in it; not where code fills it in. Written such
+# that this line is none.
+ADDRESS = re.compile(rb":/{2}[^\s:/]*:(?!\$?\{[^{}\s]*\}@)\S{1,1000}@\S")
 LARGEST = 2**20  # bytes of a difference, and of a file in it, that are worth reading (choice)
 TOO_LARGE = f"larger than {LARGEST} bytes"
 CUT = b"... cut: the difference is longer\n"

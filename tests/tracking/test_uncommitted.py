@@ -10,6 +10,7 @@ import pytest
 from src.stage import Stage
 from src.tracking import provenance, uncommitted
 from src.tracking import run as tracking
+from tests.closure import ROOT
 from tests.tracked_project import commit, edit, git, make_project, runs, train, write_versions
 
 
@@ -189,6 +190,12 @@ def test_an_address_without_a_password_stays(project: Path) -> None:
     lines = ["https://example.org/a@b", "f'{scheme}://{user}:{password}@{host}'", "http://a:1/b"]
     Path("src/new.py").write_text("\n".join(lines))
     assert uncommitted.files_left_out(uncommitted.difference()) == []
+
+
+def test_no_code_of_the_project_looks_like_an_address_with_a_password() -> None:
+    code = list((ROOT / "src").rglob("*.py"))
+    assert code
+    assert [path for path in code if uncommitted.ADDRESS.search(path.read_bytes())] == []
 
 
 def test_a_long_difference_is_cut_between_lines(project: Path) -> None:
