@@ -138,11 +138,9 @@ def find_origin() -> Origin:
     """The origin of what is made in the working directory now."""
     experiment = os.environ.get("DVC_EXP_NAME", "")
     commit = (provenance.git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
-    listed = provenance.git(
-        "--no-optional-locks", "status", "--porcelain", "-z", "--", *provenance.SOURCES
-    )
-    # Two letters, a space, the path; after a renamed one its old name stands alone.
-    paths = [item[3:] for item in (listed or "").split("\0") if item[2:3] == " "]
+    status = ("--no-optional-locks", "status", "--porcelain", "--no-renames", "-z")
+    listed = provenance.git(*status, "--", *provenance.SOURCES) or ""
+    paths = [item[3:] for item in listed.split("\0") if item]  # two letters, a space, the path
     overrides = _overrides() if commit else ()
     if overrides is None:
         paths.append(params.FILE)

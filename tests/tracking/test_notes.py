@@ -110,10 +110,14 @@ def test_the_origin_of_the_working_directory(
     Path("src/new file.py").write_text("new = 1\n")
     edit("dvc.yaml", "stages:", "# stages\nstages:")
     Path("data/raw.dvc").write_text("outs: []\n")
+    git("mv", "src/training/loop.py", "src/training/moved.py")
     monkeypatch.setenv("DVC_EXP_NAME", "lusty-bird")
     origin = notes.find_origin()
     assert origin.experiment == "lusty-bird"
-    assert origin.uncommitted == ("data/raw.dvc", "dvc.yaml", "src/new file.py")
+    assert origin.uncommitted == (
+        "data/raw.dvc", "dvc.yaml", "src/new file.py", "src/training/loop.py",
+        "src/training/moved.py",
+    )  # fmt: skip
     commit()
     assert notes.find_origin() == Origin(head(), "lusty-bird")
 
