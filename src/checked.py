@@ -130,9 +130,20 @@ def checked_setup(
             "focal_gamma": params["focal_gamma"] if params["loss"] == "focal" else 0.0,
             "mixup": max(params["mixup"], params["cutmix"]),
             "precision": params["precision"],
-            "frozen": [n for n, p in setup.model.named_parameters() if not p.requires_grad],
+            "frozen": _fixed_by_the_net(setup.model),
         },
     )
+
+
+def _fixed_by_the_net(model: torch.nn.Module) -> list[str]:
+    """The parameters of the net's own that it keeps from learning, such as fixed positions. That
+    the weights of a layer of torch rest is more often a mistake: the battery shall tell."""
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and not type(model.get_submodule(name.rpartition(".")[0])).__module__.startswith("torch.")
+    ]
 
 
 def first_batch_picture(

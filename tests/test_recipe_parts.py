@@ -447,6 +447,22 @@ def test_the_check_is_told_what_the_net_itself_keeps_fixed(
     assert plain.declared["frozen"] == []
 
 
+def test_the_weights_of_a_layer_that_rest_are_told(
+    few: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resting(classes: int, channels: int, _: int) -> nn.Module:
+        net = Scaled(classes, channels, True)
+        net.body.weight.requires_grad_(False)
+        return net
+
+    monkeypatch.setattr(model_module, "own_net", resting)
+    report = checks.run(lambda: checked_setup({**PARAMS, "model": "own"}, *few, CPU))
+    found = next(c for c in report.checks if c.id == "frozen_params")
+    assert (found.status, found.likely_causes[0]) == ("fail", "parameter_frozen")
+    assert "body.weight" in found.message
+    assert "scale" not in found.message
+
+
 def test_no_sum_of_gradients_in_a_cuda_graph() -> None:
     given = {**PARAMS, "compile": "reduce-overhead", "accumulate": 2}
     with pytest.raises(InputError, match="reduce-overhead sums no gradients on a GPU"):
