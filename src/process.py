@@ -31,6 +31,7 @@ _EXCEPTIONS: dict[int, type[BaseException]] = {
     signal.SIGTERM: Terminated,
     signal.SIGHUP: Terminated,
 }
+_dvc = ""  # what `own_dvc` returns
 _waits = False  # whether a signal waits for the end of a `deferred` block
 _arrived: int | None = None
 
@@ -84,9 +85,11 @@ def end_with_parents() -> None:
 
     A thread looks at the chain of parents, which works on Linux and macOS alike.
     """
+    global _dvc
     if "DVC_STAGE" not in os.environ:
         return
     at_start = _parents()
+    _dvc = _mark(at_start[-1])
 
     def watch() -> None:
         pause = threading.Event()
@@ -101,16 +104,18 @@ def end_with_parents() -> None:
 
 
 def own_dvc() -> str:
-    """The process that runs this stage, to be known again: its id and its start, in seconds since
-    1970; empty without DVC."""
-    if "DVC_STAGE" not in os.environ:
-        return ""
+    """The process that ran this stage when it began, to be known again: its id and its start, in
+    seconds since 1970; empty without DVC. Not who is the parent now: a stage whose shell was killed
+    goes on for a moment as a child of the system's first process, which never ends."""
+    return _dvc
+
+
+def _mark(pid: int) -> str:
     import psutil
 
     try:
-        pid = _parents()[-1]
         return f"{pid} {psutil.Process(pid).create_time()}"
-    except (psutil.Error, IndexError):
+    except psutil.Error:
         return ""
 
 
@@ -120,7 +125,9 @@ def is_alive(mark: str) -> bool:
 
     pid, _, started = mark.partition(" ")
     try:
-        return bool(mark) and psutil.Process(int(pid)).create_time() == float(started)
+        found = psutil.Process(int(pid))
+        same = found.create_time() == float(started)
+        return same and found.status() != psutil.STATUS_ZOMBIE  # ended, and nobody asked how
     except (psutil.Error, ValueError):
         return False
 

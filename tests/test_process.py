@@ -113,7 +113,9 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     stage.write_text(
         "import os, sys, time\nfrom src import process\nfrom src.stage import guarded\n"
         "def work():\n    process.end_with_parents()\n"
-        "    print(os.getppid(), flush=True)\n    time.sleep(60)\n"
+        "    print(os.getppid(), flush=True)\n"
+        "    try:\n        time.sleep(60)\n"
+        "    finally:\n        print(process.own_dvc(), process.is_alive(process.own_dvc()))\n"
         "sys.exit(guarded(work))"
     )
     # `; true` keeps the shell from becoming the stage itself.
@@ -127,7 +129,10 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     assert dvc.stdout is not None
     shell = int(dvc.stdout.readline())
     os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
-    _, errors = dvc.communicate(timeout=30)  # returns when the stage has closed its end
+    last, errors = dvc.communicate(timeout=30)  # returns when the stage has closed its end
+    pid, _, alive = last.split()
+    assert pid == str(dvc.pid)  # not whose child the stage is at its end
+    assert alive == "False"
     assert errors.endswith("so the stage ends too\nterminated\n")
 
 

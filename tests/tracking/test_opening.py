@@ -1,11 +1,11 @@
 """A run is made once, whenever the process or DVC is killed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -26,29 +26,17 @@ def under_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".dvc/config").touch()
     edit("params.yaml", "lr: 0.001 ", "lr: 0.5 ")
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    mark = f"{ended.pid} {psutil.Process(ended.pid).create_time()}"
+    mark = process._mark(ended.pid)
     ended.wait()
     monkeypatch.setattr(process, "own_dvc", lambda: mark)  # killed after the stage
     return project
 
 
-def test_the_dvc_of_a_stage_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert process.own_dvc() == ""
-    monkeypatch.setenv("DVC_STAGE", "train")
-    mark = process.own_dvc()
-    assert mark.split()[0] == str(process._parents()[-1])
-    assert process.is_alive(mark)
-    assert not process.is_alive(mark + "1")  # another process with its id
-    assert not process.is_alive("")
-
-
 def test_a_result_that_dvc_is_about_to_write_is_not_lost(
     under_dvc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()
-    monkeypatch.chdir(under_dvc)
-    monkeypatch.setenv("DVC_STAGE", "train")
+    alive = process._mark(os.getpid())
+    monkeypatch.setattr(process, "own_dvc", lambda: alive)
     train()
     train_until_killed = pytest.raises(KeyboardInterrupt)
     with train_until_killed:  # a second one waited for the first, and is interrupted
