@@ -225,6 +225,7 @@ def test_200_experiments_take_no_more_processes_than_20(
     assert count == few
 
 
+@pytest.mark.slow
 def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     tool: Tool,
     project: Project,

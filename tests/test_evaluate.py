@@ -318,6 +318,7 @@ def tracked(evaluable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluable
 
 
+@pytest.mark.slow
 def test_numbers_go_to_the_run_of_the_model_and_other_settings_to_a_child(tracked: Path) -> None:
     run_stage(tracked, "evaluate")
     run_stage(tracked, "evaluate")

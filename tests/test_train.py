@@ -10,6 +10,7 @@ from tests.conftest import run_stage, set_params
 from tests.tracked_project import history, runs
 
 
+@pytest.mark.slow
 def test_points_that_a_power_cut_took_are_noted_again(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

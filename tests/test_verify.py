@@ -80,6 +80,7 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_brought_say_what_the_remote_said(with_data: Path) -> None:
     with (
         pytest.raises(InputError, match=r"the data pictures\.txt are neither in") as caught,

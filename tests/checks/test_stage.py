@@ -55,6 +55,7 @@ def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path
     assert verdict == {"proceed": True}
 
 
+@pytest.mark.slow
 def test_the_gamma_of_focal_loss_is_declared(copied: Path) -> None:
     set_params(copied, loss="focal", focal_gamma=10, on_fail="report")
     run_stage(copied, "overfit-check")

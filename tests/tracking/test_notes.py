@@ -195,6 +195,7 @@ def bring_back(text: str) -> None:
     subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
 
 
+@pytest.mark.slow
 def test_one_line_brings_back_what_was_not_committed(project: Path) -> None:
     dirty = make_dirty()
     train()
