@@ -177,9 +177,10 @@ class Spy:
             zero = torch.zeros_like(parameter)
             m, s = made.get(name, zero), seen.get(name, zero)
             last, stale = self._last.get(name, zero), m + self._left.get(name, zero)
-            for key, a, b in (("mm", m, m), ("ss", s, s), ("ms", m, s), ("ll", last, last),
-                              ("ls", last, s), ("tt", stale, stale), ("ts", stale, s)):  # fmt: skip
-                sums[key] += float((a.double() * b.double()).sum())
+            long = {"m": m, "s": s, "l": last, "t": stale}
+            long = {key: gradient.flatten().double() for key, gradient in long.items()}
+            for key in sums:
+                sums[key] += float(torch.dot(long[key[0]], long[key[1]]))
             slack = 1e-6 * float(m.abs().max()) + 1e-12
             shrunk &= bool(((s.abs() <= m.abs() + slack) & (s * m >= -slack * slack)).all())
 
@@ -198,9 +199,13 @@ class Spy:
         moved = size = 0.0
         for name, p in self.parameters.items():
             if p.ndim > 1:
-                moved += float((p.detach() - before[name]).double().square().sum())
-                size += float(before[name].double().square().sum())
+                moved += _squared(p.detach() - before[name])
+                size += _squared(before[name])
         return (moved / size) ** 0.5 if size else 0.0
+
+
+def _squared(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
 
 
 def unregistered(setup: TrainingSetup, x: Tensor) -> tuple[int, int]:
