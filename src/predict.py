@@ -44,7 +44,7 @@ def _fitted(upright: "Image.Image", description: Mapping[str, Any]) -> "np.ndarr
     return fit_picture(upright, size, channels, description["fit"], interpolation, crop_ratio)
 
 
-def _cannot_be_used(name: str, error: Exception) -> InputError:
+def _cannot_be_used(name: str, error: object) -> InputError:
     return InputError(f"{name} cannot be used: {error}")
 
 
@@ -86,26 +86,6 @@ def predict_pictures(
             raise InputError("the model gives outputs that are not numbers: train it again")
         rows.append(probabilities(found))
     return np.concatenate(rows)
-
-
-def list_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Files as they are named, and of a folder the pictures below it, by their ending and sorted;
-    and the names of which there is nothing."""
-    from src.preparation.decode import PICTURE_SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in PICTURE_SUFFIXES
-                and not file.name.startswith(".")
-                and file.is_file()
-            ]
-        elif path.exists():
-            found.append(path)
-    return found, [path for path in paths if not path.exists()]
 
 
 def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
@@ -203,9 +183,12 @@ def _parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """The command line."""
     arguments = _parse_arguments()
-    files, missing = list_files(arguments.paths)
-    if not files and missing:
-        raise InputError(f"{shown(missing[0])} does not exist: name picture files, or a folder")
+    from src.preparation.sources.folder import named_files
+
+    files, refused = named_files(arguments.paths)
+    wrong = [_cannot_be_used(shown(path), f"{r.reason}: {r.remedy}") for path, r in refused]
+    if not files and wrong:
+        raise wrong[0]
     if not files:
         where = ", ".join(shown(path) for path in arguments.paths[:3])
         raise InputError(
@@ -227,9 +210,9 @@ def main() -> None:
     if not arguments.json:
         cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
         print("  ".join([f"{'picture':<{widths[0]}}", *cells]).rstrip())
-    failed = len(missing)
-    for path in missing:
-        print(f"{shown(path)} does not exist", file=sys.stderr)
+    failed = len(wrong)
+    for line in wrong:
+        print(line, file=sys.stderr)
     with told_in_one_line("predict"):
         for path, result in predict_files(model, description, files, arguments.batch):
             if isinstance(result, InputError):
@@ -240,7 +223,7 @@ def main() -> None:
             else:
                 print(as_row(path, classes, result, arguments.top, widths))
     if failed:
-        total = len(files) + len(missing)
+        total = len(files) + len(wrong)
         raise GateError(f"predict: {failed} of {total} files could not be read")
 
 

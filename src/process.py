@@ -188,3 +188,13 @@ def try_hold(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def closed_part(path: str | bytes | os.PathLike[str] | None) -> Path | None:
+    """The part of a path that is there and may not be read or entered."""
+    whole = Path(os.fsdecode(path)) if path else None
+    for place in (whole, *whole.parents) if whole else ():
+        if os.path.lexists(place):
+            needed = os.R_OK | (os.X_OK if place.is_dir() else 0)
+            return None if os.access(place, needed) else place
+    return None

@@ -5,6 +5,7 @@ notes the inputs at the start and compares them as the last act, and turns every
 line and an exit code: 0 done, 1 a gate failed, 2 wrong input, 130/143 interrupted.
 """
 
+import errno
 import functools
 import hashlib
 import os
@@ -196,8 +197,12 @@ def guarded(work: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _say(f"{error.filename}: the name is too long: give a shorter one", 2)
         if error.errno not in process.CANNOT_WRITE:
             raise
+        if error.errno == errno.EACCES and (closed := process.closed_part(error.filename)):
+            return _say(f"{closed} cannot be read (no permission): `chmod u+rX {closed}`", 2)
         return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
     return 0
 

@@ -70,10 +70,10 @@ def frames(form: str) -> Callable[[Path], None]:
     return write
 
 
-def exif(orientation: int) -> Callable[[Path], None]:
+def exif(orientation: int, form: str = "JPEG") -> Callable[[Path], None]:
     tags = Image.Exif()
     tags[0x0112] = orientation
-    return picture("JPEG", exif=tags)
+    return picture(form, exif=tags)
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -91,6 +91,11 @@ def png_of(width: int, height: int) -> bytes:
 
 def link(target: str, is_folder: bool = False) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target, is_folder)
+
+
+def linked_below(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to("../../dog", True)
 
 
 def huge(path: Path) -> None:
@@ -221,7 +226,11 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "loop.jpg": (link("loop.jpg"), LINK + " that leads back to itself"),
     "pipe.jpg": (os.mkfifo, NO_FILE),
     "socket.png": (bound_socket, NO_FILE),
-    "up": (link("..", True), LINK + " to a folder above it"),
+    "up": (link("..", True), LINK + " to a folder"),
+    "deep/linked": (linked_below, LINK + " to a folder"),
+    "edited~": (lambda path: inside("a.png")(path), "DVC takes no notice"),
+    "long.png": (content(png_of(70_000, 9)), "one of its sides is too long"),
+    "upright.tif": (exif(6, "TIFF"), USED),
     "carriage\rreturn.png": (picture("PNG"), "its name has a carriage return"),
     "caf\udce9.png": (picture("PNG"), "its name is not UTF-8"),
     "._a.jpg": (content(b"\0\5\x16\7"), IGNORED),
@@ -287,6 +296,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     (root / "__MACOSX/._a.jpg").write_bytes(b"\0")
     picture("JPEG")(root / "loose.jpg")
     (root / "linked").symlink_to(root / "dog", True)
+    shutil.copytree(root / "dog", root / "copied")
     missing = set()
     for name, (make, _) in CASES.items():
         path = root / CLASS / name
@@ -334,7 +344,7 @@ def test_each_file_gets_what_it_should(outcome: Outcome, name: str) -> None:
 def test_nothing_is_lost_and_nothing_counted_twice(outcome: Outcome) -> None:
     cases = [case for case in CASES if case not in outcome.missing]
     assert not set(outcome.used) & set(outcome.rejects)
-    rejected = [case for case in cases if CASES[case][1] not in (USED, IGNORED)]
+    rejected = [case for case in cases if CASES[case][1] not in (USED, IGNORED)] + ["linked"]
     assert len(outcome.rejects) == len(rejected) == outcome.report["rejects"]["count"]
     assert sum(outcome.report["rejects"]["by_reason"].values()) == len(rejected)
     assert len(outcome.used) == outcome.report["used"]
@@ -345,18 +355,19 @@ def test_nothing_is_lost_and_nothing_counted_twice(outcome: Outcome) -> None:
 
 def test_odd_classes(outcome: Outcome) -> None:
     classes = json.loads((outcome.prepared / "meta.json").read_text())["classes"]
-    assert {"cat", "dog", "linked"} <= set(classes)
+    assert {"cat", "copied", "dog"} <= set(classes)
+    assert outcome.rejects["linked"]["reason"].startswith("it is a link to a folder, and DVC")
     assert outcome.report["classes_without_pictures"] == ["__MACOSX", "empty class"]
     assert ("classes 'Cat' and 'cat' differ by case" in outcome.printed) == ("Cat" in classes)
 
 
 def test_what_was_changed_is_counted(outcome: Outcome) -> None:
     report = outcome.report
-    assert report["turned_upright"] == 7
+    assert report["turned_upright"] == 8
     assert report["frames_left_out"] == {"pictures": 4, "frames": 12}
     modes = report["converted_modes"]
     assert {"CMYK": 1, "1": 1, "LA": 1, "I": 1, "F": 2}.items() <= modes.items()
-    # The linked class has the pictures of another one, under another name.
+    # The copied class has the pictures of another one, under another name.
     assert report["conflicting_labels"]["count"] == 40
     assert report["identical_pictures"] >= 40
 
@@ -456,6 +467,30 @@ def test_files_and_folders_without_permission() -> None:
         }
 
 
+def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(10):
+                picture("PNG")(root / split / name / f"{split} {name} {number}.png")
+    picture("PNG")(root / "loose.png")
+    set_params(project, source="folder", path=root)
+    ended = run_prepare(project)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 files were left out" in ended.stdout
+    (root / "val").rename(tmp_path / "val")
+    (root / "val").symlink_to(tmp_path / "val")
+    ended = run_prepare(project)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "pictures/val cannot be used: it is a link to a folder, and DVC" in ended.stderr
+    (root / "val").unlink()
+    (root / "ba\udcff").mkdir()
+    ended = run_prepare(project)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "ba\\xff beside the split folders" in ended.stderr
+
+
 def test_a_picture_is_the_same_to_predict(outcome: Outcome, hostile: tuple[Path, set[str]]) -> None:
     """To the bit, whatever the file; and refused by both for the same reason."""
     from src.errors import InputError
@@ -467,7 +502,7 @@ def test_a_picture_is_the_same_to_predict(outcome: Outcome, hostile: tuple[Path,
         again = read_file(hostile[0] / path, about)
         assert np.array_equal(again, outcome.pixels(path)), path
     for path, row in outcome.rejects.items():
-        if path.split("/")[1] in (*DIFFERENT_NAME.values(), "up"):
+        if path.split("/")[-1] in DIFFERENT_NAME.values() or (hostile[0] / path).is_dir():
             continue
         with pytest.raises(InputError) as caught:
             read_file(hostile[0] / path, about)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from src import predict
 from src.data.packed import PackedSplit
-from src.predict import list_files, packed_picture, predict_pictures, read_file
+from src.predict import packed_picture, predict_pictures, read_file
+from src.preparation.sources.folder import named_files
 from src.training.model import load_model
 from tests.conftest import SMALL, copy_project, run_main, run_unchecked, set_params
 from tests.test_sources import write_pictures
@@ -105,7 +106,7 @@ def test_pictures_in_memory(trained: tuple[Path, Path]) -> None:
     """As a server of the model asks: Pillow's pictures or packed ones, in batches or at once."""
     project, pictures = trained
     model, description = load_model(project / "models")
-    files, _ = list_files([pictures])
+    files, _ = named_files([pictures])
     opened = [Image.open(path) for path in files]
     expected = predict_pictures(model, description, opened)
     assert expected.shape == (62, 2)
@@ -129,19 +130,32 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     (folder / "001.png").write_bytes(content[: len(content) // 2])
     os.mkfifo(folder / "pipe")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.jpg").symlink_to("nothing")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden/002.png").write_bytes(content)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/linked.png").write_bytes(content)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")  # nothing is versioned here
+    (folder / "above").symlink_to(folder)
     code, out, err = tool(
         alone, folder, folder / "pipe", folder / "nowhere.png", "--top", 1, "--batch", 4
     )
     assert code == 1
     errors = err.splitlines()
-    assert len(errors) == 4, err
-    assert f"{folder}/nowhere.png does not exist" in errors
+    assert len(errors) == 6, err
+    assert (
+        f"{folder}/nowhere.png cannot be used: it does not exist: name pictures, or a folder"
+        in errors
+    )
     assert any("001.png cannot be used: it is cut short or damaged" in line for line in errors)
     assert any("pipe cannot be used: it is no file" in line for line in errors)
-    assert errors[-1] == "predict: 3 of 33 files could not be read"
+    assert any("broken.jpg cannot be used: it is a link that leads now" in line for line in errors)
+    assert any("above cannot be used: it is a link to a folder above" in line for line in errors)
+    assert errors[-1] == "predict: 5 of 36 files could not be read"
     table = out.splitlines()
     assert table[0].split() == ["picture", "class", "prob."]
-    assert len(table) == 1 + 30
+    assert len(table) == 1 + 31
+    assert "linked/linked.png" in out
     assert all(len(line.split()) == 3 for line in table)
 
 
@@ -162,7 +176,7 @@ def test_a_damaged_description_ends_with_2(
     ("arguments", "words"),
     [
         (["empty"], "there are no pictures in empty"),
-        (["nowhere.png"], "nowhere.png does not exist"),
+        (["nowhere.png"], "nowhere.png cannot be used: it does not exist"),
         (["picture.png", "--model", "empty"], "empty holds no model"),
         (["picture.png", "--device", "tpu"], "must be one of auto, cpu"),
         (["picture.png", "--batch", "0"], "must be an integer >= 1, got '0'"),

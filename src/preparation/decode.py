@@ -24,6 +24,7 @@ PICTURE_SUFFIXES = (
 # Not Pillow's other ones: they are rare as photos, and reading EPS starts a foreign program.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM")
 LARGEST_PICTURE = 89_478_485  # pixels: Pillow's limit for a decompression bomb, a quarter GB as RGB
+LONGEST_SIDE = 65_535  # pixels, of JPEG: what Pillow needs to reduce a side grows with it
 LARGEST_FILE = 2**30  # bytes; such a picture, with 16 bits in 4 channels, takes less (choice)
 # What the EXIF orientation asks for (EXIF 2.3, tag 0x0112).
 ORIENTATION = 0x0112
@@ -105,16 +106,22 @@ def decode(content: bytes) -> Picture:
         # Each is decided here: too many pixels are refused below, and what is wrong only beside the
         # pixels (EXIF, a palette's transparency) does not matter.
         warnings.simplefilter("ignore")
-        image = _load(content)
+        image, turned = _load(content)
         picture = Picture.of(image)
-        return Picture(picture.image, picture.mode, picture.turned, _frames(image))
+        return Picture(picture.image, picture.mode, picture.turned or turned, _frames(image))
 
 
-def _load(content: bytes) -> Image.Image:
+def _load(content: bytes) -> tuple[Image.Image, bool]:
+    """The first frame, and whether Pillow turned it."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > LARGEST_PICTURE:
             raise Image.DecompressionBombError(f"{image.width} x {image.height}")
+        if max(image.size) > LONGEST_SIDE:
+            detail = f"{image.width} x {image.height}, at most {LONGEST_SIDE} pixels"
+            raise BadPicture("one of its sides is too long", "save it smaller", detail)
+        # Pillow turns these itself as it loads them, and then says nothing of it.
+        turned = image.format == "TIFF" and _turn(image) is not None
         image.load()
     except Image.DecompressionBombError as error:
         size = re.search(r"\d+ x \d+|\d+ pixels", str(error))
@@ -122,11 +129,11 @@ def _load(content: bytes) -> Image.Image:
         raise BadPicture("it has too many pixels", "save it smaller", detail) from None
     except Image.UnidentifiedImageError:
         raise _no_picture(content) from None
-    except MemoryError:  # the machine's limit, not the picture's fault
+    except (BadPicture, MemoryError):  # the second is the machine's limit, not the picture's fault
         raise
     except Exception as error:  # broken files raise many types, not all OSError
         raise BadPicture("it is cut short or damaged", GET_AGAIN, _text(error)) from None
-    return image
+    return image, turned
 
 
 def _no_picture(content: bytes) -> BadPicture:

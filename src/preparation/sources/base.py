@@ -136,6 +136,13 @@ def data_folder(path: str, source: str, holds: str) -> Path:
             f"params.yaml: prepare.path must be a folder {holds} for prepare.source {source}, "
             f"got '{path}'"
         )
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(f"{path} cannot be read (no permission): `chmod u+rX {path}`")
+    require_readable(folder)
     return folder
+
+
+def require_readable(folder: Path) -> None:
+    """InputError when what lies in a folder cannot be listed and read."""
+    from src.errors import InputError
+
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be read (no permission): `chmod u+rX {folder}`")

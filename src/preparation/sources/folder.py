@@ -6,7 +6,7 @@ Files nested below a class folder, however deep, belong to that class. Names tha
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ from src.preparation.sources.base import (
     data_folder,
     refuse_name,
     remark_on_twins,
+    require_readable,
     text_of,
 )
+
+DEEPEST = 200  # folders in each other (choice)
 
 
 @dataclass
@@ -42,10 +45,16 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     """The pictures of class folders below `prepare.path`. What is missing of val and test is taken
     from train by hash."""
     root = data_folder(params["prepare.path"], "folder", "of class folders")
-    tops = [folder for folder in _folders(root) if not refuse_name(folder.name)]
+    tops = _folders(root)
     _refuse_a_mixture(root, tops)
     parents: list[tuple[str | None, Path]] = [(None, root)]
+    places = [root]  # where files are no pictures
     if tops and tops[0].name.lower() in SPLIT_NAMES:
+        for top in tops:
+            if refused := _refuse_folder(top):
+                raise InputError(f"{top} cannot be used: {refused.reason}: {refused.remedy}")
+            require_readable(top)
+        places = [root, *tops]
         parents = [(SPLIT_NAMES[top.name.lower()], top) for top in tops]
         _require_train_once(root, [split for split, _ in parents])
         # What a given test or val split holds is not learnt.
@@ -54,16 +63,19 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     found = Found()
     counts: Counter[str] = Counter()
     total = 0
-    for _, parent in parents:
-        for entry in sorted(parent.iterdir()) if os.access(parent, os.R_OK | os.X_OK) else ():
+    for place in places:
+        for entry in sorted(place.iterdir()):
             if not _is_folder(entry):
                 found.leave_out(entry.name)
+    for _, parent in parents:
         for folder in _folders(parent):
-            here = sum(1 for _ in walk(folder, found))
-            counts[folder.name] += 0 if refuse_name(folder.name) else here
-            total += 1 if refuse_name(folder.name) else here
+            refused = _refuse_folder(folder)
+            here = 1 if refused else sum(1 for _ in walk(folder, found))
+            total += here
+            if not refused:
+                counts[folder.name] += here
     classes = sorted(name for name, count in counts.items() if count)
-    empty = sorted(name for name, count in counts.items() if not count and not refuse_name(name))
+    empty = sorted(name for name, count in counts.items() if not count)
     if len(classes) < 2:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
@@ -91,7 +103,7 @@ def _items(
     for split, parent in parents:
         for folder in _folders(parent):
             name = folder.relative_to(root).as_posix()
-            if refused := refuse_name(folder.name):
+            if refused := _refuse_folder(folder):
                 yield Item(text_of(name), 0, refused)
             elif folder.name in label_of:
                 for path, read in walk(folder, Found()):
@@ -102,14 +114,22 @@ def _items(
                     yield Item(name, label_of[folder.name], read, item_split)
 
 
-def walk(folder: Path | str, found: Found) -> Iterator[tuple[str, Read]]:
-    """Each picture file below `folder`, sorted by path, with how to read it; links are followed.
-    What cannot be entered or named comes as Refused, the rest is counted in `found`."""
+def walk(
+    folder: Path | str, found: Found, linked_folders: bool = False
+) -> Iterator[tuple[str, Read]]:
+    """Each picture file below `folder`, sorted by path, with how to read it. What cannot be entered
+    or named comes as Refused, the rest is counted in `found`. Links to files are followed; those to
+    folders are refused, unless nothing has to be versioned: DVC would not see what is in them."""
     above = [_identity(os.stat(parent)) for parent in Path(folder).absolute().parents]
-    yield from _walk(os.fspath(folder), found, above)
+    yield from _walk(os.fspath(folder), found, above, linked_folders, DEEPEST)
 
 
-def _walk(folder: str, found: Found, above: list[tuple[int, int]]) -> Iterator[tuple[str, Read]]:
+def _walk(
+    folder: str, found: Found, above: list[tuple[int, int]], linked_folders: bool, deeper: int
+) -> Iterator[tuple[str, Read]]:
+    if not deeper:
+        yield folder, Refused(f"it lies more than {DEEPEST} folders deep", "move it up")
+        return
     try:
         here = _identity(os.stat(folder))
         if here in above:
@@ -126,12 +146,46 @@ def _walk(folder: str, found: Found, above: list[tuple[int, int]]) -> Iterator[t
     for name, is_folder in entries:
         path = os.path.join(folder, name)
         if is_folder:
-            if not name.startswith("."):
-                yield from _walk(path, found, [*above, here])
+            if name.startswith("."):
+                continue
+            if refused := None if linked_folders else _refuse_folder(Path(path)):
+                yield path, refused
+            else:
+                yield from _walk(path, found, [*above, here], linked_folders, deeper - 1)
         elif name.startswith(".") or not name.lower().endswith(PICTURE_SUFFIXES):
             found.leave_out(name)
         else:
             yield path, refuse_name(path) or PictureFile(path)
+
+
+def named_files(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Refused]]]:
+    """Files as they are named, and of a folder the pictures below it, as `walk` finds them; and the
+    names of which there is nothing and the folders that cannot be entered, with the reason."""
+    files: list[Path] = []
+    refused: list[tuple[Path, Refused]] = []
+    for path in paths:
+        if path.is_dir():
+            for name, read in walk(path, Found(), linked_folders=True):
+                if isinstance(read, Refused) and os.path.isdir(name):
+                    refused.append((Path(name), read))
+                else:  # a name that no table could hold does no harm here
+                    files.append(Path(name))
+        elif os.path.lexists(path):  # where a link leads nowhere, reading it says so
+            files.append(path)
+        else:
+            refused.append((path, Refused("it does not exist", "name pictures, or a folder")))
+    return files, refused
+
+
+def _refuse_folder(folder: Path) -> Refused | None:
+    """What is wrong with a folder of pictures before anybody looks into it."""
+    if folder.is_symlink():
+        return Refused(
+            "it is a link to a folder, and DVC does not look into it", "put the folder itself there"
+        )
+    if folder.name.endswith("~") or folder.name == "__pycache__":  # .dvcignore
+        return Refused("DVC takes no notice of a folder of that name", "rename it")
+    return refuse_name(folder.name)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -162,7 +216,7 @@ def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
     """InputError when some folders are named like splits and others are not: taken as classes,
     the splits would be learnt; taken as splits, pictures would be lost."""
     splits = [top.name for top in tops if top.name.lower() in SPLIT_NAMES]
-    others = [top.name for top in tops if top.name.lower() not in SPLIT_NAMES]
+    others = [text_of(top.name) for top in tops if top.name.lower() not in SPLIT_NAMES]
     if not splits or not others:
         return
     shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
