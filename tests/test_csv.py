@@ -1,6 +1,7 @@
 """Tables of pictures (source csv): each odd one ends as a row of rejects.csv or in one line."""
 
 import csv
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
+from src.preparation.sources import encoding
 from tests.conftest import packed, run_unchecked, set_params
 from tests.test_sources import by_path, write_pictures
 
@@ -76,6 +78,9 @@ def labels(splits: dict[str, PackedSplit]) -> dict[str, str]:
         (lambda text: text.replace("/", "\\").encode(), {}),
         (lambda text: text.replace("path,", '"path",').encode(), {}),
         (lambda text: text.encode("cp1251"), {"csv_encoding": "cp1251"}),
+        (lambda text: text.encode("utf-8-sig"), {"csv_encoding": "utf-8"}),
+        (lambda text: text.encode("utf-8-sig"), {"csv_encoding": "UTF8"}),
+        (lambda text: ('"no\nte",' + text.replace("\n", "\nx,")[:-2]).encode(), {}),
     ],
 )  # fmt: skip
 def test_tables_as_programs_write_them(
@@ -166,6 +171,34 @@ def test_repeated_rows_count_once(
     assert "3 rows of" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_that_is_refused_repeats_none(project: Path, root: Path, first: bool) -> None:
+    """Which of its fields is the one too many, nobody knows: it says nothing again."""
+    odd = f"{ROWS[0]},extra\n"
+    rows = GOOD.partition("\n")[2]
+    table = f"path,label\n{odd}{rows}" if first else GOOD + odd
+    splits = prepare(project, root, table, on_bad="skip")
+    line = 2 if first else 62
+    assert rejects(project) == {
+        "cat/000.png": f"its row has 3 fields instead of 2; correct the row (line {line})"
+    }
+    assert len(labels(splits)) == 59
+    assert report(project)["repeated_rows"] == 0
+
+
+def test_a_table_without_permission_says_so(
+    project: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(root / "labels.csv"))
+
+    monkeypatch.setattr(encoding, "open", refuse, raising=False)  # root may read all
+    with pytest.raises(InputError) as caught:
+        prepare(project, root)
+    path = root / "labels.csv"
+    assert str(caught.value) == f"{path} cannot be read (no permission): `chmod u+r {path}`"
+
+
 def test_pictures_that_no_row_names_are_counted(
     project: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +229,16 @@ def test_pictures_that_no_row_names_are_counted(
         ("path,label\ncat/000.png,cat\n", {}, "must name at least two classes in column label"),
         ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "found 0; line 2: its path is absolute"),
         (b"PK\x03\x04\x9f\xff\n", {}, "is not UTF-8"),
+        ("x" * 2**18, {}, "near line 1: field larger than field limit (131072): close its quotes"),
+        ('"path,label\na.png,cat\n', {}, "near line 2: unexpected end of data: close its quotes"),
+        ('path,label,"note\na,b,c\n', {}, "near line 2: unexpected end of data: close its quotes"),
+        ('"file";"label"\n"a";"b"\n', {}, "has no column path (prepare.csv_path_column); its first "
+         "line must name the columns, and names 'file', 'label'"),
+        (" \npath,label\n", {}, "is empty: its first line must name the columns"),
+        (GOOD.encode("utf-16")[:-1], {}, "is UTF-16 by its first bytes and is cut short or damaged "
+         "(truncated data): copy it again"),
+        (GOOD.encode("utf-16")[:-1], {"csv_encoding": "utf16"}, "is cut short or damaged"),
+        (GOOD, {"csv_file": "a" * 256}, "aaa is no file in"),
     ],
 )  # fmt: skip
 def test_tables_that_cannot_work_say_so(

@@ -12,14 +12,18 @@ OTHERS = ("cp1251", "cp1252", "gb18030", "shift_jis")
 def encoding_of(path: Path, wanted: str) -> str:
     """The encoding of a file: as `wanted`, or with `auto` by its byte-order mark, or UTF-8.
     InputError when the file cannot be read so."""
-    encoding = wanted
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if wanted == "auto":
-        utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        encoding = "utf-16" if utf16 else "utf-8-sig"
     try:
-        codecs.lookup(encoding)
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except PermissionError:
+        raise InputError(f"{path} cannot be read (no permission): `chmod u+r {path}`") from None
+    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = wanted
+    if wanted == "auto":
+        encoding = "utf-16" if utf16 else "utf-8"
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"  # the same, and leaves out a byte-order mark
         with open(path, encoding=encoding, newline="") as text:
             while text.read(2**20):
                 pass
@@ -27,7 +31,13 @@ def encoding_of(path: Path, wanted: str) -> str:
         raise InputError(
             f"params.yaml: prepare.csv_encoding {wanted} is no encoding: set auto, utf-8, cp1251"
         ) from None
-    except UnicodeError:
+    except UnicodeError as error:
+        if utf16 and codecs.lookup(encoding).name == "utf-16":
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+            raise InputError(
+                f"{path} is UTF-16 by its first bytes and is cut short or damaged ({reason}): "
+                "copy it again"
+            ) from None
         if wanted != "auto":
             raise InputError(f"{path} is not written in {wanted} (prepare.csv_encoding)") from None
         raise InputError(

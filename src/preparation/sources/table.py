@@ -4,7 +4,6 @@
 """
 
 import csv
-import io
 import ntpath
 import os
 import posixpath
@@ -91,7 +90,7 @@ class _Table:
             raise InputError(
                 "params.yaml: prepare.csv_file must lie in prepare.path, which DVC tracks"
             )
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # Path's own raises where a name is too long
             raise InputError(
                 f"params.yaml: prepare.csv_file {params['prepare.csv_file']} is no file in {root}"
             )
@@ -103,22 +102,37 @@ class _Table:
             for column, name in names.items()
             if not (column in optional and name == "none")
         }
-        with self._open() as file:
-            header = file.readline()
-        if not header.strip():
-            raise InputError(f"{self.name} is empty: its first line must name the columns")
-        self.delimiter, self.header = self._read_header(header, params["prepare.csv_delimiter"])
+        self.delimiter, self.header = self._read_header(params["prepare.csv_delimiter"])
 
-    def _open(self) -> io.TextIOWrapper:
-        return open(self.path, encoding=self.encoding, newline="")
+    def _records(self, sign: str) -> Iterator[tuple[int, list[str]]]:
+        """Line number and fields of each record, which may go over several lines."""
+        with open(self.path, encoding=self.encoding, newline="") as file:
+            reader = csv.reader(file, delimiter=sign, strict=True)
+            try:
+                for row in reader:
+                    yield reader.line_num, row
+            except csv.Error as error:
+                raise InputError(
+                    f"{self.name}, near line {reader.line_num}: {error}: close its quotes or "
+                    "save the table again"
+                ) from None
 
-    def _read_header(self, line: str, delimiter: str) -> tuple[str, list[str]]:
+    def _read_header(self, delimiter: str) -> tuple[str, list[str]]:
         signs = list(DELIMITERS.values()) if delimiter == "auto" else [DELIMITERS[delimiter]]
-        read = {sign: next(csv.reader([line], delimiter=sign), []) for sign in signs}
-        for sign, header in read.items():
-            if all(header.count(name) == 1 for name in self.columns.values()):
-                return sign, header
-        sign, header = max(read.items(), key=lambda pair: len(pair[1]))
+        header, unreadable = list[str](), list[InputError]()
+        for sign in signs:
+            try:
+                _, read = next(self._records(sign), (0, []))
+            except InputError as error:  # quotes that end amiss with a wrong delimiter
+                unreadable.append(error)
+                continue
+            if all(read.count(name) == 1 for name in self.columns.values()):
+                return sign, read
+            header = max(header, read, key=len)
+        if unreadable and len(header) < 2:
+            raise unreadable[0]
+        if not "".join(header).strip():
+            raise InputError(f"{self.name} is empty: its first line must name the columns")
         for column, name in self.columns.items():
             if header.count(name) > 1:
                 raise InputError(f"{self.name} has two columns {name}: rename one of them")
@@ -132,25 +146,16 @@ class _Table:
     def rows(self) -> Iterator[tuple[int, dict[str, str], str]]:
         """Line number, values by column, and what is wrong with the row."""
         places = {column: self.header.index(name) for column, name in self.columns.items()}
-        with self._open() as file:
-            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
-            try:
-                next(reader)
-                for row in reader:
-                    if not any(row):
-                        continue
-                    values = {
-                        c: row[place] if place < len(row) else "" for c, place in places.items()
-                    }
-                    wrong = "" if len(row) == len(self.header) else (
-                        f"its row has {len(row)} fields instead of {len(self.header)}"
-                    )  # fmt: skip
-                    yield reader.line_num, values, wrong
-            except csv.Error as error:
-                raise InputError(
-                    f"{self.name}, near line {reader.line_num}: {error}: close its quotes or "
-                    "save the table again"
-                ) from None
+        records = self._records(self.delimiter)
+        next(records)
+        for line, row in records:
+            if not any(row):
+                continue
+            values = {c: row[place] if place < len(row) else "" for c, place in places.items()}
+            wrong = "" if len(row) == len(self.header) else (
+                f"its row has {len(row)} fields instead of {len(self.header)}"
+            )  # fmt: skip
+            yield line, values, wrong
 
 
 def _fill(database: sqlite3.Connection, table: _Table) -> int:
@@ -166,17 +171,18 @@ def _fill(database: sqlite3.Connection, table: _Table) -> int:
                                 else "its row has no label")  # fmt: skip
         elif "split" in table.columns and split is None:
             refused = "its row has a split that is none of train, val, test"
-        sql = "SELECT label, split, grouped FROM pictures WHERE path = ?"
+        sql = "SELECT label, split, grouped, refused FROM pictures WHERE path = ?"
         known = database.execute(sql, (path,)).fetchone()
         if known is None:
             row = (path, line, label, split, group, refused)
             database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
-        elif known == (label, split, group):
+        elif known == (label, split, group, refused):
             repeated += 1
-        else:
+        elif known[3] is None:  # else the first reason stays
             what = "labels" if known[0] != label else "splits" if known[1] != split else "groups"
-            sql = "UPDATE pictures SET refused = ? WHERE path = ?"
-            database.execute(sql, (f"its rows have different {what}", path))
+            reason = refused or f"its rows have different {what}"
+            sql = "UPDATE pictures SET refused = ?, line = ? WHERE path = ?"
+            database.execute(sql, (reason, line, path))
     if not any_row:
         raise InputError(f"{table.name} has a header and no rows: add a row for each picture")
     return repeated
