@@ -161,7 +161,11 @@ def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], repor
     parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
     few = {source.classes[label]: n for label, n in counts.items() if n < parts}
     name, count = min(few.items(), key=lambda item: item[1], default=("", 0))
-    what = f"{name}, of which there are {count} for {parts} splits" if few else "it"
+    # A group goes to one split, however many pictures it has.
+    where = " in more groups" if any(kept.startswith("group ") for _, kept in hashed) else ""
+    what = f"it{where}"
+    if few:
+        what = f"{name}{where}, of which there are {count} for {parts} splits"
     return f"add pictures of {what}, or remove the class" + (
         f" ({'; '.join(also)})" if also else ""
     )

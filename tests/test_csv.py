@@ -301,6 +301,16 @@ def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None
     assert after["new/000.png"] == before["cat/000.png"]
 
 
+def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> None:
+    """More pictures of that group would all go to the same split."""
+    table = with_column("patient", lambda number: "P" if number < 30 else f"Q{number}")
+    with pytest.raises(InputError, match=r"prepare: no picture of class cat in split ") as caught:
+        prepare(project, root, table, csv_group_column="patient")
+    assert str(caught.value).endswith(
+        "add pictures of cat in more groups, of which there are 1 for 3 splits, or remove the class"
+    )
+
+
 def test_a_group_in_two_given_splits_is_a_leak(project: Path, root: Path) -> None:
     rows = [f"{row},{'test' if n % 3 == 0 else 'train'},P{n}" for n, row in enumerate(ROWS)]
     rows[1] = rows[1].replace("P1", "P0")

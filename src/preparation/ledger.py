@@ -70,8 +70,12 @@ class Ledger:
         return split
 
     def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
-        """Class index and what is hashed, of pictures that go by hash: so many of each class."""
-        sql = "SELECT label, hashed FROM contents WHERE label = ? AND hashed IS NOT NULL LIMIT ?"
+        """Class index and what is hashed, content or group, of pictures that go by hash: so many
+        different ones of each class."""
+        sql = (
+            "SELECT DISTINCT label, hashed FROM contents WHERE label = ? AND hashed IS NOT NULL "
+            "LIMIT ?"
+        )
         for label in range(len(self.classes)):
             yield from self._database.execute(sql, (label, most_per_class))
 
