@@ -1,5 +1,6 @@
 """Sets of torchvision.datasets, read by torchvision's own classes from small files made here."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -15,6 +16,7 @@ from PIL import Image
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
+from src.preparation.sources import idx as idx_module
 from src.preparation.sources.catalog import open_source
 from src.preparation.sources.idx import IDX_SETS
 from src.preparation.sources.torchvision_sets import SETS
@@ -246,6 +248,8 @@ def test_names_that_cannot_work(project: Path, name: str, words: str) -> None:
         ),
         (lambda content: b"PK" + content[2:], "it is no idx file"),
         (lambda content: b"", "it ends early"),
+        (lambda content: content[:4] + b"\xff" * 12 + content[16:], "it ends early"),
+        (lambda content: content[:8] + bytes(4) + content[12:], "it has a size of 0"),
     ],
 )
 def test_files_that_are_not_whole(
@@ -258,6 +262,40 @@ def test_files_that_are_not_whole(
         prepare(project, "MNIST", root)
     assert f"{root / name} is no file of torchvision:MNIST (" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [(b"\xff" * 12, "it ends early"), (b"\xff" * 4, "it ends early"), (bytes(4), "a size of 0")],
+)
+def test_sizes_that_no_file_of_labels_has(
+    tmp_path: Path, sizes: bytes, words: str, packed: bool
+) -> None:
+    name = "train-labels-idx1-ubyte"
+    odd = {name: bytes((0, 0, 8, len(sizes) // 4)) + sizes + bytes(100)}
+    root = lay_out(tmp_path / "files", mnist_files() | odd, packed)
+    with pytest.raises(InputError, match=words):
+        open_source({"prepare.source": "torchvision:MNIST", "prepare.path": str(root)})
+
+
+def test_a_folder_named_like_the_file(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "files", mnist_files())
+    name = "train-images-idx3-ubyte"
+    (root / name).unlink()
+    (root / name).mkdir()
+    with pytest.raises(InputError, match=f"torchvision:MNIST needs .*{name}"):
+        open_source({"prepare.source": "torchvision:MNIST", "prepare.path": str(root)})
+
+
+def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    root = lay_out(tmp_path / "files", mnist_files())
+    monkeypatch.setattr(idx_module, "open", refuse, raising=False)  # root may read all
+    with pytest.raises(InputError, match=r"ubyte cannot be read \(no permission\): `chmod u\+r "):
+        open_source({"prepare.source": "torchvision:MNIST", "prepare.path": str(root)})
 
 
 @pytest.mark.parametrize(

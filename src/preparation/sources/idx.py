@@ -22,6 +22,7 @@ from src.errors import InputError
 from src.preparation.sources.base import Item, Pixels, Source
 
 TYPES: dict[int, "np.dtype[Any]"] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
+MOST_PACKED = 1032  # values per byte that deflate can make (https://zlib.net/zlib_tech.html)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _find(name: str, chosen: IdxSet, root: Path, file: str) -> Path:
     kept = root / chosen.folder / file
     for place in (kept, root / file):
         for path in (place, place.with_name(f"{file}.gz")):
-            if path.exists():
+            if path.is_file():
                 return path
     raise InputError(
         f"params.yaml: prepare.source torchvision:{name} needs {kept} or {root / file}, as it is "
@@ -138,17 +139,26 @@ def _opened(name: str, path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked ({error}): copy it again") from None
+    except PermissionError:
+        raise InputError(f"{path} cannot be read (no permission): `chmod u+r {path}`") from None
     except EOFError as error:
         raise _not_whole(name, path, str(error)) from None
 
 
 def _header(name: str, path: Path, file: IO[bytes]) -> tuple["np.dtype[Any]", list[int]]:
-    """The type of the values and the sizes; at least one."""
+    """The type of the values and the sizes; at least one, and no more than the file can hold."""
     start = _read(file, 4)
     if start[:2] != b"\0\0" or start[2] not in TYPES or not 1 <= start[3] <= 3:
         raise _not_whole(name, path, "it is no idx file of numbers")
-    sizes = np.frombuffer(_read(file, 4 * start[3]), ">u4")
-    return TYPES[start[2]], [int(size) for size in sizes]
+    dtype = TYPES[start[2]]
+    sizes = np.frombuffer(_read(file, 4 * start[3]), ">u4").tolist()
+    if 0 in sizes:
+        raise _not_whole(name, path, "it has a size of 0")
+    # Before memory is taken for what a damaged header says.
+    most = path.stat().st_size * (MOST_PACKED if path.suffix == ".gz" else 1)
+    if dtype.itemsize * math.prod(sizes) > most:
+        raise _not_whole(name, path, "it ends early")
+    return dtype, sizes
 
 
 def _read(file: IO[bytes], count: int) -> bytes:
