@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -129,7 +130,7 @@ class Stage:
 
 
 def _file_state(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    if not os.path.exists(path):  # Path's own raises where a name is too long
         raise InputError(
             f"{path} does not exist: make it with `dvc repro`, fetch it with `dvc pull`, "
             f"or name another file in {params_module.FILE}"
@@ -162,9 +163,10 @@ def _content_or_time(file: str) -> Any:
     """What tells whether a file changed: of code its content; of data, which is large, size and
     time of change."""
     try:
-        if file.endswith((".py", ".yaml")):
-            return hashlib.md5(Path(file).read_bytes()).hexdigest()
         found = os.stat(file)
+        # To open a named pipe would wait for one that writes into it.
+        if file.endswith((".py", ".yaml")) and stat.S_ISREG(found.st_mode):
+            return hashlib.md5(Path(file).read_bytes()).hexdigest()
     except OSError:  # a link that leads nowhere
         return None
     return found.st_size, found.st_mtime_ns

@@ -150,6 +150,20 @@ def test_missing_input_names_the_file(project: Path) -> None:
         run_stage(project, "subset")
 
 
+def test_a_name_that_is_too_long_for_a_file_is_told_in_a_line(project: Path) -> None:
+    name = "a" * 256
+    set_params(project, path=name)
+    with pytest.raises(InputError, match=f"^{name} does not exist: "):
+        run_stage(project, "prepare")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["x.py", "x.yaml"])
+def test_a_named_pipe_in_a_folder_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert list(stage_module._folder_state(tmp_path)) == [str(tmp_path / name)]
+
+
 def test_other_versions_are_seen(copied: Path, stage_of: StageOf) -> None:
     assert stage_of(copied, "subset").different_versions == {}
     path = copied / "requirements/versions.yaml"
