@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from src.data.pictures import _font, picture_grid
+from src.data.pictures import TILE, _font, _shorten, picture_grid
 from src.figure import NAME_LENGTH, shown_name
 from src.plots import confusion_matrix, curves, reliability_diagram
 from tests.closure import ROOT
@@ -105,6 +105,22 @@ def test_any_class_name_is_drawn_without_a_word(
     # The matrix keeps its room: a dark cell where the first count stands.
     blue = (pixels(picture) == (8, 48, 107)).all(axis=2)
     assert blue.sum() > 0.05 * blue.size
+
+
+def test_a_long_caption_is_cut_before_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured whole for each letter taken off, one of 1500 letters took a second."""
+    measured: list[str] = []
+    measure = ImageFont.FreeTypeFont.getlength
+
+    def spy(font: ImageFont.FreeTypeFont, text: str) -> float:
+        measured.append(text)
+        return measure(font, text)
+
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "getlength", spy)
+    font = _font(12)
+    assert _shorten("i" * 1500, font) == _shorten("i" * 90, font) == "i" * 28 + "…"
+    assert max(map(len, measured)) <= TILE + 1
+    assert _shorten("short", font) == "short"
 
 
 def test_dollars_are_written_as_they_are() -> None:

@@ -65,11 +65,12 @@ def _draw_grid(
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont) -> str:
-    if font.getlength(text) <= TILE:
+    kept = text[:TILE]  # no more than a letter per pixel: to measure a long text takes long
+    if kept == text and font.getlength(text) <= TILE:
         return text
-    while text and font.getlength(text + "…") > TILE:
-        text = text[:-1]
-    return text + "…"
+    while kept and font.getlength(kept + "…") > TILE:
+        kept = kept[:-1]
+    return kept + "…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
