@@ -162,6 +162,17 @@ def test_bad_rows_are_rejected(project: Path, root: Path, row: str, name: str, w
     assert str(caught.value).startswith(f"prepare: {name} cannot be used: {words.split(';')[0]}")
 
 
+def test_a_path_through_a_linked_folder_is_refused(
+    project: Path, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    shutil.copy(root / "cat/000.png", tmp_path / "elsewhere/deep/x.png")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    splits = prepare(project, root, GOOD + "linked/deep/x.png,cat\n", on_bad="skip")
+    assert "its path leads through a link to a folder" in rejects(project)["linked/deep/x.png"]
+    assert len(labels(splits)) == 60
+
+
 def test_repeated_rows_count_once(
     project: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import os
 import posixpath
 import sqlite3
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,18 @@ def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
     clean = posixpath.normpath(path)
     if clean == ".." or clean.startswith("../"):
         return path, "its path leads out of the data folder"
+    if _through_a_link(str(root), posixpath.dirname(clean)):
+        return clean, "its path leads through a link to a folder, and DVC does not look into it"
     refused = refuse_name(clean)
     return text_of(clean) if refused else clean, refused.reason if refused else None
+
+
+@lru_cache(maxsize=10_000)
+def _through_a_link(root: str, folder: str) -> bool:
+    return bool(folder) and (
+        os.path.islink(os.path.join(root, folder))
+        or _through_a_link(root, posixpath.dirname(folder))
+    )
 
 
 def _first_refused(database: sqlite3.Connection) -> str:
@@ -213,9 +224,9 @@ def _first_refused(database: sqlite3.Connection) -> str:
 
 def _pictures_without_a_row(root: Path, database: sqlite3.Connection) -> int:
     count = 0
-    for path, _ in walk(root, Found()):
+    for path, read in walk(root, Found()):
         name = os.path.relpath(path, root)
-        if not refuse_name(name):
+        if isinstance(read, PictureFile):
             sql = "SELECT 1 FROM pictures WHERE path = ?"
             count += database.execute(sql, (name,)).fetchone() is None
     return count
