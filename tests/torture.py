@@ -191,8 +191,10 @@ class Torture:
 
     def _restore_lock(self) -> None:
         path = self.disturbed / "dvc.lock"
+        if not path.exists():
+            return
         try:
-            Lockfile.validate(yaml.safe_load(path.read_text()) if path.exists() else {})
+            Lockfile.validate(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, YAMLValidationError):
             path.unlink()  # `git checkout dvc.lock`: none is committed here
             self.cut_locks += 1
