@@ -8,6 +8,7 @@ grid needs no tool: `dvc exp run --queue -S 'lr=1e-3,3e-3' -S 'optimizer=adamw,s
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,13 +22,19 @@ from src.trials import configuration, leaderboard, queue, search_space, tasks
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
+NUMBER = re.compile("[0-9]{4}")  # that ends the name of a trial
 
 
-def prefix_of(space: list[search_space.Dimension], seed: int, params: Mapping[str, Any]) -> str:
+def always_varied(space: list[search_space.Dimension]) -> list[str]:
+    """The keys that each trial draws; where the condition of another does not hold, its value in
+    params.yaml decides."""
+    return [item.key for item in space if not item.condition]
+
+
+def prefix_of(space: list[search_space.Dimension], seed: int, inputs: Mapping[str, Any]) -> str:
     """The beginning of the names of a search's trials: all that decides them is in the hash."""
-    varied = [item.key for item in space]
     extra = {"space": [asdict(item) for item in space], "seed": seed}
-    return f"search-{configuration.digest(params, varied, extra)}-"
+    return f"search-{configuration.digest(inputs, extra)}-"
 
 
 def main() -> None:
@@ -51,20 +58,32 @@ def main() -> None:
     if twice := [item.key for item in space if item.key in overrides]:
         raise InputError(f"{twice[0]} is varied by {search_space.FILE}: give no -S for it")
     params = recipe.check(overrides)
-    prefix = prefix_of(space, given.seed, params)
+    inputs = configuration.inputs(params, always_varied(space))
+    prefix = prefix_of(space, given.seed, inputs)
     if given.count is not None:
         drawn = search_space.trials(space, given.seed, given.count, params)
         wanted = {}
         for number, values in enumerate(drawn):
             recipe.check({**overrides, **values})
             wanted[f"{prefix}{number:04d}"] = recipe.arguments({**overrides, **values})
+        configuration.require_in_git(inputs)
+
+        def require_unchanged() -> None:
+            now = recipe.check(overrides)
+            configuration.require_unchanged(inputs, now, always_varied(space))
+
         if given.workers is None:
-            new = queue.queue_missing(wanted)
+            new = queue.queue_missing(wanted, require_unchanged)
             print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
             print("dvc queue start -j 2   runs them; python -m src.search   shows the leaderboard")
             return
         print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
-        queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
+        queue.run(
+            wanted,
+            given.workers,
+            lambda now: print(queue.line(now), flush=True),
+            require_unchanged,
+        )
     show(prefix, space, given.seed, params, overrides)
 
 
@@ -76,7 +95,11 @@ def show(
     overrides: Mapping[str, str],
 ) -> None:
     """Print the leaderboard and write it with the picture."""
-    states = tasks.states(prefix)
+    states = {
+        name: state
+        for name, state in tasks.states(prefix).items()
+        if NUMBER.fullmatch(name.removeprefix(prefix))  # `dvc exp rename` may have named it
+    }
     if not states:
         others = {item.name.rpartition("-")[0] for item in repository.experiments()
                   if item.name.startswith("search-")}  # fmt: skip

@@ -10,11 +10,11 @@ import math
 import statistics
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from src import recipe, repository, stage
 from src.comparison import stored
 from src.errors import GateError, InputError
-from src.schema import Value
 from src.trials import configuration, queue
 
 SEED = "seed"
@@ -26,9 +26,9 @@ def name_of(digest: str, seed: int) -> str:
     return f"seeds-{digest}-{seed:03d}"
 
 
-def there(params: Mapping[str, Value]) -> dict[int, float]:
-    """The validation accuracy of each seed of this configuration that has a result."""
-    wanted = configuration.inputs(params, (SEED,))
+def there(wanted: Mapping[str, Any]) -> dict[int, float]:
+    """The validation accuracy of each seed of the configuration with the inputs `wanted` that has
+    a result; of several the one that `compare` takes."""
     found = {}
     for rev, name, lock in stored.locks():
         # Parsing takes milliseconds for each of hundreds: look at the text first.
@@ -41,7 +41,10 @@ def there(params: Mapping[str, Value]) -> dict[int, float]:
         stored.finished(name, rev, stages, text)
         for (rev, (name, stages)), text in zip(found.items(), texts, strict=True)
     ]
-    return {item.seed: item.metrics["val"]["accuracy"] for item in results if item}
+    values: dict[int, float] = {}
+    for item in filter(None, results):
+        values.setdefault(item.seed, item.metrics["val"]["accuracy"])
+    return values
 
 
 def summary(values: Mapping[int, float]) -> list[str]:
@@ -80,17 +83,24 @@ def main() -> None:
     overrides = recipe.merge({}, given.values)
     if SEED in overrides:
         raise InputError("-S seed=... contradicts seeds: these are 0 .. N-1")
-    params = recipe.check(overrides)
-    digest = configuration.digest(params, (SEED,))
-    found = there(params)
+    # Once: code may be edited while the queue runs.
+    inputs = configuration.inputs(recipe.check(overrides), (SEED,))
+    digest = configuration.digest(inputs)
+    found = there(inputs)
     missing = [seed for seed in range(given.count) if seed not in found]
     print(f"seeds: {given.count - len(missing)} of {given.count} are there", flush=True)
     wanted = {
         name_of(digest, seed): recipe.arguments({**overrides, SEED: str(seed)}) for seed in missing
     }
     if wanted:
-        queue.run(wanted, given.workers, lambda now: print(queue.line(now), flush=True))
-        found = there(params)
+        configuration.require_in_git(inputs)
+        queue.run(
+            wanted,
+            given.workers,
+            lambda now: print(queue.line(now), flush=True),
+            lambda: configuration.require_unchanged(inputs, recipe.check(overrides), (SEED,)),
+        )
+        found = there(inputs)
     values = {seed: value for seed, value in found.items() if seed < given.count}
     if len(values) < 2:
         raise GateError(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from src import params, pipeline, search, seeds
-from src.errors import InputError
+from src import params, pipeline, process, search, seeds
+from src.errors import GateError, InputError
 from src.repository import METRICS, STAGES
 from src.stage import Stage
-from src.trials import configuration, search_space, tasks
+from src.trials import configuration, queue, search_space, tasks
 from tests.closure import ROOT
-from tests.conftest import working_in
+from tests.conftest import set_params, working_in
 from tests.stored_results import md5
 from tests.tracked_project import commit, git
 
@@ -46,29 +47,130 @@ def lock_of(values: dict) -> str:
     return yaml.safe_dump({"schema": "2.0", "stages": stages})
 
 
+def there(values: dict) -> dict[int, float]:
+    return seeds.there(configuration.inputs(values, ("seed",)))
+
+
+def name_of(values: dict) -> str:
+    return configuration.digest(configuration.inputs(values, ("seed",)))
+
+
+def commit_result(accuracy: float, **changed: object) -> None:
+    """A commit with the result of params.yaml with these values."""
+    group = {"n": 360, "accuracy": accuracy, "accuracy_low": 0.87, "accuracy_high": 0.93}
+    Path(METRICS).parent.mkdir(parents=True, exist_ok=True)
+    Path(METRICS).write_text(json.dumps(dict.fromkeys(("val", "test"), group | {"log_loss": 1})))
+    Path("dvc.lock").write_text(lock_of({**params.load(), **changed}))
+    commit()
+
+
 @pytest.fixture
 def repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository whose commit claims the result of its configuration, seed 0."""
     monkeypatch.chdir(project)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    metrics = Path(METRICS)
-    metrics.parent.mkdir(parents=True)
-    group = {"n": 360, "accuracy": 0.9, "accuracy_low": 0.87, "accuracy_high": 0.93, "log_loss": 1}
-    metrics.write_text(json.dumps({"val": group, "test": group}))
-    Path("dvc.lock").write_text(lock_of(params.load()))
     git("init", "--quiet")
-    commit()
+    commit_result(0.9)
     return project
 
 
 def test_a_seed_is_found_by_what_it_is(repository: Path) -> None:
     values = params.load()
-    assert seeds.there(values) == {0: 0.9}
+    assert there(values) == {0: 0.9}
     # Another rate, another code, another package: other configurations.
-    assert seeds.there({**values, "lr": 0.5}) == {}
+    assert there({**values, "lr": 0.5}) == {}
     code = repository / "src/training/loop.py"
     code.write_text(code.read_text() + "\n")
-    assert seeds.there(values) == {}
+    assert there(values) == {}
+
+
+def test_of_two_results_of_a_seed_the_newer_counts_as_for_compare(repository: Path) -> None:
+    commit_result(0.8)
+    assert there(params.load()) == {0: 0.8}
+
+
+def test_code_edited_while_the_queue_runs_loses_no_seed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: Any) -> None:
+        commit_result(0.8, seed=1)
+        (repository / "src/training/loop.py").write_text("edited = 1\n")
+
+    monkeypatch.setattr(queue, "run", run)
+    monkeypatch.setattr(sys, "argv", ["seeds", "2"])
+    seeds.main()
+    assert "mean 0.8500" in capsys.readouterr().out
+
+
+def test_code_that_the_queue_would_not_see_is_named(repository: Path) -> None:
+    found = configuration.inputs(params.load())
+    (repository / "src/training/__pycache__").mkdir(exist_ok=True)
+    (repository / "src/training/__pycache__/loop.pyc").touch()
+    (repository / "src/notes.txt").touch()  # no stage reads it
+    configuration.require_in_git(found)
+    # DVC hashes what .gitignore leaves out.
+    (repository / ".gitignore").write_text("scratch.py\n")
+    (repository / "src/training/scratch.py").touch()
+    with pytest.raises(InputError, match=r"^src/training/scratch.py is not in git, and the queue"):
+        configuration.require_in_git(found)
+    git("add", "--force", "src/training/scratch.py")
+    configuration.require_in_git(found)
+
+
+def test_what_changes_while_trials_are_queued_does_not_get_their_names(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = configuration.inputs(params.load(), ("seed",))
+    queued: list[str] = []
+    forgotten: list[str] = []
+
+    def enqueue(name: str, overrides: list[str]) -> None:
+        with process.try_hold(queue.LOCK) as free:
+            assert not free  # another command queues none of them
+        queued.append(name)
+        if len(queued) == 2:
+            set_params(repository, epochs=7)
+
+    monkeypatch.setattr(queue, "enqueue", enqueue)
+    monkeypatch.setattr(tasks, "forget", forgotten.extend)
+    wanted: dict[str, list[str]] = {f"seeds-a-{seed}": [] for seed in range(3)}
+
+    def unchanged() -> None:
+        configuration.require_unchanged(found, params.load(), ("seed",))
+
+    for _ in range(2):  # the second time nothing more is queued
+        with pytest.raises(GateError, match=r"^epochs changed while trials were queued: put it"):
+            queue.queue_missing(wanted, unchanged)
+    assert (queued, forgotten) == (["seeds-a-0", "seeds-a-1"], ["seeds-a-1"])
+    set_params(repository, epochs=3, seed=5)
+    unchanged()
+    (repository / "src/training/loop.py").write_text("changed = 1\n")
+    with pytest.raises(GateError, match=r"^src/training changed"):
+        unchanged()
+
+
+def test_a_signal_leaves_dvc_its_time_to_put_the_workspace_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "dvc"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import os, pathlib, signal, time\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(0.3)\n"
+        "pathlib.Path('ended').write_text(str(os.getsid(0) == os.getpid()))\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(script))
+    before = signal.signal(signal.SIGTERM, process._on_signal)
+    try:
+        with pytest.raises(process.Terminated):
+            queue.enqueue("seeds-a-0", [])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # The signals of a terminal go to all processes of its session.
+    assert Path("ended").read_text() == "True"
 
 
 def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
@@ -80,7 +182,7 @@ def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
     values = params.load()
     Path("dvc.lock").write_text(lock_of(values))
     git("commit", "--quiet", "--all", "--message", "without subset")
-    assert seeds.there(values) == {0: 0.9}
+    assert there(values) == {0: 0.9}
 
 
 @pytest.mark.parametrize("changed", ["models/model.json", "data/subset"])
@@ -95,17 +197,31 @@ def test_what_an_earlier_net_or_other_pictures_gave_is_no_result(
                 out["md5"] = "f" * 32
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
     git("commit", "--quiet", "--amend", "--all", "--message", "partly run")
-    assert seeds.there(params.load()) == {}
+    assert there(params.load()) == {}
 
 
 def test_the_name_stands_for_all_but_what_is_varied(repository: Path) -> None:
     values = params.load()
-    name = configuration.digest(values, ("seed",))
-    assert name == configuration.digest({**values, "seed": 7}, ("seed",))
-    assert name != configuration.digest({**values, "lr": 0.5}, ("seed",))
-    assert name == configuration.digest({**values, "machine.workers": 3}, ("seed",))
+    name = name_of(values)
+    assert name == name_of({**values, "seed": 7})
+    assert name != name_of({**values, "lr": 0.5})
+    assert name == name_of({**values, "machine.workers": 3})
     (repository / "src/training/loop.py").write_text("changed = 1\n")
-    assert name != configuration.digest(values, ("seed",))
+    assert name != name_of(values)
+
+
+def test_a_key_that_some_trials_do_not_draw_counts(repository: Path, tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(
+        "optimizer: {choice: [adamw, sgd]}\nlr: {log_uniform: [0.01, 0.1], if: {optimizer: sgd}}\n"
+    )
+    space = search_space.read(file)
+
+    def prefix(**changed: object) -> str:
+        values: dict = {**params.load(), **changed}
+        return search.prefix_of(space, 0, configuration.inputs(values, search.always_varied(space)))
+
+    assert prefix() == prefix(optimizer="sgd") != prefix(lr=0.5)
 
 
 def test_the_summary_is_students() -> None:
@@ -143,7 +259,8 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
 ) -> None:
     shutil.copytree(ROOT / "recipes", repository / "recipes")
     space, values = search_space.read(), params.load()
-    prefix = search.prefix_of(space, 0, values)
+    found = configuration.inputs(values, search.always_varied(space))
+    prefix = search.prefix_of(space, 0, found)
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     rev = head.stdout.strip()
     monkeypatch.setattr(sys, "argv", ["search"])
@@ -159,8 +276,10 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
             f"update refs/exps/{rev[:2]}/{rev[2:]}/{prefix}{number:04d} {rev}\n"
             for number in range(count)
         )
+        # As `dvc exp rename` leaves one.
+        refs += f"update refs/exps/{rev[:2]}/{rev[2:]}/{prefix}best {rev}\n"
         original(["git", "update-ref", "--stdin"], input=refs, text=True, check=True)
-        assert len(tasks.states(prefix)) == count
+        assert len(tasks.states(prefix)) == count + 1
         started.append(0)
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", counted)

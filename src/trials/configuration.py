@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from src import pipeline
-from src.errors import InputError
+from src import pipeline, repository
+from src.errors import GateError, InputError
 from src.repository import STAGES
 from src.schema import Value
 
 LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (birthday bound)
 
 
-def digest(params: Mapping[str, Value], varied: Collection[str], extra: Any = None) -> str:
-    """The name of the configuration `params` in the working directory without the keys `varied`;
-    `extra`: what else shall tell it from others."""
-    identity = {"stages": inputs(params, varied), "extra": extra}
+def digest(found: Mapping[str, Any], extra: Any = None) -> str:
+    """The name of a configuration whose `inputs` are `found`; `extra`: what else shall tell it from
+    others."""
+    identity = {"stages": found, "extra": extra}
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
@@ -45,6 +45,38 @@ def inputs(params: Mapping[str, Value], varied: Collection[str] = ()) -> dict[st
         }
         for entry in entries
     }
+
+
+def require_in_git(found: Mapping[str, Any]) -> None:
+    """InputError if the code in `inputs` has a file that git does not know: the queue works in a
+    clone without it, so its results would be those of another configuration."""
+    deps = {dep for stage in found.values() for dep in stage["deps"] if pipeline.is_code(dep)}
+    listed = repository.git("ls-files", "--others", "-z", "--", *sorted(deps)) or ""
+    for name in filter(None, listed.split("\0")):
+        if not any(map(pipeline.LEFT_OUT.fullmatch, Path(name).parts)):
+            raise InputError(
+                f"{name} is not in git, and the queue does not see it: git add it, or move it"
+            )
+
+
+def require_unchanged(
+    before: Mapping[str, Any], params: Mapping[str, Value], varied: Collection[str]
+) -> None:
+    """GateError, with the name of what changed, if `inputs` are no longer what they were."""
+    now = inputs(params, varied)
+    if now == before:
+        return
+    named = [
+        {(part, key): value for item in found.values() for part in item
+         for key, value in item[part].items()}
+        for found in (before, now)
+    ]  # fmt: skip
+    changed = [key for part, key in {**named[0], **named[1]}
+               if named[0].get((part, key)) != named[1].get((part, key))]  # fmt: skip
+    raise GateError(
+        f"{(changed or ['dvc.yaml'])[0]} changed while trials were queued: put it back, and give "
+        "the command again"
+    )
 
 
 def locked_inputs(lock: str, like: Mapping[str, Any], varied: Collection[str]) -> dict[str, Any]:

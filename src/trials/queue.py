@@ -13,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from src.errors import GateError, InputError
+from src.process import hold
 from src.trials import tasks
 from src.trials.tasks import State
 
 POLL_SECONDS = 2.0  # between two looks at the queue (choice)
 MOST_WORKERS = 64  # each is a process that trains (choice)
+LOCK = Path(".dvc/tmp/trials.lock")
 ATTEMPTS = 3  # to go on with trials that were killed or wait for a worker, none ending (choice)
 
 
@@ -32,13 +34,19 @@ def check_workers(count: int | None) -> None:
         raise InputError(f"--workers must be in 1..{MOST_WORKERS}, got {count}")
 
 
-def run(wanted: dict[str, list[str]], jobs: int, tell: Callable[[dict[str, State]], None]) -> None:
+def run(
+    wanted: dict[str, list[str]],
+    jobs: int,
+    tell: Callable[[dict[str, State]], None],
+    require_unchanged: Callable[[], None],
+) -> None:
     """Run the trials `wanted` (name: overrides) with `jobs` workers until each has ended; those
-    that were killed run again, failed ones do not. GateError if some never come to an end."""
+    that were killed run again, failed ones do not. GateError if some never come to an end;
+    `require_unchanged` as for `queue_missing`."""
     prefix, jobs = _common(wanted), min(jobs, len(wanted))
     attempts, fewest = 0, len(wanted)
     while attempts < ATTEMPTS:
-        queue_missing(wanted)
+        queue_missing(wanted, require_unchanged)
         if not [s for s in _of(wanted, prefix).values() if s.state in ("queued", "running")]:
             return
         _dvc("queue", "start", "--jobs", str(jobs))
@@ -58,16 +66,25 @@ def run(wanted: dict[str, list[str]], jobs: int, tell: Callable[[dict[str, State
     )
 
 
-def queue_missing(wanted: dict[str, list[str]]) -> list[str]:
-    """Queue those of the trials that are not there, or were killed; returns their names."""
-    there = _of(wanted, _common(wanted))
-    dead = [name for name, state in there.items() if state.state == "killed"]
-    if dead:
-        _stop()
-        tasks.forget(dead)
-    new = [name for name in wanted if name not in there or name in dead]
-    for name in new:
-        enqueue(name, wanted[name])
+def queue_missing(wanted: dict[str, list[str]], require_unchanged: Callable[[], None]) -> list[str]:
+    """Queue those of the trials that are not there, or were killed; returns their names.
+    `require_unchanged` raises if the workspace is no longer what their names stand for."""
+    with hold(LOCK, "queues trials here"):  # another one would queue the same names again
+        there = _of(wanted, _common(wanted))
+        dead = [name for name, state in there.items() if state.state == "killed"]
+        new = [name for name in wanted if name not in there or name in dead]
+        if new:
+            require_unchanged()
+        if dead:
+            _stop()
+            tasks.forget(dead)
+        for name in new:
+            enqueue(name, wanted[name])
+            try:
+                require_unchanged()  # DVC took the workspace as it was some moment of this
+            except (GateError, InputError):
+                tasks.forget([name])
+                raise
     return new
 
 
@@ -130,11 +147,19 @@ def _dvc(*arguments: str) -> None:
     # The workers call `dvc` and the stages `python` by name: those of this environment.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with open(log, "wb") as output:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
-            env={**os.environ, "PATH": path},
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**os.environ, "PATH": path}, start_new_session=True,
         )  # fmt: skip
-    if done.returncode:
+        try:
+            process.wait()
+        except BaseException:
+            # Killed while it queues, DVC leaves HEAD detached and the user's edits in the stash. In
+            # a session of its own it gets no signal of the terminal, and goes on alone if a second
+            # one ends this wait.
+            process.wait()
+            raise
+    if process.returncode:
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         error = [line for line in said if line.startswith("ERROR")] or said[-1:] or ["no reason"]
         raise InputError(f"`dvc {' '.join(arguments[:3])}` failed: {error[0]}")
