@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from src import pipeline, repository, stage
+from src.comparison import stored
 from src.errors import InputError
 from src.params import UNDECLARED
 from src.repository import METRICS, experiments, head
@@ -32,8 +33,8 @@ class Row:
     """A line of the table; `params` holds every key, sections dotted."""
 
     name: str
-    # "" when it succeeded, else queued, running, failed or unreadable; for the workspace changed:
-    # its files are not those that its metrics were made from.
+    # "" when it succeeded, else queued, running, failed or unreadable; changed: its files (of a
+    # commit the params) are not those that its metrics were made from.
     state: str
     val: float | None  # accuracies in 0..1; None while there is none
     test: float | None
@@ -54,21 +55,31 @@ def collect(every: bool) -> list[Row]:
         reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise InputError(f"`dvc exp show` failed: {reason}")
     shown = json.loads(done.stdout)
-    rows = [_row(item, "") for item in shown]
-    for item in shown:
-        for child in item["experiments"] or []:
+    found = [(item, _row(item, "")) for item in shown]
+    for baseline in shown:
+        for child in baseline["experiments"] or []:
             state = (child["executor"] or {}).get("state", "success")
-            rows.append(_row(child["revs"][0], "" if state == "success" else state))
-    return [_without_old_metrics(row) if row.name == "workspace" else row for row in rows]
+            item = child["revs"][0]
+            found.append((item, _row(item, "" if state == "success" else state)))
+    locks = repository.read_at([(item["rev"], "dvc.lock") for item, _ in found])
+    return [_without_old_metrics(row, lock) for (_, row), lock in zip(found, locks, strict=True)]
 
 
-def _without_old_metrics(row: Row) -> Row:
-    """The row of the workspace; without its metrics if they were made from other inputs."""
+def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
+    """The row; without its metrics if they were made from other inputs, or from other params than
+    those of the commit whose dvc.lock is given."""
     if row.val is None and row.test is None:
         return row
-    lock = Path("dvc.lock")
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-    changed = repository.changed_inputs(text)
+    if row.name == "workspace":
+        here = Path("dvc.lock")
+        changed = bool(repository.changed_inputs(here.read_text("utf-8") if here.is_file() else ""))
+    else:
+        changed = any(
+            key in row.params
+            and str(pipeline.canonical(value)) != str(pipeline.canonical(row.params[key]))
+            for locked in (stored.stages_of(lock or "") or {}).values()
+            for key, value in locked["params"].items()
+        )
     return replace(row, state=CHANGED, val=None, test=None) if changed else row
 
 
@@ -84,9 +95,9 @@ def _row(item: dict[str, Any], state: str) -> Row:
     for file in (data.get("params") or {}).values():
         for key, value in (file.get("data") or {}).items():
             if isinstance(value, dict):
-                params.update({f"{key}.{name}": str(inner) for name, inner in value.items()})
+                params.update({f"{key}.{name}": _text(inner) for name, inner in value.items()})
             else:
-                params[key] = str(value)
+                params[key] = _text(value)
     return Row(
         name=name,
         state=state or ("unreadable" if item["error"] else ""),
@@ -95,6 +106,11 @@ def _row(item: dict[str, Any], state: str) -> Row:
         created=datetime.fromisoformat(data["timestamp"]) if data.get("timestamp") else None,
         params=params,
     )
+
+
+def _text(value: Any) -> str:
+    """A value of params.yaml as it is written there."""
+    return str(pipeline.canonical(value) if isinstance(value, bool | list) else value)
 
 
 def differing(rows: list[Row]) -> list[str]:
@@ -202,8 +218,11 @@ def show(rows: list[Row], hidden: int) -> None:
         grid.add_row(*(Text(cell) for cell in cells))
     console.print(grid)
     print()
-    if any(row.state == CHANGED for row in rows):
+    changed = [row.name for row in rows if row.state == CHANGED]
+    if "workspace" in changed:
         print("workspace: changed since its metrics were made; run `dvc repro`")
+    if stale := [name for name in changed if name != "workspace"]:
+        print(f"{', '.join(stale)}: committed with other params than its metrics were made from")
     if failed := [row.name for row in rows if row.state == "failed"]:
         print(f"dvc queue logs {failed[0]}   says why it failed")
     if hidden:

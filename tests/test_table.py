@@ -139,6 +139,46 @@ def test_old_metrics_are_not_shown_beside_edited_params(
     assert table._without_old_metrics(shown).state == "changed"
 
 
+def test_old_metrics_are_not_shown_beside_committed_params(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = yaml.safe_dump(
+        {"stages": {"train": {
+            "cmd": "python", "deps": [], "outs": [], "params": {"params.yaml": {
+                "seed": 0, "lr": 1e-3, "augment_flip": True, "class_weights": [1, 2.5],
+            }},
+        }}}
+    )  # fmt: skip
+
+    def shown(**values: object) -> Row:
+        values = {
+            "seed": 0,
+            "lr": 0.001,
+            "augment_flip": True,
+            "class_weights": [1.0, 2.5],
+        } | values
+        data = {
+            "params": {"params.yaml": {"data": values}},
+            "metrics": {table.METRICS: {"data": {"val": {"accuracy": 0.9}}}},
+        }
+        item: dict = {
+            "rev": "a" * 40,
+            "name": "main",
+            "experiments": [],
+            "error": None,
+            "data": data,
+        }
+        return table._without_old_metrics(table._row(item, ""), lock)
+
+    assert (shown().state, shown().val) == ("", 0.9)
+    changed = shown(lr=0.5)
+    assert (changed.state, changed.val) == ("changed", None)
+    lines = printed([row("workspace"), changed], capsys)
+    assert lines[3].split()[:4] == ["main", "(aaaaaaa)", "changed", "-"]
+    assert lines[5].startswith("main (aaaaaaa): committed with other params than its metrics")
+    assert shown(class_weights=[1, 3]).state == shown(augment_flip=False).state == "changed"
+
+
 def test_in_a_subfolder_it_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
