@@ -26,8 +26,9 @@ class Curve:
 
     @property
     def steepest(self) -> float:
-        """The rate at which the loss falls fastest per decade."""
-        return float(self.rates[self.slope.argmin()])
+        """The rate up to the minimum at which the loss falls fastest per decade. Above it the loss
+        falls from the bumps of divergence."""
+        return float(self.rates[self.slope[: self.smooth.argmin() + 1].argmin()])
 
     @property
     def minimum(self) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("results/lr_find")  # in .gitignore: no stage reads or writes it
 LEAST = 30  # steps on a curve that can be read (choice)
+STEPS = 150  # as a rule: a curve that ends at a fifth of the range can still be read (choice)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         "--seeds", type=int, default=1, metavar="N", help="as many curves, as a band"
     )
     parser.add_argument(
-        "--steps", type=int, default=150, metavar="N", help="optimizer steps per curve"
+        "--steps", type=int, default=STEPS, metavar="N", help="optimizer steps per curve"
     )
     recipe.take_values(parser)
     given = parser.parse_args()
@@ -131,9 +132,15 @@ def measure(
             rates, losses = range_test({**params, "seed": seed}, data, device, ramp, steps)
             if len(losses) < min(LEAST, steps):
                 last = as_param(knob, rates[len(losses) - 1] if len(losses) else ramp.low)
+                what_next = (
+                    f"give it more, such as --steps {STEPS}"
+                    if len(losses) * STEPS >= LEAST * steps  # that many show enough of it
+                    else "look at the data, or "
+                    + ("take another net" if knob == "lr" else "lower lr")
+                )
                 raise GateError(
-                    f"lr_find: the loss explodes after {len(losses)} steps, at {knob} {last}: look "
-                    "at the data, " + ("or take another net" if knob == "lr" else "or lower lr")
+                    f"lr_find: the loss explodes after {len(losses)} steps, at {knob} {last}: "
+                    f"{what_next}"
                 )
             curves.append(lr_curve.fit(rates, losses))
     return curves

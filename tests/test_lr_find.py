@@ -118,6 +118,23 @@ def test_a_first_loss_that_is_no_number_is_said_in_a_line(
         lr_find.measure(dict(params), folder, "lr", 1, 30)
 
 
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (30, r"after 23 steps, at lr 1: give it more, such as --steps 150"),
+        (150, "look at the data"),
+    ],
+)
+def test_a_curve_of_few_steps_that_explodes_late_needs_more(
+    steps: int, said: str, finished: tuple[Path, dict[str, Stage]],
+    ready: tuple[dict, PackedSplit], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ended = np.geomspace(1e-6, 1, 23), np.ones(23)
+    monkeypatch.setattr("src.range_test.range_test", lambda *_: ended)
+    with pytest.raises(GateError, match=said):
+        lr_find.measure(dict(ready[0]), str(finished[0] / "data/prepared"), "lr", 1, steps)
+
+
 def test_a_curve_of_known_shape(tmp_path: Path) -> None:
     """A loss that falls as a logistic function of log10(rate) around -3, and rises from -1 on."""
     rates = np.geomspace(1e-6, 10, 200)
@@ -132,6 +149,14 @@ def test_a_curve_of_known_shape(tmp_path: Path) -> None:
     assert found.per_seed == pytest.approx((found.to_try, found.to_try))
     picture = lr_curve.picture([curve, curve], {"now": 1e-3}, found.limits, "lr", "title")
     assert picture.startswith(b"\x89PNG")
+
+
+def test_a_bump_after_divergence_is_no_descent() -> None:
+    rates = np.geomspace(1e-6, 10, 200)
+    x = np.log10(rates)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + 2 / (1 + np.exp(-8 * (x + 0.5)))
+    curve = lr_curve.fit(rates, losses + 6 * np.exp(-0.5 * ((x - 0.3) / 0.25) ** 2))
+    assert abs(np.log10(curve.steepest) + 3) < 0.2
 
 
 def test_the_command_leaves_the_project_as_it_is(
