@@ -57,6 +57,10 @@ def test_a_condition_on_a_switch_that_is_not_varied(tmp_path: Path) -> None:
     assert "mixup" in search_space.draw(space, 0, 0, {"augment_flip": True})
 
 
+def test_a_range_that_ends_where_its_key_does(tmp_path: Path) -> None:
+    space_of("layer_decay: {uniform: [0.9, 1]}\nmixup: {uniform: [0, 1]}\n", tmp_path)
+
+
 def test_rounding_does_not_leave_the_range(tmp_path: Path) -> None:
     [item] = space_of("ema: {uniform: [0.99, 0.9999]}", tmp_path)
     drawn = [float(item.at(share / 200)) for share in range(200)]
@@ -84,7 +88,13 @@ def test_trials_are_distinct_until_the_space_is_used_up(tmp_path: Path) -> None:
         ("lr: {uniform: [-1, 1]}", "lr must be a number > 0, got '-1'"),
         ("epochs: {integer: [1, 2.5]}", "epochs must be an integer"),
         ("epochs: {choice: [1, 1]}", "different values"),
+        ("epochs: {choice: [1, 01]}", "different values"),
+        ("lr: {choice: [0.001, 1e-3]}", "different values"),
+        ("epochs: {uniform: [1, 5]}", "search.yaml: epochs must be an integer >= 1: take integer,"),
         ("seed: {integer: [0, 9]}", "seed is no dimension"),
+        ("prepare.size: {choice: [16, 32]}", "prepare.size is no dimension"),
+        ("lr: {choice: [0.1]}\nepochs: {choice: [1]}\nlr: {choice: [1]}", "lr stands there twice"),
+        ("lr: {choice: [0.1], choice: [1]}", "choice stands there twice"),
         ("momentum: {uniform: [0, 0.9], if: {optimiser: sgd}}", "did you mean optimizer?"),
         ("lr: {uniform: [1, 2", "cannot be read"),
     ],

@@ -7,6 +7,7 @@ number of the trial, key) alone: more trials or another key change none of it.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,16 @@ FILE = Path("recipes/search.yaml")
 KINDS = ("log_uniform", "uniform", "integer", "choice")
 DIGITS = 3  # that count, of a drawn number: a command line that can be read (choice)
 TRIES = 1000  # draws without a new combination, after which there is none (choice)
+
+
+class _Loader(yaml.BaseLoader):
+    """Keeps the text of each value, and refuses a key that stands there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise yaml.YAMLError(f"{twice[0]} stands there twice; keep one of them")
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Dimension:
 def read(file: Path = FILE) -> list[Dimension]:
     """The dimensions of a space. InputError, in a line, for the first mistake in it."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise InputError(
             f"{file} is missing: it names the params to search; see src/search.py"
@@ -67,6 +78,8 @@ def _dimension(key: str, item: Any, content: Mapping[str, Any], file: str) -> Di
     _require_key(key, file)
     if key == "seed":
         raise InputError(f"{file}: seed is no dimension: `python -m src.seeds` tells its noise")
+    if key.startswith("prepare."):
+        raise InputError(f"{file}: {key} is no dimension: results on other data cannot be ranked")
     if not isinstance(item, dict):
         raise InputError(f"{file}: {key} must be {{one of {', '.join(KINDS)}: [values]}}")
     kinds = [name for name in item if name != "if"]
@@ -79,7 +92,8 @@ def _dimension(key: str, item: Any, content: Mapping[str, Any], file: str) -> Di
     for value in values:
         _require_value(key, value, file)
     if kind == "choice":
-        if len(set(values)) < len(values) or not values:
+        meant = {str(pipeline.canonical(value)) for value in values}
+        if len(meant) < len(values) or not values:
             raise InputError(f"{file}: {key}: choice must list different values")
     else:
         _check_range(key, kind, values, file)
@@ -104,6 +118,14 @@ def _check_range(key: str, kind: str, values: list[str], file: str) -> None:
         raise InputError(f"{file}: {key}: {kind} must be [low{above}, high] with low < high")
     if kind == "integer" and not (low.is_integer() and high.is_integer()):
         raise InputError(f"{file}: {key}: integer must be [low, high] of whole numbers")
+    if kind != "integer" and _takes_integers_alone(key, values):
+        raise InputError(f"{file}: {key} must be {SCHEMA[key].expects}: take integer, not {kind}")
+
+
+def _takes_integers_alone(key: str, values: list[str]) -> bool:
+    """Whether a key that accepts the whole numbers `values` refuses what lies between them."""
+    low, high = map(float, values)
+    return SCHEMA[key].parse(repr(low + (high - low) / math.pi)) is None
 
 
 def _require_key(key: str, file: str) -> None:
