@@ -22,7 +22,7 @@ from src.files import round_floats, write_bytes
 from src.tracking import lookup
 
 PICTURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
-LENGTH = 100  # characters of a picture's name (choice)
+LENGTH = 100  # bytes of a picture's name (choice)
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def main() -> None:
 
 def _write_picture(groups: list[Group], found: Report, root: Path) -> Path:
     names = "-".join([*(group.name for group in groups), found.split])
-    path = root / PICTURES / (re.sub(r"[^\w.=-]", "_", names)[-LENGTH:] + ".png")
+    # File systems count bytes, of which a character may have four.
+    short = re.sub(r"[^\w.=-]", "_", names).encode()[-LENGTH:].decode(errors="ignore")
+    path = root / PICTURES / f"{short}.png"
     write_bytes(path, picture.draw(groups, found.split))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

@@ -36,7 +36,12 @@ class Target:
         if self.rev is not None:
             return git("show", f"{self.rev}:./{path}")
         file = Path(path)
-        return file.read_text(encoding="utf-8") if file.is_file() else None
+        try:
+            return file.read_text(encoding="utf-8") if file.is_file() else None
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path} is no UTF-8 text: `git checkout {path}` brings it back"
+            ) from None
 
 
 def resolve(name: str | None) -> Target:

@@ -225,6 +225,29 @@ def test_200_experiments_take_no_more_processes_than_20(
     assert count == few
 
 
+def test_a_picture_of_a_long_name_is_written(tool: Tool) -> None:
+    name = "\u732b" * 80  # three bytes each
+    git("branch", name, next(x.rev for x in repository.experiments() if x.name == "fast-2"))
+    assert tool("HEAD", name)[0] == 0
+
+
+def test_a_lock_that_is_no_text_is_said_in_a_line(tool: Tool) -> None:
+    Path("dvc.lock").write_bytes(b"\xff\xfe")
+    line = "dvc.lock is no UTF-8 text: `git checkout dvc.lock` brings it back\n"
+    assert tool("HEAD", "workspace") == (2, "", line)
+
+
+def test_the_run_of_a_check_is_refused(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    client, experiment = store.open_store(project.root)
+    tags = {"stage": "overfit-check", "fingerprint": "0"}
+    run_id = store.create_run(client, experiment, "check", tags, 0).info.run_id
+    with pytest.raises(InputError, match=f"run {run_id} is an overfit-check: name its training's"):
+        targets.find_target(run_id, project.root)
+
+
 @pytest.mark.slow
 def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     tool: Tool,

@@ -73,6 +73,10 @@ def find_target(name: str, root: Path) -> where.Target:
 def _of_run(run_id: str, root: Path) -> where.Target:
     tags = lookup.tags_of(root, run_id)
     stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
+    if stage == "overfit-check":  # it declares fewer params: many trainings have the same
+        raise InputError(
+            f"run {run_id} is an overfit-check: name its training's run, or the commit"
+        )
     other = ""
     for rev, _, text in stored.locks():
         stages = stored.stages_of(text) or {}
