@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from src import pipeline, recipe, repository, stage
 from src.errors import GateError, InputError
 from src.files import write_bytes, write_csv
@@ -99,10 +101,13 @@ def main() -> None:
 
 def require_made_with(params: Mapping[str, Any], folder: str) -> None:
     """InputError if the pictures were made with other params than these."""
-    lock = Path("dvc.lock")
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    text = repository.read_here("dvc.lock") or ""
     for name in ("prepare", "subset") if folder.endswith("subset") else ("prepare",):
-        made = (pipeline.locked_stage(text, name) or {"params": {}})["params"]
+        try:
+            made = (pipeline.locked_stage(text, name) or {"params": {}})["params"]
+        except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"dvc.lock cannot be read ({reason})") from None
         for key in pipeline.stage_entry(name, params).params:
             value, before = params[key], made.get(key, params[key])
             if pipeline.canonical(value) != pipeline.canonical(before):

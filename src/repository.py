@@ -118,6 +118,15 @@ def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -
     return found if pipeline.md5_of_folder(files) == md5 else ""
 
 
+def read_here(path: str) -> str | None:
+    """The text of a file of the workspace; None if it is not there. InputError if it is no text."""
+    file = Path(path)
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no UTF-8 text: `git checkout {path}` brings it back") from None
+
+
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:
     """The texts of files of commits, given as (rev, path from this folder); None for one that is
     not there. One process reads all, so 200 commits take about as long as one."""

@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from src import pipeline, repository, stage
@@ -71,8 +70,7 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
     if row.val is None and row.test is None:
         return row
     if row.name == "workspace":
-        here = Path("dvc.lock")
-        changed = bool(repository.changed_inputs(here.read_text("utf-8") if here.is_file() else ""))
+        changed = bool(repository.changed_inputs(repository.read_here("dvc.lock") or ""))
     else:
         changed = any(
             key in row.params

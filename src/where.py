@@ -35,13 +35,7 @@ class Target:
         """The text of a file of the project; None if it is not there."""
         if self.rev is not None:
             return git("show", f"{self.rev}:./{path}")
-        file = Path(path)
-        try:
-            return file.read_text(encoding="utf-8") if file.is_file() else None
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{path} is no UTF-8 text: `git checkout {path}` brings it back"
-            ) from None
+        return repository.read_here(path)
 
 
 def resolve(name: str | None) -> Target:

@@ -175,6 +175,13 @@ def test_the_command_leaves_the_project_as_it_is(
         monkeypatch.setattr(sys, "argv", [*argv, "-S", "prepare.size=64"])
         with pytest.raises(InputError, match=r"data/subset was made with prepare.size=8, not 64"):
             lr_find.main()
+        for content, said in (
+            (b"\xff\xfe", r"dvc.lock is no UTF-8 text: `git checkout dvc.lock`"),
+            (b"<<<<<<< HEAD\nstages:\n", r"dvc.lock cannot be read \("),  # a merge
+        ):
+            (folder / "dvc.lock").write_bytes(content)
+            with pytest.raises(InputError, match=said):
+                lr_find.main()
     (folder / "dvc.lock").unlink()
     printed = capsys.readouterr().out
     assert "try next: dvc exp run -S optimizer=sgd -S lr=" in printed
