@@ -467,6 +467,20 @@ def test_files_and_folders_without_permission() -> None:
         }
 
 
+def test_linked_classes_are_named_when_too_few_are_left(project: Path, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_good(tmp_path / "store" / name, 1)
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        (tmp_path / "pictures" / name).symlink_to(tmp_path / "store" / name)
+    set_params(project, source="folder", path=tmp_path / "pictures")
+    ended = run_prepare(project)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(
+        "found 0; cat: it is a link to a folder, and DVC does not look into it, put the folder "
+        "itself there\n"
+    )
+
+
 def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     for split in ("train", "val", "test"):

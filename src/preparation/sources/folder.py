@@ -62,7 +62,7 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     given = [split for split, _ in parents if split]
     found = Found()
     counts: Counter[str] = Counter()
-    total = 0
+    total, why = 0, ""
     for place in places:
         for entry in sorted(place.iterdir()):
             if not _is_folder(entry):
@@ -72,7 +72,9 @@ def class_folders(params: Mapping[str, Any]) -> Source:
             refused = _refuse_folder(folder)
             here = 1 if refused else sum(1 for _ in walk(folder, found))
             total += here
-            if not refused:
+            if refused:
+                why = why or f"; {text_of(folder.name)}: {refused.reason}, {refused.remedy}"
+            else:
                 counts[folder.name] += here
     classes = sorted(name for name, count in counts.items() if count)
     empty = sorted(name for name, count in counts.items() if not count)
@@ -80,6 +82,7 @@ def class_folders(params: Mapping[str, Any]) -> Source:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
             + (f" with pictures ({', '.join(empty[:3])} without)" if empty else "")
+            + why
         )
     notes = {
         "given_splits": sorted(given),
