@@ -13,6 +13,7 @@ subsequence, its `minimum` a tenth of the rate at the lowest point.
 """
 
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from src import lr_curve, params
+from src import lr_curve, params, stage
 from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch
 from src.data.mix import Mix
@@ -129,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(stage.guarded(main))
