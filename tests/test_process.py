@@ -114,8 +114,7 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     stage.write_text(
         "import os, sys, time\nfrom src import process\nfrom src.stage import guarded\n"
         "def work():\n    process.end_with_parents()\n"
-        "    print(os.getppid(), flush=True)\n"
-        "    try:\n        time.sleep(60)\n"
+        "    try:\n        print(os.getppid(), flush=True)\n        time.sleep(60)\n"
         "    finally:\n        print(process.own_dvc(), process.is_alive(process.own_dvc()))\n"
         "sys.exit(guarded(work))"
     )
