@@ -1,7 +1,6 @@
 """Tables of pictures (source csv): each odd one ends as a row of rejects.csv or in one line."""
 
 import csv
-import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,6 @@ import pytest
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
-from src.preparation.sources import encoding
 from tests.conftest import packed, run_unchecked, set_params
 from tests.test_sources import by_path, write_pictures
 
@@ -195,19 +193,6 @@ def test_a_row_that_is_refused_repeats_none(project: Path, root: Path, first: bo
     }
     assert len(labels(splits)) == 59
     assert report(project)["repeated_rows"] == 0
-
-
-def test_a_table_without_permission_says_so(
-    project: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(root / "labels.csv"))
-
-    monkeypatch.setattr(encoding, "open", refuse, raising=False)  # root may read all
-    with pytest.raises(InputError) as caught:
-        prepare(project, root)
-    path = root / "labels.csv"
-    assert str(caught.value) == f"{path} cannot be read (no permission): `chmod u+r {path}`"
 
 
 def test_pictures_that_no_row_names_are_counted(

@@ -1,6 +1,5 @@
 """Sets of torchvision.datasets, read by torchvision's own classes from small files made here."""
 
-import errno
 import gzip
 import hashlib
 import json
@@ -16,7 +15,6 @@ from PIL import Image
 
 from src.data.packed import PackedSplit
 from src.errors import InputError
-from src.preparation.sources import idx as idx_module
 from src.preparation.sources.catalog import open_source
 from src.preparation.sources.idx import IDX_SETS
 from src.preparation.sources.torchvision_sets import SETS
@@ -285,16 +283,6 @@ def test_a_folder_named_like_the_file(tmp_path: Path) -> None:
     (root / name).unlink()
     (root / name).mkdir()
     with pytest.raises(InputError, match=f"torchvision:MNIST needs .*{name}"):
-        open_source({"prepare.source": "torchvision:MNIST", "prepare.path": str(root)})
-
-
-def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    root = lay_out(tmp_path / "files", mnist_files())
-    monkeypatch.setattr(idx_module, "open", refuse, raising=False)  # root may read all
-    with pytest.raises(InputError, match=r"ubyte cannot be read \(no permission\): `chmod u\+r "):
         open_source({"prepare.source": "torchvision:MNIST", "prepare.path": str(root)})
 
 

@@ -12,11 +12,8 @@ OTHERS = ("cp1251", "cp1252", "gb18030", "shift_jis")
 def encoding_of(path: Path, wanted: str) -> str:
     """The encoding of a file: as `wanted`, or with `auto` by its byte-order mark, or UTF-8.
     InputError when the file cannot be read so."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except PermissionError:
-        raise InputError(f"{path} cannot be read (no permission): `chmod u+r {path}`") from None
+    with open(path, "rb") as file:
+        start = file.read(4)
     utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = wanted
     if wanted == "auto":

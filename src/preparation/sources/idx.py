@@ -139,8 +139,6 @@ def _opened(name: str, path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked ({error}): copy it again") from None
-    except PermissionError:
-        raise InputError(f"{path} cannot be read (no permission): `chmod u+r {path}`") from None
     except EOFError as error:
         raise _not_whole(name, path, str(error)) from None
 
