@@ -24,6 +24,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from tests.pipeline_clone import commit, environment, lock, new_clone, run
 
 EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
-SETTINGS = {
+SETTINGS: Mapping[str, object] = {
     "epochs": EPOCHS, "ema": 0.9, "schedule": "cosine", "warmup": 2, "accumulate": 2,
     "batch_size": 8, "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto",
     "on_fail": "report",
@@ -83,17 +84,26 @@ class Death:
 class Torture:
     """Two repositories with the same project, one of which is disturbed."""
 
-    def __init__(self, folder: Path, draws: random.Random, broken: bool = False):
-        self.draws = draws
+    def __init__(
+        self,
+        folder: Path,
+        draws: random.Random,
+        settings: Mapping[str, object] = SETTINGS,
+        torn_at: tuple[int, int] = (2, 40),
+        forgotten: str | None = None,
+    ):
+        """`torn_at`: the optimizer's steps between which a `torn` kill comes; `forgotten`: a part
+        of the checkpoint that the resume leaves out, to see that it is noticed."""
+        self.draws, self.torn_at = draws, torn_at
         self.calm, self.disturbed = folder / "calm", folder / "disturbed"
         for clone in (self.calm, self.disturbed):
-            new_clone(clone, **SETTINGS)
-            if broken:  # a resume that forgets a part of the state must be noticed
+            new_clone(clone, **settings)
+            if forgotten:
                 path = clone / "src/training/loop.py"
                 text = path.read_text()
-                forgotten = '        setup.optimizer.load_state_dict(state["optimizer"])\n'
-                assert forgotten in text
-                path.write_text(text.replace(forgotten, ""))
+                line = f'        setup.{forgotten}.load_state_dict(state["{forgotten}"])\n'
+                assert line in text
+                path.write_text(text.replace(line, ""))
                 commit(clone, "broken")
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
@@ -159,7 +169,7 @@ class Torture:
         """Start `command` and kill it in a stage, `target`, or in a later one if that is done; what
         it printed, and the death, None if it was too late."""
         self._restore_lock()
-        more = {"TORTURE_TEAR": str(self.draws.randint(2, 40))} if kind == "torn" else {}
+        more = {"TORTURE_TEAR": str(self.draws.randint(*self.torn_at))} if kind == "torn" else {}
         self.steps.write_text("0")
         part = self.draws.random()
         with tempfile.NamedTemporaryFile() as output:
