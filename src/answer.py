@@ -62,7 +62,8 @@ def render(answer: Answer, experiment: str | None) -> str:
     if experiment:
         lines += [
             f"  dvc exp apply {experiment}",
-            f"{'':17}brings its params, results and model here",
+            f"{'':17}brings its params, results and model here; commit your own edits first,",
+            f"{'':17}it puts them aside into refs/exps/apply/stash without a word",
         ]
     elif answer.rev is None:
         lines.append("  results/       confusion matrix, per-class table, worst mistakes, curves")

@@ -59,7 +59,10 @@ def main() -> None:
         if noted:
             print(f"noted on the MLflow run of {', '.join(noted)}")
         if arguments.log is not None:
-            print(f"an entry was added to {experiment_log.FILE}: commit it")
+            print(
+                f"an entry was added to {experiment_log.FILE}: commit it, or the next experiment "
+                "takes it along"
+            )
 
 
 def _write_picture(groups: list[Group], found: Report, root: Path) -> Path:

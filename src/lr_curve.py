@@ -11,6 +11,10 @@ BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel (choice)
 FINEST = (
     2.0  # the range has at least this factor to each side: rules of thumb are no finer (choice)
 )
+RISES = 0.1  # of the curve's height, by which its end lies above its minimum: it diverges (choice)
+START = (
+    1.25  # a steepest descent within this factor of the lowest rate tried may lie below (choice)
+)
 BELOW_MINIMUM = 10.0  # the rate at the minimum is at the edge; a tenth is usual (fastai's rule)
 
 
@@ -35,6 +39,12 @@ class Curve:
         """The rate at which the loss is lowest."""
         return float(self.rates[self.smooth.argmin()])
 
+    @property
+    def diverges(self) -> bool:
+        """Whether the loss rises after its minimum: else that may lie above the rates tried."""
+        low, high = self.smooth.min(), self.smooth.max()
+        return bool(self.smooth[-1] - low > RISES * (high - low))
+
 
 def fit(rates: np.ndarray, losses: np.ndarray) -> Curve:
     """The curve through the losses: at each rate a straight line over the logarithm of the rate,
@@ -58,14 +68,21 @@ class Suggestion:
     steepest: float
     minimum: float  # the rate with the lowest loss
     least: float  # the lowest rate that was tried: what lies below it, nobody saw
+    diverges: bool  # whether all curves do: else `minimum` is no more than the highest rate tried
     per_seed: tuple[float, ...]  # what each seed alone suggests
 
     @property
     def to_try(self) -> float:
         """The lower of the two. Measured on the four set-ups of bench/lr_rules.py, one seed and 4
         epochs each: a third of their mean was better than the mean on all, by far so for a convnet
-        with SGD."""
-        return min(self.steepest, self.tenth)
+        with SGD. A steepest descent at the very start of the range does not count."""
+        return self.tenth if self.from_start else min(self.steepest, self.tenth)
+
+    @property
+    def from_start(self) -> bool:
+        """Whether the loss falls fastest at the lowest rate tried, as that of a fresh net does with
+        whatever rate it begins with."""
+        return self.steepest <= self.least * START
 
     @property
     def tenth(self) -> float:
@@ -80,18 +97,20 @@ class Suggestion:
         return low, max(self.steepest, self.tenth, self.to_try * FINEST)
 
 
+def _one(curves: Sequence[Curve], per_seed: tuple[float, ...]) -> Suggestion:
+    """The suggestion of the geometric means of the curves."""
+    return Suggestion(
+        float(np.exp(np.log([curve.steepest for curve in curves]).mean())),
+        float(np.exp(np.log([curve.minimum for curve in curves]).mean())),
+        max(float(curve.rates[0]) for curve in curves),
+        all(curve.diverges for curve in curves),
+        per_seed,
+    )
+
+
 def suggest(curves: Sequence[Curve]) -> Suggestion:
     """What the curves of one or several seeds suggest."""
-    steepest = np.array([curve.steepest for curve in curves])
-    minimum = np.array([curve.minimum for curve in curves])
-    least = max(float(curve.rates[0]) for curve in curves)
-    each = np.maximum(np.minimum(steepest, minimum / BELOW_MINIMUM), least)
-    return Suggestion(
-        float(np.exp(np.log(steepest).mean())),
-        float(np.exp(np.log(minimum).mean())),
-        least,
-        tuple(float(rate) for rate in each),
-    )
+    return _one(curves, tuple(_one([curve], ()).to_try for curve in curves))
 
 
 def table(curves: Sequence[Curve], seed: int) -> tuple[list[str], list[list[float]]]:

@@ -159,10 +159,19 @@ def explained(found: "lr_curve.Suggestion", knob: str, now: float) -> list[str]:
 
     low, high = found.limits
     where = "below" if now < low else "above" if now > high else "inside"
+    steepest = (
+        "the lowest that was tried: the steepest descent may lie below, and does not count"
+        if found.from_start
+        else "steepest descent: here a step of this size gains most"
+    )
+    lowest = (
+        f"the rate with the lowest loss ({text(found.minimum)}): above it the loss rises"
+        if found.diverges
+        else f"{text(found.minimum)}: the loss is still low where the range ends, it may be more"
+    )
     lines = [
-        f"  {text(found.steepest):>8}  steepest descent: here a step of this size gains most",
-        f"  {text(found.tenth):>8}  a tenth of the rate with the lowest loss "
-        f"({text(found.minimum)}), which is at the edge: later it diverges",
+        f"  {text(found.steepest):>8}  {steepest}",
+        f"  {text(found.tenth):>8}  a tenth of {lowest}",
         f"  {text(now):>8}  configured, {where} the suggested range {text(low)} .. {text(high)}",
     ]
     if len(found.per_seed) > 1:

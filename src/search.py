@@ -7,18 +7,22 @@ grid needs no tool: `dvc exp run --queue -S 'lr=1e-3,3e-3' -S 'optimizer=adamw,s
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from src import recipe, repository, stage
+from src import pipeline, recipe, repository, stage
+from src.comparison import predictions, stored
 from src.errors import InputError
 from src.files import write_bytes, write_csv
 from src.trials import configuration, leaderboard, queue, search_space, tasks
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
@@ -64,7 +68,7 @@ def main() -> None:
         drawn = search_space.trials(space, given.seed, given.count, params)
         wanted = {}
         for number, values in enumerate(drawn):
-            recipe.check({**overrides, **values})
+            require_accepted({**overrides, **values}, number)
             wanted[f"{prefix}{number:04d}"] = recipe.arguments({**overrides, **values})
         configuration.require_in_git(inputs)
 
@@ -85,6 +89,24 @@ def main() -> None:
             require_unchanged,
         )
     show(prefix, space, given.seed, params, overrides)
+
+
+def require_accepted(values: Mapping[str, str], number: int) -> None:
+    """InputError that names the space for values, drawn by a trial, that params.yaml refuses."""
+    try:
+        recipe.check(values)
+    except InputError as error:
+        raise InputError(f"{search_space.FILE}: trial {number}: {error}") from None
+
+
+def predictions_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.ndarray]":
+    """Whether each val picture was classified right (bool N), by the name of a trial, for those
+    whose predictions are in DVC's cache."""
+    root, found = pipeline.main_repository(), {}
+    for name, result in results.items():
+        with suppress(InputError):
+            found[name] = predictions.right(result, "val", name, root)[1]
+    return found
 
 
 def show(
@@ -108,17 +130,16 @@ def show(
     numbers = {name: int(name.rpartition("-")[2]) for name in states}
     drawn = search_space.trials(space, seed, max(numbers.values()) + 1, params)
     finished = {name: state.rev for name, state in states.items() if state.state == "finished"}
-    texts = repository.read_at([(rev, repository.METRICS) for rev in finished.values()])
-    metrics = {
-        name: json.loads(text)["val"] for name, text in zip(finished, texts, strict=True) if text
-    }
+    results = stored.results_at(finished)
+    metrics = {name: result.metrics["val"] for name, result in results.items()}
     rows = leaderboard.ranked(
         [
             leaderboard.Row(name, state.state, drawn[numbers[name]], metrics.get(name))
             for name, state in states.items()
         ]
     )
-    print("\n".join(leaderboard.lines(rows, [item.key for item in space], overrides)))
+    right = predictions_on_val(results)
+    print("\n".join(leaderboard.lines(rows, [item.key for item in space], overrides, right)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
     write_csv(table, *leaderboard.table(rows, [item.key for item in space]))
     if metrics:

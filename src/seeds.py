@@ -104,8 +104,8 @@ def main() -> None:
     values = {seed: value for seed, value in found.items() if seed < given.count}
     if len(values) < 2:
         raise GateError(
-            f"seeds: {len(values)} have a result; `dvc queue status` shows what became of "
-            f"{', '.join(list(wanted)[:2])}"
+            f"seeds: {len(values)} have a result; `dvc queue logs {next(iter(wanted))}` says what "
+            "became of one that has none"
         )
     print("\n".join(summary(values)))
     if failed := [seed for seed in missing if seed not in found]:

@@ -16,7 +16,6 @@ from src import compare, noise, repository
 from src.comparison import changes, predictions, statistics, stored, targets
 from src.comparison.stored import Result
 from src.errors import InputError
-from src.metrics import interval
 from src.repository import METRICS
 from src.tracking import lookup, store
 from tests.conftest import run_main
@@ -148,6 +147,7 @@ def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
         (("HEAD", "lrr=0.7"), "unknown param lrr, did you mean lr?"),
         (("HEAD", "lr=abc"), "lr must be a number"),
         (("HEAD", "seed=3"), "leave seed= out"),
+        (("HEAD", "lr=0.003,lr=0.002"), "gives a param twice"),
         (("HEAD", "prepare.size=64"), "prepare.size is no param of train or evaluate"),
         (("HEAD", "workspace"), "the workspace has changed"),
         (("HEAD",), "compare needs two names or more"),
@@ -169,6 +169,12 @@ def test_many_comparisons_are_corrected(tool: Tool) -> None:
     both = json.loads(tool("HEAD", "fast-0", "same-0", "--json")[1])["comparisons"]
     assert both[0]["p_corrected"] == pytest.approx(2 * alone["p_corrected"], rel=1e-4)
     assert both[1]["verdict"] == "undecided"
+    said = "corrected for 2 comparisons (Holm), the interval is not"
+    assert said not in tool("HEAD", "fast-0")[1]
+    assert tool("HEAD", "fast-0", "same-0")[1].count(said) == 4  # t and McNemar, of two
+    code, out, _ = tool("HEAD", "fast-0", "same-0", "--markdown", "--log", "many")
+    assert (code, out.count(said)) == (0, 4)
+    assert Path("docs/experiments.md").read_text().count(said) == 2
 
 
 def test_looks_at_test_are_counted_and_entries_logged(tool: Tool, project: Project) -> None:
@@ -366,9 +372,14 @@ def test_holm_by_hand() -> None:
     assert statistics.holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
 
 
-def test_wilson_agrees_with_scipy_where_there_are_no_ties() -> None:
-    for wins, n in ((0, 5), (3, 7), (20, 20)):
-        assert statistics.wilson(wins, n) == pytest.approx(interval(wins, n), abs=1e-6)
+def test_the_interval_of_a_share_is_exact_and_ties_lie_between() -> None:
+    for wins, n in ((0, 5), (3, 7), (5, 5), (20, 20)):
+        low, high = stats.binomtest(wins, n).proportion_ci(0.95, method="exact")
+        assert statistics.share_limits(wins, n) == pytest.approx((low, high), abs=1e-9)
+    assert statistics.share_limits(5, 5)[0] < 0.5  # the sign test: p = 0.0625
+    below, tied, above = (statistics.share_limits(wins, 5) for wins in (2, 2.5, 3))
+    assert below[0] < tied[0] < above[0]
+    assert below[1] < tied[1] < above[1]
 
 
 @pytest.mark.parametrize("metric", bench.METRICS)

@@ -102,6 +102,22 @@ def test_momentum_rises_at_the_configured_lr(
     }
     assert 0.5 <= float(lr_find.as_param("momentum", found.to_try)) < 1
     assert lr_find.explained(found, "momentum", 10.0)
+    assert found.from_start
+
+
+def test_a_curve_that_only_falls_does_not_say_that_it_diverges() -> None:
+    rates = np.geomspace(2, 1000, 100)
+    falls = np.exp(-np.log(rates / 2) / 2)  # fastest at the start of the range
+    found = lr_curve.suggest([lr_curve.fit(rates, falls)])
+    assert (found.diverges, found.from_start) == (False, True)
+    assert found.to_try == pytest.approx(100, rel=0.05)  # a tenth of the highest rate tried
+    lines = "\n".join(lr_find.explained(found, "momentum", 10.0))
+    assert "may lie below, and does not count" in lines
+    assert "still low where the range ends" in lines
+    rises = np.where(rates < 300, falls, falls + np.log10(rates / 300))
+    found = lr_curve.suggest([lr_curve.fit(rates, rises)])
+    assert found.diverges
+    assert "above it the loss rises" in "\n".join(lr_find.explained(found, "momentum", 10.0))
 
 
 def test_a_first_loss_that_is_no_number_is_said_in_a_line(

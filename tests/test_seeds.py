@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from src import params, pipeline, process, search, seeds
+from src.comparison import predictions
 from src.errors import GateError, InputError
 from src.repository import METRICS, STAGES
 from src.stage import Stage
@@ -173,6 +174,45 @@ def test_a_signal_leaves_dvc_its_time_to_put_the_workspace_back(
     assert Path("ended").read_text() == "True"
 
 
+def test_workers_of_a_command_that_was_stopped_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(queue, "_dvc", lambda *words: started.append(words[-1]))
+    for there, jobs in ((0, 2), (1, 2), (2, 2), (3, 2)):
+        monkeypatch.setattr(tasks, "workers", lambda there=there: [object()] * there)
+        queue._start(jobs)
+    assert started == ["2", "2"]  # DVC counts those that answer it
+    assert capsys.readouterr().out == "3 workers are at work here already, not 2\n"
+
+
+def test_after_ctrl_c_it_says_that_the_workers_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    waiting = {"search-a-0000": tasks.State("queued")}
+    monkeypatch.setattr(queue, "queue_missing", lambda *_: [])
+    monkeypatch.setattr(tasks, "states", lambda _: waiting)
+    monkeypatch.setattr(queue, "_start", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        queue.run({"search-a-0000": []}, 1, interrupt, lambda: None)
+    assert "the workers go on" in capsys.readouterr().err
+
+
+def test_a_drawn_value_that_is_refused_names_the_space_and_the_trial(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "recipes").mkdir()
+    (repository / "recipes/search.yaml").write_text("lr: {uniform: [1e-3, 5000]}\n")
+    monkeypatch.setattr(sys, "argv", ["search", "3"])
+    with pytest.raises(
+        InputError, match=r"^recipes/search.yaml: trial \d: params.yaml: lr must be"
+    ):
+        search.main()
+
+
 def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
     content = yaml.safe_load(Path("dvc.yaml").read_text())
     del content["stages"]["subset"]
@@ -281,6 +321,7 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
         original(["git", "update-ref", "--stdin"], input=refs, text=True, check=True)
         assert len(tasks.states(prefix)) == count + 1
         started.append(0)
+        predictions._cache.cache_clear()  # as in a new process
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", counted)
             search.main()

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def _find(result: Result, name: str, root: Path) -> Path:
     )
 
 
+@cache
 def _cache(root: Path) -> Path:
     command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
     shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout

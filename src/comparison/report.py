@@ -25,7 +25,7 @@ class Scores:
 class Comparison:
     """`second` against `first`, both as `*_overrides` of the workspace. `verdict` on training
     again: better, worse or undecided, from the corrected p; `pictures` on the networks of seeds
-    `pictures_seeds`. `*_corrected` by Holm."""
+    `pictures_seeds`. `*_corrected` by Holm, as one of `among`; intervals are each its own."""
 
     first: str
     second: str
@@ -39,6 +39,7 @@ class Comparison:
     pictures: Pictures
     pictures_seeds: tuple[int, int]
     pictures_p_corrected: float
+    among: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def make(groups: list[Group], split: str, root: Path) -> Report:
                 pictures,
                 pictures_seeds,
                 p_pictures,
+                len(others),
             )
         )
     return Report(split, [_scores(group, split) for group in groups], comparisons)

@@ -42,7 +42,7 @@ def paired(differences: Sequence[float], step: float) -> Paired:
         return Paired(0, None, None, None, None, None, None, None)
     mean = float(values.mean())
     wins = float((values > step / 2).sum() + 0.5 * (np.abs(values) <= step / 2).sum())
-    chance = (wins / n, *wilson(wins, n))
+    chance = (wins / n, *share_limits(wins, n))
     if n == 1:
         return Paired(n, mean, None, None, None, *chance)
     from scipy import special
@@ -53,14 +53,15 @@ def paired(differences: Sequence[float], step: float) -> Paired:
     return Paired(n, mean, mean - reach, mean + reach, p, *chance)
 
 
-def wilson(wins: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a share of `wins` in `n` (Wilson 1927); `wins` may hold halves,
-    for which it is an approximation."""
-    z = 1.959964
-    share, shrink = wins / n, 1 + z * z / n
-    middle = (share + z * z / (2 * n)) / shrink
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+def share_limits(wins: float, n: int) -> tuple[float, float]:
+    """The exact 95 % interval for a share of `wins` in `n` (Clopper and Pearson 1934), which leaves
+    out 1/2 where the sign test rejects it and nowhere else; `wins` may hold halves, between whose
+    neighbours it lies."""
+    from scipy import special
+
+    low = float(special.betaincinv(wins, n - wins + 1, LEVEL / 2)) if wins else 0.0
+    high = float(special.betaincinv(wins + 1, n - wins, 1 - LEVEL / 2)) if wins < n else 1.0
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,27 @@ class Pictures:
 
 
 def on_pictures(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Pictures:
-    """`first`, `second`: bool N, whether each picture was classified right. McNemar 1947 by the
-    binomial distribution; percentile bootstrap over pictures, drawn from `seed`."""
-    from scipy.stats import binomtest
-
+    """`first`, `second`: bool N, whether each picture was classified right. Percentile bootstrap
+    over pictures, drawn from `seed`."""
     n = len(first)
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    only_first, only_second, p = mcnemar(first, second)
     apart = only_first + only_second
-    p = float(binomtest(only_second, apart).pvalue) if apart else 1.0
     # Resampled pictures count by kind: only the first right, only the second, no difference.
     shares = np.array([only_first, only_second, n - apart]) / n
     drawn = np.random.default_rng(seed).multinomial(n, shares, RESAMPLES)
     ends = np.percentile((drawn[:, 1] - drawn[:, 0]) / n, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
     difference = (only_second - only_first) / n
     return Pictures(n, only_first, only_second, p, difference, float(ends[0]), float(ends[1]))
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """How many pictures only the first, and only the second, has right (bool N each), and the exact
+    two-sided p of McNemar's test (1947), by the binomial distribution."""
+    from scipy.special import bdtr
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    tail = float(bdtr(min(only_first, only_second), only_first + only_second, 0.5))
+    return only_first, only_second, min(1.0, 2 * tail)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

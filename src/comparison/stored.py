@@ -77,6 +77,18 @@ def of_configuration(wanted: str) -> list[Result]:
     return list(by_seed.values())
 
 
+def results_at(revs: Mapping[str, str]) -> dict[str, Result]:
+    """The finished results of commits, given by name."""
+    locks = repository.read_at([(rev, "dvc.lock") for rev in revs.values()])
+    texts = repository.read_at([(rev, METRICS) for rev in revs.values()])
+    found = {}
+    for (name, rev), lock, text in zip(revs.items(), locks, texts, strict=True):
+        stages = stages_of(lock) if lock is not None else None
+        if stages and (result := finished(name, rev, stages, text)):
+            found[name] = result
+    return found
+
+
 def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) -> Result | None:
     """The result of entries of dvc.lock and the text of the metrics; None if those are not of this
     training, or there are none."""

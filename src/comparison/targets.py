@@ -140,7 +140,10 @@ def _result(target: where.Target, name: str) -> Result:
 
 def _by_params(text: str) -> Group:
     """The group that `lr=0.003,model=resnet18` means: HEAD's configuration with these values."""
-    wanted = dict(_pair(item) for item in re.split(r",(?![^\[]*\])", text))
+    pairs = [_pair(item) for item in re.split(r",(?![^\[]*\])", text)]
+    wanted = dict(pairs)
+    if len(wanted) < len(pairs):
+        raise InputError(f"{text} gives a param twice: name each group of its own")
     head = repository.read_at([("HEAD", "dvc.lock")])[0]
     stages = stored.stages_of(head) if head is not None else None
     if stages is None:

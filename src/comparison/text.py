@@ -27,8 +27,6 @@ def terminal(report: Report) -> str:
         lines += [f"    training again: {line}" if not number else f"      {line}"
                   for number, line in enumerate(training(item))]  # fmt: skip
         lines += [f"    {on_pictures(item)};", f"      {PICTURES}"]
-    if len(report.comparisons) > 1:
-        lines += ["", f"  p values are corrected for {len(report.comparisons)} comparisons (Holm)"]
     if report.looks is not None:
         lines += ["", f"  {looks(report.looks)}"]
     return "\n".join(lines)
@@ -84,7 +82,14 @@ def _interval(item: Comparison) -> str:
         return ", one seed: no interval"
     return (
         f", 95 % interval {pair.low:+.4f} to {pair.high:+.4f} "
-        f"(paired t, {pair.n} seeds, p = {item.p_corrected:.2g})"
+        f"(paired t, {pair.n} seeds, p = {item.p_corrected:.2g}{_correction(item)})"
+    )
+
+
+def _correction(item: Comparison) -> str:
+    """What to add to a p value: that it need not agree with its interval."""
+    return f", corrected for {item.among} comparisons (Holm), the interval is not" * (
+        item.among > 1
     )
 
 
@@ -103,7 +108,8 @@ def on_pictures(item: Comparison) -> str:
     seeds = f"seed {one}" if one == other else f"seeds {one} and {other}"
     return (
         f"these {found.n} pictures, {seeds}: only {item.second} right {found.only_second}, only "
-        f"{item.first} right {found.only_first}, McNemar p = {item.pictures_p_corrected:.2g};\n"
+        f"{item.first} right {found.only_first}, McNemar p = {item.pictures_p_corrected:.2g}"
+        f"{_correction(item)};\n"
         f"      difference {found.difference:+.4f}, bootstrap 95 % interval {found.low:+.4f} to "
         f"{found.high:+.4f}"
     )
@@ -140,8 +146,6 @@ def markdown(report: Report) -> str:
         f"| `{group.name}` | {len(group.by_seed)} | {group.mean:.4f} | {_spread(group)} |"
         for group in report.groups
     ]
-    if len(report.comparisons) > 1:
-        lines += ["", f"p values are corrected for {len(report.comparisons)} comparisons (Holm)."]
     if report.looks is not None:
         lines += ["", capital(looks(report.looks)) + "."]
     return "\n".join(lines)

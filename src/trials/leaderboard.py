@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from src import recipe
+from src.comparison import statistics
 from src.figure import DPI, png, same_for_everyone
 from src.trials.search_space import Dimension
 
@@ -38,10 +41,29 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     )
 
 
-def lines(rows: Sequence[Row], keys: Sequence[str], fixed: Mapping[str, str]) -> list[str]:
-    """The leaderboard for a terminal. `=` marks trials whose interval holds the best accuracy.
-    `fixed`: the values given with -S, the same for all trials."""
+def like_the_best(best: str, right: Mapping[str, np.ndarray]) -> set[str]:
+    """Of the trials with predictions (`right`: bool N, whether each picture was classified right),
+    those that McNemar's test does not tell from the best. It was chosen by its result, so that any
+    pair could have been the one to look at: p is corrected for the number of pairs."""
+    pairs = len(right) * (len(right) - 1) / 2
+    return {
+        name
+        for name, hits in right.items()
+        if name != best and statistics.mcnemar(right[best], hits)[2] * pairs >= statistics.LEVEL
+    }
+
+
+def lines(
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    fixed: Mapping[str, str],
+    right: Mapping[str, np.ndarray],
+) -> list[str]:
+    """The leaderboard for a terminal. `=` marks trials that are `like_the_best`. `fixed`: the
+    values given with -S, the same for all trials; `right`: their predictions, as far as they are
+    here."""
     best = rows[0]
+    alike = like_the_best(best.name, right) if best.name in right else set()
     width = {key: max(len(key), *(len(row.values.get(key, "-")) for row in rows)) for key in keys}
     head = f"{'trial':{len(best.name)}}  val accuracy  95 % interval   " + "  ".join(
         f"{key:>{width[key]}}" for key in keys
@@ -53,7 +75,7 @@ def lines(rows: Sequence[Row], keys: Sequence[str], fixed: Mapping[str, str]) ->
             printed.append(f"{row.name}  {row.state:>12}  {'':15}  {cells}")
             continue
         low, high = row.metrics["accuracy_low"], row.metrics["accuracy_high"]
-        same = "=" if high >= best.accuracy else " "
+        same = "=" if row.name in alike else " "
         printed.append(f"{row.name}  {same} {row.accuracy:10.4f}  {low:.4f} {high:.4f}    {cells}")
     if len(rows) > SHOWN:
         printed.append(f"... and {len(rows) - SHOWN} more")
@@ -61,11 +83,12 @@ def lines(rows: Sequence[Row], keys: Sequence[str], fixed: Mapping[str, str]) ->
     if failed := [row for row in rows if row.state in ("failed", "killed")]:
         printed.append(f"{len(failed)} have no result: `dvc queue logs {failed[0].name}` says why")
     if len(done) > 1 and best.metrics:
-        alike = sum(row.metrics["accuracy_high"] >= best.accuracy for row in done if row.metrics)
-        printed.append(
-            f"= {alike} of {len(done)} cannot be told from the best on these {best.metrics['n']} "
-            "pictures. The best of many is partly the luckiest: before it is believed,"
-        )
+        if best.name in right and len(right) > 1:
+            printed.append(
+                f"= {len(alike)} of {len(right) - 1} others cannot be told from the best on these "
+                f"{best.metrics['n']} pictures (McNemar, corrected for {len(right)} trials)."
+            )
+        printed.append("Another seed moves each of them. Before the best is believed:")
         options = shlex.join(recipe.arguments({**fixed, **best.values}))
         printed.append(f"python -m src.seeds 5 {options}")
     return printed

@@ -40,7 +40,8 @@ def run(
     tell: Callable[[dict[str, State]], None],
     require_unchanged: Callable[[], None],
 ) -> None:
-    """Run the trials `wanted` (name: overrides) with `jobs` workers until each has ended; those
+    """Run the trials `wanted` (name: overrides) with `jobs` workers, in which those that are there
+    count, until each has ended; those
     that were killed run again, failed ones do not. GateError if some never come to an end;
     `require_unchanged` as for `queue_missing`."""
     prefix, jobs = _common(wanted), min(jobs, len(wanted))
@@ -49,8 +50,16 @@ def run(
         queue_missing(wanted, require_unchanged)
         if not [s for s in _of(wanted, prefix).values() if s.state in ("queued", "running")]:
             return
-        _dvc("queue", "start", "--jobs", str(jobs))
-        _wait(wanted, prefix, tell)
+        _start(jobs)
+        try:
+            _wait(wanted, prefix, tell)
+        except KeyboardInterrupt:
+            print(
+                "the workers go on with what is queued: the same command joins them, "
+                "`dvc queue stop --kill` ends them",
+                file=sys.stderr,
+            )
+            raise
         _stop()
         now = _of(wanted, prefix)
         ended = [name for name, state in now.items() if state.state in ("finished", "failed")]
@@ -93,6 +102,16 @@ def line(now: dict[str, State]) -> str:
     counts = Counter(state.state for state in now.values())
     order = ("finished", "running", "queued", "failed", "killed")
     return "  " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
+
+
+def _start(jobs: int) -> None:
+    """See that `jobs` workers run. Those of a command that was stopped go on, and DVC starts
+    another of the same name beside one that is too busy to answer it."""
+    there = len(tasks.workers())
+    if there > jobs:
+        print(f"{there} workers are at work here already, not {jobs}", flush=True)
+    if there < jobs:
+        _dvc("queue", "start", "--jobs", str(jobs))
 
 
 def _wait(

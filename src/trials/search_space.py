@@ -78,6 +78,8 @@ def _dimension(key: str, item: Any, content: Mapping[str, Any], file: str) -> Di
     _require_key(key, file)
     if key == "seed":
         raise InputError(f"{file}: seed is no dimension: `python -m src.seeds` tells its noise")
+    if key.startswith("machine."):
+        raise InputError(f"{file}: {key} is no dimension: it changes no result")
     if key.startswith("prepare."):
         raise InputError(f"{file}: {key} is no dimension: results on other data cannot be ranked")
     if not isinstance(item, dict):
@@ -88,7 +90,7 @@ def _dimension(key: str, item: Any, content: Mapping[str, Any], file: str) -> Di
         raise InputError(f"{file}: {key} must have exactly one of {', '.join(KINDS)}{hint}")
     kind, values = kinds[0], item[kinds[0]]
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise InputError(f"{file}: {key}: {kind} must be a list of values")
+        raise InputError(f"{file}: {key}: {kind} must be a list of single values, not of lists")
     for value in values:
         _require_value(key, value, file)
     if kind == "choice":
@@ -103,9 +105,21 @@ def _dimension(key: str, item: Any, content: Mapping[str, Any], file: str) -> Di
     for other, value in condition.items():
         _require_key(other, file)
         _require_value(other, value, file)
-        if isinstance(content.get(other), dict) and "if" in content[other]:
-            raise InputError(f"{file}: {key}: {other} has a condition itself: name that one")
+        _require_reachable(key, other, value, content.get(other), file)
     return Dimension(key, kind, tuple(values), tuple(condition.items()))
+
+
+def _require_reachable(key: str, other: str, value: Any, varied: Any, file: str) -> None:
+    """InputError for a condition on `other`, drawn as `varied` says, that cannot hold."""
+    if not isinstance(varied, dict):  # not varied, or refused itself
+        return
+    if "if" in varied:
+        raise InputError(f"{file}: {key}: {other} has a condition itself: name that one")
+    choices = varied.get("choice")
+    if isinstance(choices, list) and str(pipeline.canonical(value)) not in {
+        str(pipeline.canonical(item)) for item in choices
+    }:
+        raise InputError(f"{file}: {key}: {other} is never {value}: add it to its choice")
 
 
 def _check_range(key: str, kind: str, values: list[str], file: str) -> None:

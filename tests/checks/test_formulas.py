@@ -1,8 +1,9 @@
 """What is held against a formula: the loss of log-probabilities, focal loss, strong smoothing, a
-head without bias, pictures of little contrast. Each with variants that are fine and variants that
-are not."""
+head without bias, pictures of little contrast, batches that resemble their labels. Each with
+variants that are fine and variants that are not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from src.checks import TrainingSetup, normalisation, outputs, stub
+from src.checks import TrainingSetup, loaders, normalisation, outputs, stub
+from src.checks.context import draw
 from tests.checks import base
 from tests.checks.base import CLASSES
 from tests.checks.test_exact import loud
@@ -227,3 +229,47 @@ def test_little_contrast_normalised_by_its_own_statistics_is_fine(low: int, high
 def test_little_contrast_normalised_by_other_numbers_is_found(used: tuple[float, float]) -> None:
     found = loud(lambda setup: dull(setup, 120, 135, used), normalisation.check_statistics)
     assert found["normalisation"][0] == "fail"
+
+
+class Noisy:
+    """Augmented items: four kinds of pictures under noise that hides a part of them."""
+
+    def __init__(self, seed: int):
+        self.random = torch.Generator().manual_seed(seed)
+        self.kinds = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self) -> int:
+        return 80
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        noise = torch.randn(1, 8, 8, generator=self.random)
+        return self.kinds[index % 4] + 2.2 * noise, index % 4
+
+
+class Loader:
+    """Batches of 32 in a new order; `roll`: labels that lie so many places off."""
+
+    def __init__(self, data: Noisy, roll: int):
+        self.data, self.roll = data, roll
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in torch.randperm(80, generator=self.data.random)[:64].split(32):
+            x, y = zip(*(self.data[int(index)] for index in part), strict=True)
+            yield torch.stack(x), torch.tensor(y).roll(self.roll)
+
+
+@pytest.mark.parametrize(
+    ("roll", "unlucky", "status"), [(0, 0, "pass"), (0, 1, "pass"), (1, 1, "fail")]
+)
+def test_an_unlucky_batch_is_not_taken_for_a_misaligned_loader(
+    roll: int, unlucky: int, status: str
+) -> None:
+    for seed in range(20):
+        data = Noisy(seed)
+        loader = Loader(data, roll)
+        ctx: Any = SimpleNamespace(
+            train_sample=draw(data, range(80), "train_data"),
+            batches=list(Loader(data, unlucky)),
+        )
+        [found] = loaders._resembling(ctx, SimpleNamespace(train_data=data, train_loader=loader))
+        assert (found.status, seed) == (status, seed), found.message
