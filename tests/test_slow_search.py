@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,6 @@ import yaml
 
 from src.pipeline import fingerprint_from_lock
 from src.trials import search_space
-from tests.conftest import working_in
 from tests.pipeline_clone import commit, environment, new_clone, run, runs
 
 pytestmark = pytest.mark.slow
@@ -45,24 +45,55 @@ def kill_all_below(folder: Path) -> None:
             continue
 
 
-def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+def workers(folder: Path) -> list[psutil.Process]:
+    """The processes of the queue's workers there."""
+    return [
+        process for process in psutil.process_iter(["cmdline", "cwd"])
+        if "queue-worker" in (process.info["cmdline"] or [])
+        and str(process.info["cwd"]).startswith(str(folder))
+    ]  # fmt: skip
+
+
+def wait_for(condition: Callable[[], bool], tool: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it holds; the tool must go on in the meantime."""
+    deadline = time.monotonic() + 900
+    while not condition():
+        assert tool.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(1)
+
+
+def test_a_search_that_is_interrupted_and_then_killed_goes_on(tmp_path: Path) -> None:
     folder = new_clone(tmp_path / "project", on_fail="report", epochs=1).resolve()
     (folder / "recipes/search.yaml").write_text(SPACE)
     run(folder, "dvc", "repro")
     commit(folder, "results")
     command = [sys.executable, "-m", "src.search", str(TRIALS), "--workers", "2"]
     log = tmp_path / "search.log"
-    with open(log, "wb") as output:
-        tool = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
+
+    def start() -> subprocess.Popen[bytes]:
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment(), stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    tool = start()
     try:
-        deadline = time.monotonic() + 900
-        while len(finished(folder, "search-")) < 5:
-            assert tool.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(1)
+        wait_for(lambda: len(finished(folder, "search-")) >= 1, tool, log)
+        tool.send_signal(signal.SIGINT)
+        assert tool.wait(60) == 130, log.read_text()
+        assert "the workers go on" in log.read_text()
+        assert len(workers(folder)) == 2
+        tool = start()
+        counts: list[int] = []
+
+        def five_are_done() -> bool:
+            counts.append(len(workers(folder)))
+            return len(finished(folder, "search-")) >= 5
+
+        wait_for(five_are_done, tool, log)
+        assert max(counts) == 2, counts
         assert len(finished(folder, "search-")) < TRIALS
         kill_all_below(folder)
         tool.wait(30)
@@ -73,12 +104,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
         printed = log.read_text()
         assert done.returncode == 0, printed
         assert "Traceback" not in printed, printed
-        with working_in(folder):
-            assert not [
-                p for p in psutil.process_iter(["cmdline"])
-                if "queue-worker" in (p.info["cmdline"] or [])
-                and Path(p.cwd()).is_relative_to(folder)
-            ]  # fmt: skip
+        assert not workers(folder)
     finally:
         if tool.poll() is None:
             os.killpg(tool.pid, signal.SIGKILL)
@@ -100,6 +126,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     assert len({tuple(values.items()) for values in wanted}) == TRIALS
     again = run(folder, sys.executable, "-m", "src.search")
     assert again.count("search-") >= TRIALS
+    assert f"of {TRIALS - 1} others cannot be told from the best" in again
     assert (folder / "results/search").is_dir()
     run(folder, "git", "diff", "HEAD", "--exit-code")
 

@@ -41,9 +41,8 @@ def run(
     require_unchanged: Callable[[], None],
 ) -> None:
     """Run the trials `wanted` (name: overrides) with `jobs` workers, in which those that are there
-    count, until each has ended; those
-    that were killed run again, failed ones do not. GateError if some never come to an end;
-    `require_unchanged` as for `queue_missing`."""
+    count, until each has ended; those that were killed run again, failed ones do not. GateError if
+    some never come to an end; `require_unchanged` as for `queue_missing`."""
     prefix, jobs = _common(wanted), min(jobs, len(wanted))
     attempts, fewest = 0, len(wanted)
     while attempts < ATTEMPTS:
