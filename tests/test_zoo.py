@@ -41,6 +41,13 @@ def test_a_fault_is_found_and_named(name: str) -> None:
     assert result.named, result.messages
 
 
+def test_labels_that_are_one_item_off_stop_a_training_with_augmentation() -> None:
+    """A part of the pictures has its own label by chance, so that a little signal is left."""
+    result = run_case("labels_off_by_one_item", with_rivals=False)
+    assert result.found["label_signal"] == "fail", result.messages
+    assert result.causes[0] == "labels_shuffled"
+
+
 @pytest.mark.parametrize("name", FINE)
 def test_what_is_fine_passes(name: str) -> None:
     result = run_case(name, with_rivals=False)

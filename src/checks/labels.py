@@ -122,6 +122,9 @@ def check_signal(ctx: Context) -> list[Check]:
     random = not ctx.deterministic_train
     if random and other.above > 2 * CLEAR and left < LEFT and passed < PASSED:
         told = f"of what pictures tell about labels {max(0.0, left):.0%} are left: {text}"
+        if cross.above < NOTHING and not destroyed:  # two draws of an item are alike
+            causes = ["labels_shuffled", "augmentation_destroys_label"]
+            return [Check(id, "fail", left, LEFT, told, causes)]
         causes = ["augmentation_destroys_label", "labels_shuffled"]
         return [Check("augmentation", "warn", left, LEFT, told, causes)]
     if max(own.above, other.above) < CLEAR:

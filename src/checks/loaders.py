@@ -13,6 +13,7 @@ from src.checks.report import Check
 
 PASS_LIMIT = 20_000  # items of a loader that are read through (choice)
 RESEMBLING = 256  # augmented pictures that decide (choice)
+SUSPICIOUS = 0.85  # of what draws reach: then so many are read (choice)
 MOST_PASSES = 8  # through a small loader for so many (choice)
 
 
@@ -146,20 +147,22 @@ def _pairs(ctx: Context, setup: Any) -> list[Check]:
 
 def _resembling(ctx: Context, setup: Any) -> list[Check]:
     """Where pictures are augmented: those of the loader resemble items of their own label, as new
-    draws of the items do. Before it is called a fault, more of the loader is read: one draw of a
-    small set may be an unlucky one."""
-    sample = ctx.train_sample
-    if sample is None or sample.x.ndim != 4:
+    draws of the items do. A batch that resembles less may be an unlucky one: more of the loader is
+    read before it is called a fault."""
+    sample, first = ctx.train_sample, to_tensor(split_batch(ctx.batches[0])[0])
+    if sample is None or sample.x.ndim != 4 or first.shape[1:] != sample.x.shape[1:]:
         return []
-    if to_tensor(split_batch(ctx.batches[0])[0]).shape[1:] != sample.x.shape[1:]:
-        return []
-    here, usual, limit, count = _agreement(setup, sample, ctx.batches)
+    count = sum(len(split_batch(batch)[1]) for batch in ctx.batches)
+    here, usual, _ = _agreement(setup, sample, ctx.batches, 1)
     shares = torch.bincount(sample.y.clamp_min(0)).float() / len(sample)
     readable = usual > 0.5 + 0.5 * float(shares.max()) and count >= 32
-    if readable and here < limit:
+    limit = 0.7 * usual
+    if readable and here < SUSPICIOUS * usual:
         again = itertools.chain.from_iterable(setup.train_loader for _ in range(MOST_PASSES))
-        enough = itertools.islice(again, -(-RESEMBLING // count) * len(ctx.batches))
-        here, usual, limit, _ = _agreement(setup, sample, list(enough))
+        more = list(itertools.islice(again, -(-RESEMBLING // count) * len(ctx.batches)))
+        draws = -(-RESEMBLING // len(sample))
+        here, usual, error = _agreement(setup, sample, more or ctx.batches, draws)
+        limit = min(0.7 * usual, usual - 4 * error)
     text = f"{here:.0%} of the loader's pictures resemble items of their label, draws {usual:.0%}"
     if readable and here < limit:
         causes = ["loader_misaligned", "labels_shuffled"]
@@ -168,14 +171,14 @@ def _resembling(ctx: Context, setup: Any) -> list[Check]:
 
 
 def _agreement(
-    setup: Any, sample: Sample, batches: list[tuple[Any, Any]]
-) -> tuple[float, float, float, int]:
+    setup: Any, sample: Sample, batches: list[tuple[Any, Any]], draws: int
+) -> tuple[float, float, float]:
     """The share of the batches' pictures whose nearest item of the sample has their label, that of
-    new draws of the sample, the limit for the first, and how many pictures it is of."""
+    so many new draws of the sample, and the standard error of their difference."""
     parts = [split_batch(batch) for batch in batches]
     given = torch.cat([to_tensor(x).detach().cpu().float() for x, _ in parts])
     labels = torch.cat([labels_of(targets) for _, targets in parts])
-    again = draw(setup.train_data, sample.indices, "train_data")
+    again = draw(setup.train_data, sample.indices * draws, "train_data")
     small = torch.nn.functional.adaptive_avg_pool2d
 
     def distances(x: Tensor) -> Tensor:
@@ -189,9 +192,10 @@ def _agreement(
     # A picture of the loader finds an earlier draw of itself only where it is in the sample.
     known = len(sample) / sample.total
     usual = known * agreement(own, again.y)
-    usual += (1 - known) * agreement(own.fill_diagonal_(float("inf")), again.y)
-    error = math.sqrt(usual * (1 - usual) * (1 / len(given) + 1 / len(again)))
-    return here, usual, min(0.7 * usual, usual - 4 * error), len(given)
+    rows = torch.arange(len(again))
+    own[rows, rows % len(sample)] = float("inf")
+    usual += (1 - known) * agreement(own, again.y)
+    return here, usual, math.sqrt(usual * (1 - usual) * (1 / len(given) + 1 / len(again)))
 
 
 def _repeatable(data: Any, sample: Sample) -> bool:
