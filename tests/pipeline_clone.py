@@ -114,6 +114,16 @@ def watched_repro(folder: Path, on_line: Callable[[str, subprocess.Popen[str]], 
     return printed
 
 
+def queue_workers(folder: Path) -> list[psutil.Process]:
+    """The processes of the queue's workers there."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if "queue-worker" in (process.info["cmdline"] or [])
+        and str(process.info["cwd"]).startswith(str(folder))
+    ]
+
+
 @contextmanager
 def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
     """The queue's workers, which end with the block. Their output goes to a file: a worker that
@@ -126,12 +136,6 @@ def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
         yield
     finally:
         run(folder, "dvc", "queue", "stop")
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline", "cwd"])
-            if "queue-worker" in (process.info["cmdline"] or [])
-            and str(process.info["cwd"]).startswith(str(folder))
-        ]
-        _, left = psutil.wait_procs(workers, timeout=30)
+        _, left = psutil.wait_procs(queue_workers(folder), timeout=30)
         for worker in left:
             worker.kill()

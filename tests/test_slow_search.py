@@ -14,7 +14,7 @@ import yaml
 
 from src.pipeline import fingerprint_from_lock
 from src.trials import search_space
-from tests.pipeline_clone import commit, environment, new_clone, run, runs
+from tests.pipeline_clone import commit, environment, new_clone, queue_workers, run, runs
 
 pytestmark = pytest.mark.slow
 
@@ -43,15 +43,6 @@ def kill_all_below(folder: Path) -> None:
                 process.kill()
         except (psutil.Error, OSError):
             continue
-
-
-def workers(folder: Path) -> list[psutil.Process]:
-    """The processes of the queue's workers there."""
-    return [
-        process for process in psutil.process_iter(["cmdline", "cwd"])
-        if "queue-worker" in (process.info["cmdline"] or [])
-        and str(process.info["cwd"]).startswith(str(folder))
-    ]  # fmt: skip
 
 
 def wait_for(condition: Callable[[], bool], tool: subprocess.Popen[bytes], log: Path) -> None:
@@ -84,12 +75,12 @@ def test_a_search_that_is_interrupted_and_then_killed_goes_on(tmp_path: Path) ->
         tool.send_signal(signal.SIGINT)
         assert tool.wait(60) == 130, log.read_text()
         assert "the workers go on" in log.read_text()
-        assert len(workers(folder)) == 2
+        assert len(queue_workers(folder)) == 2
         tool = start()
         counts: list[int] = []
 
         def five_are_done() -> bool:
-            counts.append(len(workers(folder)))
+            counts.append(len(queue_workers(folder)))
             return len(finished(folder, "search-")) >= 5
 
         wait_for(five_are_done, tool, log)
@@ -104,7 +95,7 @@ def test_a_search_that_is_interrupted_and_then_killed_goes_on(tmp_path: Path) ->
         printed = log.read_text()
         assert done.returncode == 0, printed
         assert "Traceback" not in printed, printed
-        assert not workers(folder)
+        assert not queue_workers(folder)
     finally:
         if tool.poll() is None:
             os.killpg(tool.pid, signal.SIGKILL)
