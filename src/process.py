@@ -89,11 +89,12 @@ def end_with_parents() -> None:
     if "DVC_STAGE" not in os.environ:
         return
     at_start = _parents()
-    _dvc = _mark(at_start[-1])
+    begun_by_dvc = _may_be_dvc(at_start[-1])
+    _dvc = _mark(at_start[-1]) if begun_by_dvc else ""
 
     def watch() -> None:
         pause = threading.Event()
-        while _parents() == at_start:
+        while begun_by_dvc and _parents() == at_start:
             pause.wait(PARENT_SECONDS)
         print("the process that ran this stage has ended, so the stage ends too", file=sys.stderr)
         while True:
@@ -103,10 +104,27 @@ def end_with_parents() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _may_be_dvc(pid: int) -> bool:
+    """Whether the first parent that is no shell can be the DVC that began this process. One that
+    was killed while Python started here has left it to the system's first process, whose parent
+    never changes: such a stage would train to its end for nobody."""
+    import psutil
+
+    try:
+        parent = psutil.Process(pid)
+        if os.getsid(pid) != os.getsid(0):  # DVC begins its stages in its own session
+            return False
+        names = [parent.name(), *parent.cmdline()[:2]]
+    except (psutil.Error, OSError):  # gone, or another user's
+        return False
+    # `dvc` itself, or a program in Python that uses it.
+    return any(word in Path(name).name.lower() for name in names for word in ("dvc", "python"))
+
+
 def own_dvc() -> str:
     """The process that ran this stage when it began, to be known again: its id and its start, in
-    seconds since 1970; empty without DVC. Not who is the parent now: a stage whose shell was killed
-    goes on for a moment as a child of the system's first process, which never ends."""
+    seconds since 1970; empty without a living DVC. Not who is the parent now: a stage whose shell
+    was killed goes on for a moment as a child of the system's first process, which never ends."""
     return _dvc
 
 
@@ -133,7 +151,8 @@ def is_alive(mark: str) -> bool:
 
 
 def _parents() -> list[int]:
-    """The process ids of the parents up to the first that is no shell."""
+    """The process ids of the parents up to the first that is no shell; at its end 0, which is no
+    program's, for one that cannot be seen."""
     import psutil
 
     found: list[int] = []
@@ -146,7 +165,7 @@ def _parents() -> list[int]:
             process = process.parent()
     except psutil.Error:  # it ended while we looked: the chain has changed
         found.append(0)
-    return found
+    return found or [0]
 
 
 @contextmanager

@@ -137,6 +137,35 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     assert errors.endswith("so the stage ends too\nterminated\n")
 
 
+@pytest.mark.parametrize("through_a_shell", [False, True])
+def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
+    through_a_shell: bool, tmp_path: Path
+) -> None:
+    """Python takes a while to start. The stage that looks too late sees no change any more."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import psutil, sys, time\nfrom src import process\nfrom src.stage import guarded\n"
+        "dvc = psutil.Process(int(sys.argv[1]))\n"
+        "def work():\n"
+        "    while dvc.status() != psutil.STATUS_ZOMBIE:\n        time.sleep(0.01)\n"
+        "    try:\n        process.end_with_parents()\n        time.sleep(60)\n"
+        "    finally:\n        print(repr(process.own_dvc()))\n"
+        "sys.exit(guarded(work))"
+    )
+    begin = f"[{sys.executable!r}, {str(stage)!r}, str(os.getpid())]"
+    if through_a_shell:
+        begin = f"['/bin/sh', '-c', ' '.join({begin}) + '; true']"
+    code = f"import os, subprocess\nsubprocess.Popen({begin})\nos.kill(os.getpid(), 9)"
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())},
+        start_new_session=True,
+    )  # fmt: skip
+    printed, errors = dvc.communicate(timeout=30)
+    assert printed == "''\n"
+    assert errors.endswith("so the stage ends too\nterminated\n")
+
+
 def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
