@@ -1,10 +1,12 @@
 """Remove what is finished: `python -m src.clean` (make clean). Results, runs, what waits for the
-tracker, and the checkpoints of trainings that are not finished stay."""
+tracker, and the checkpoints of trainings that are not finished stay. DVC's working copies of
+experiments that were killed go; it leaves them behind."""
 
 import argparse
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from src import pipeline, process, repository, stage
@@ -14,6 +16,8 @@ from src.tracking import journal
 KEPT_TO_LOOK_AT = ("prepare", "compare")
 TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache")
 CODE = ("src", "tests", "bench", "requirements")
+# Where DVC works on an experiment of its queue, and of `--temp`.
+WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 
 
 def main() -> None:
@@ -27,6 +31,13 @@ def main() -> None:
     for name in KEPT_TO_LOOK_AT:
         shutil.rmtree(root / ".cache" / name, ignore_errors=True)
     print(f"clean: {removed} checkpoints of finished trainings removed, {kept} of others kept")
+    if copies := [path for pattern in WORKING_COPIES for path in root.glob(pattern)]:
+        if number := _process_in(root):
+            print(f"clean: {len(copies)} working copies of experiments kept: process {number} runs")
+        else:
+            for path in copies:
+                shutil.rmtree(path, ignore_errors=True)
+            print(f"clean: {len(copies)} working copies of killed experiments removed")
 
 
 def finished(root: Path) -> tuple[int, int]:
@@ -41,6 +52,20 @@ def finished(root: Path) -> tuple[int, int]:
                 shutil.rmtree(folder)
                 removed += 1
     return removed, len(folders) - removed
+
+
+def _process_in(root: Path) -> int:
+    """A process that may be at work on an experiment: a DVC, which begins in the project's folder,
+    or a stage in a working copy. 0 if there is none."""
+    import psutil
+
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is another user's
+            folder = Path(one.cwd())
+            is_dvc = any(Path(word).name.startswith("dvc") for word in one.cmdline()[:3])
+            if folder.is_relative_to(root if is_dvc else root / ".dvc/tmp/exps"):
+                return one.pid
+    return 0
 
 
 def _compiled(root: Path) -> Iterator[Path]:

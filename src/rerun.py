@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
 
-from src import pipeline
+from src import pipeline, process
 from src.errors import GateError, InputError
 from src.tracking import address
 
@@ -40,17 +40,31 @@ def run_pipeline(folder: Path) -> None:
     """All stages, whatever an earlier run left; GateError if one of them fails."""
     command = ["dvc", "repro", "--force", "--no-run-cache"]
     environment = isolated(folder)
-    process = subprocess.Popen(
+    dvc = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=sys.stderr, stderr=subprocess.STDOUT
     )
     try:
-        code = process.wait()
+        code = dvc.wait()
     finally:
-        if process.poll() is None:  # interrupted: its stage ends with it
-            process.terminate()
-            process.wait()
+        if dvc.poll() is None:  # interrupted
+            _end(dvc)
     if code != 0:
         raise GateError(f"verify: the pipeline does not run through (exit code {code}); see above")
+
+
+def _end(dvc: "subprocess.Popen[bytes]") -> None:
+    """End DVC and wait for its stage, which ends with it, so that nothing writes into the folder
+    any more; one that does not end is killed."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(dvc.pid).children(recursive=True)
+        dvc.terminate()
+        dvc.wait()
+        _, left = psutil.wait_procs(below, timeout=process.INSIST_SECONDS)
+        for child in left:
+            child.kill()
+        psutil.wait_procs(left, timeout=process.PARENT_SECONDS)
 
 
 def isolated(folder: Path) -> dict[str, str]:

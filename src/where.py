@@ -1,4 +1,4 @@
-"""Where a result comes from: `python -m src.where [EXPERIMENT|REV]`, default: the workspace.
+"""Where a result comes from: `python -m src.where [EXPERIMENT|REV|RUN ID]`, default: the workspace.
 
 Goes from a dvc.lock (of the workspace, or of any experiment or commit, without a checkout) to the
 metrics and to the MLflow runs that made them. A run is found by what it is: the fingerprint of its
@@ -62,7 +62,7 @@ def resolve(name: str | None) -> Target:
         raise InputError(trouble)
     branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
     hint = params.did_you_mean(name, [item.name for item in known] + branches.split())
-    raise InputError(f"no experiment or commit is called {name}{hint or '; see `make table`'}")
+    raise InputError(f"no experiment or commit is called '{name}'{hint or '; see `make table`'}")
 
 
 def _without_result(name: str) -> str:
@@ -167,15 +167,20 @@ def _run(
 
 def main() -> None:
     """The command line."""
+    from src.comparison.targets import find_target  # needs `resolve`
+
     parser = argparse.ArgumentParser(
         prog="python -m src.where", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("name", nargs="?", metavar="EXPERIMENT|REV", help="default: the workspace")
+    parser.add_argument(
+        "name", nargs="?", metavar="EXPERIMENT|REV|RUN ID", help="default: the workspace"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     repository.require_project()
-    target = resolve(arguments.name)
-    answer = find(target, pipeline.main_repository())
+    root = pipeline.main_repository()
+    target = find_target(arguments.name, root) if arguments.name is not None else resolve(None)
+    answer = find(target, root)
     print(
         json.dumps(asdict(answer), indent=2)
         if arguments.json

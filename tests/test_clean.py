@@ -1,6 +1,7 @@
 """`make clean` removes what is finished and keeps what is not."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -53,3 +54,33 @@ def test_only_what_is_finished_goes(
         assert not (project / name).exists()
     for name in (".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):
         assert (project / name).exists()
+
+
+@pytest.mark.parametrize("where", ["", ".dvc/tmp/exps/standalone/tmp1"])
+def test_working_copies_go_when_nothing_runs(
+    where: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVC begins in the project's folder, `where` is empty; its stage works in the copy."""
+    monkeypatch.setattr(sys, "argv", ["clean"])
+    copies = [project / ".dvc/tmp/exps" / name for name in ("tmp0", "standalone/tmp1")]
+    for copy in copies:
+        (copy / "src").mkdir(parents=True)
+    (project / ".dvc/tmp/exps/run").mkdir()
+    program = project / ("stage" if where else "dvc")
+    program.write_text("print(flush=True)\ninput()\n")
+    with subprocess.Popen(
+        [sys.executable, program], cwd=project / where,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as busy:  # fmt: skip
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        clean.main()
+        line = f"clean: 2 working copies of experiments kept: process {busy.pid} runs\n"
+        assert capsys.readouterr().out.endswith(line)
+        assert all(copy.exists() for copy in copies)
+        busy.communicate(b"\n")
+    clean.main()
+    line = "clean: 2 working copies of killed experiments removed\n"
+    assert capsys.readouterr().out.endswith(line)
+    assert not any(copy.exists() for copy in copies)
+    assert (project / ".dvc/tmp/exps/run").exists()

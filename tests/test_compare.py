@@ -139,7 +139,7 @@ def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
     ("names", "words"),
     [
         (("HEAD", "other-data"), "were evaluated on different data"),
-        (("HEAD", "nosuch"), "no experiment or commit is called nosuch"),
+        (("HEAD", "nosuch"), "no experiment or commit is called 'nosuch'"),
         (("HEAD", "unfinished"), "is not finished"),
         (("HEAD", "lost"), "lost has no predictions here"),
         (("HEAD", "base-4"), "are the same configuration but for the seed"),

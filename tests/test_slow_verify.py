@@ -96,7 +96,7 @@ def test_a_planted_difference_is_named(clone: Path) -> None:
 
 def test_what_is_not_there_is_said_in_a_line(clone: Path) -> None:
     for name, words in (
-        ("nosuch", "no experiment or commit is called nosuch"),
+        ("nosuch", "no experiment or commit is called 'nosuch'"),
         ("0123456789abcdef0123456789abcdef", "no commit, experiment or MLflow run is called"),
     ):
         printed = run(clone, sys.executable, "-m", "src.verify", name, code=2)

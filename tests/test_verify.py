@@ -1,14 +1,19 @@
 """`python -m src.verify` before anything runs, and the tag of a run. See test_slow_verify.py."""
 
+import os
 import shutil
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from src import rerun, verify, where
 from src.errors import InputError
 from src.tracking import lookup, store
+from tests.closure import ROOT
 from tests.conftest import run_main
 from tests.stored_results import Project
 from tests.tracked_project import empty_store, git
@@ -98,3 +103,48 @@ def test_the_password_of_a_remote_is_not_shown() -> None:
     shown = "cannot connect to https://example.org/store/files: refused"
     assert rerun._last_error(printed, f"far\t{url} (default)\n") == shown
     assert rerun._last_error("no remote\n", "") == "no remote"
+
+
+# Notices late that its DVC is gone, as one that finishes a step; with "stuck" it never does.
+STAGE = """
+import os, sys, time
+dvc = os.getppid()
+print("stage", os.getpid(), flush=True)
+while os.getppid() == dvc or "stuck" in sys.argv:
+    time.sleep(0.1)
+time.sleep(1)
+open("written", "w").close()
+"""
+VERIFY = """
+import sys
+from pathlib import Path
+from src import process, rerun
+process.handle_signals()
+process.INSIST_SECONDS = float(sys.argv[1])
+try:
+    rerun.run_pipeline(Path.cwd())
+finally:
+    print("ended", Path("written").exists())
+"""
+
+
+@pytest.mark.parametrize(("stuck", "seconds"), [("", 60.0), ("stuck", 0.5)])
+def test_ended_it_waits_for_its_stage(stuck: str, seconds: float, tmp_path: Path) -> None:
+    """Else the stage would write into the folder that is being removed."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{a: {{cmd: python stage.py {stuck}}}}}\n")
+    verifying = subprocess.Popen(
+        [sys.executable, "-c", VERIFY, str(seconds)], cwd=tmp_path, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert verifying.stderr is not None
+    lines = iter(verifying.stderr.readline, "")
+    stage = next(line for line in lines if line.startswith("stage "))
+    verifying.terminate()
+    printed, _ = verifying.communicate(timeout=30)
+    assert printed == f"ended {not stuck}\n"
+    with suppress(psutil.NoSuchProcess):  # it may be that nobody asked yet how it ended
+        assert psutil.Process(int(stage.split()[1])).status() == psutil.STATUS_ZOMBIE

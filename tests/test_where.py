@@ -186,9 +186,11 @@ def test_a_name_without_a_result(root: Path, capsys: pytest.CaptureFixture[str])
         message = f"commit: dvc-exp:{rev('HEAD')}:{rev('HEAD')}:{name}"
         git("update-ref", "--create-reflog", "-m", message, f"refs/exps/celery/{stash}", commit)
     for name, line in {
-        "lunar-tap": "no experiment or commit is called lunar-tap, did you mean lunar-tape?",
-        "mian": "no experiment or commit is called mian, did you mean main?",
-        "zzzz": "no experiment or commit is called zzzz; see `make table`",
+        "lunar-tap": "no experiment or commit is called 'lunar-tap', did you mean lunar-tape?",
+        "mian": "no experiment or commit is called 'mian', did you mean main?",
+        "": "no experiment or commit is called ''; see `make table`",
+        "ab" * 16: f"no commit, experiment or MLflow run is called '{'ab' * 16}'",
+        "zzzz": "no experiment or commit is called 'zzzz'; see `make table`",
         "main~1": f'commit {rev("main~1")[:7]} "start": there is no dvc.lock yet; '
         "`make repro` makes it",
         "bad-luck": "experiment bad-luck failed: `dvc queue logs bad-luck` says why",
@@ -198,6 +200,7 @@ def test_a_name_without_a_result(root: Path, capsys: pytest.CaptureFixture[str])
             patch.setattr(sys, "argv", ["where", name])
             assert guarded(where.main) == 2
         assert capsys.readouterr() == ("", line + "\n")
+    assert not Path("mlflow.db").exists()  # looking for a run creates no store
 
 
 def test_metrics_of_another_network_are_not_shown(root: Path) -> None:

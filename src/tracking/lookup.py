@@ -26,15 +26,17 @@ def state_of(root: Path, run_id: str) -> str:
 
 
 def _run(root: Path, run_id: str) -> Any:
+    file = store.sqlite_file(store.tracking_uri(root))
     try:
-        client, _ = store.open_store(root)
-        run = store.stored_run(client, run_id)
+        run = None
+        if not file or file.exists():  # looking for a run must not create a store
+            run = store.stored_run(store.open_store(root)[0], run_id)
     except InputError:
         raise
     except Exception as error:  # whatever MLflow raises
         raise InputError(f"the store of the runs does not answer: {reason(error)}") from None
     if run is None:
-        raise InputError(f"no commit, experiment or MLflow run is called {run_id}")
+        raise InputError(f"no commit, experiment or MLflow run is called '{run_id}'")
     return run
 
 
