@@ -38,10 +38,13 @@ def main(run: stage.Stage) -> None:
     baselines = Baselines(train)
     if line := told_of_options(params):
         print(line)
-    metrics, probabilities = {}, {}
+    with told_in_one_line("evaluate"):
+        probabilities = {
+            split: predict(model, description, pictures, train, params, device)
+            for split, pictures in data.items()
+        }
+    metrics = {}
     for split, pictures in data.items():
-        with told_in_one_line("evaluate"):
-            probabilities[split] = predict(model, description, pictures, train, params, device)
         baseline, majority = baselines.accuracy(pictures)
         metrics[split] = {
             **split_metrics(pictures.labels, probabilities[split], derive(0, "bootstrap")),

@@ -44,7 +44,8 @@ def main(run: stage.Stage) -> None:
         return checked_setup(params, train, val, device)
 
     with tracking.start(run) as log:
-        log.log_input(DATA, run.deps_md5[DATA], "train")
+        for split in (train, val):
+            log.log_input(f"{DATA}:{split.split}", run.deps_md5[DATA], split.split)
         with told_in_one_line("overfit-check"):
             try_one_step(factory)
         report = checks.run(factory)
@@ -64,6 +65,10 @@ def main(run: stage.Stage) -> None:
         # The report goes to MLflow first: a temporary workspace takes its files with it.
         for name in ("report.json", "curves.png", "batch.png"):
             log.log_artifact(RESULTS / name, "overfit_check")
+        for learnt, series in report.curves.items():
+            for step, values in enumerate(zip(*series.values(), strict=True), 1):
+                points = zip((f"{learnt}/{name}" for name in series), values, strict=True)
+                log.log_metrics(dict(points), step)
         log.describe(report.as_markdown())
         log.set_tags({"verdict": report.status})
         if report.status == "fail" and may_stop:

@@ -56,9 +56,11 @@ class Progress(_Bar):
             self.bar.set_postfix_str(f"loss {loss:.4f} accuracy {accuracy:.4f}", refresh=False)
 
     def epoch_done(self, row: Mapping[str, float]) -> None:
-        """A line with the epoch's losses and accuracies, the rate and the time left."""
+        """A line with the epoch's losses and accuracies, the rate and the time left. Its means stay
+        beside the bar until the next `show`, which an epoch of a few steps does not have."""
         if self.off:
             return
+        self.show(int(row["epoch"]) * self.steps, row["train_loss"], row["train_accuracy"])
         seconds = max(time.monotonic() - self.started_at, 1e-9)
         rate = (self.done - self.start) / seconds  # steps per second since this process started
         # A run that was resumed at the end of an epoch has made no step yet.

@@ -553,6 +553,31 @@ def test_an_operation_that_is_not_deterministic_is_named(
         prepare_device("cpu", 1)
 
 
+class Unpooling(nn.Module):
+    """Has an operation in it that is not deterministic."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.head = nn.Linear(1, classes)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        pooled, places = nn.functional.max_pool2d(pictures, 2, return_indices=True)
+        return self.head(nn.functional.max_unpool2d(pooled, places, [2]).mean((1, 2, 3))[:, None])
+
+
+def test_a_net_that_is_not_deterministic_is_not_called_too_large(
+    few: tuple[PackedSplit, PackedSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs when the net is made, to see whether it takes pictures of this size."""
+    monkeypatch.setattr(model_module, "own_net", lambda classes, *_: Unpooling(classes))
+    prepare_device("cpu", 1, "true")
+    try:
+        with pytest.raises(InputError, match=r"max_unpooling2d.*set deterministic to warn"):
+            make_training(few, model="own")
+    finally:
+        prepare_device("cpu", 1)
+
+
 def test_too_little_memory_is_a_line() -> None:
     words = "not enough memory: lower prepare.size"
     with pytest.raises(InputError, match=words), told_in_one_line("train"):

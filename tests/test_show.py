@@ -1,5 +1,6 @@
 """The pictures of batches show what really enters the net."""
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from src.data import show
 from src.data.show import SHOWN, batch_picture, training_input, validation_input
+from src.metrics import ACTIVATIONS
 from tests.test_training import Splits, checkpoint_in, make_training, run
 
 
@@ -38,6 +41,36 @@ def test_it_is_what_the_net_gets_first(few: Splits, tmp_path: Path, options: Any
     entering, labels = validation_input(few[1], training.setup)
     assert torch.equal(entering, seen[False][0])
     assert np.array_equal(labels.numpy(), few[1].labels[: len(labels)])
+
+
+@pytest.mark.parametrize("pictures", [3, 41, 79, 119])
+def test_examples_are_spread_over_the_split(
+    pictures: int, few: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And show the probability that `evaluate` gives: the shares of sigmoids add up to one."""
+    setup = make_training(few, loss="bce").setup
+    data = copy.copy(few[1])
+    many = np.resize(np.arange(len(data)), pictures)
+    data.labels, asked, captions = data.labels[many], [], []
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        asked.append(indices)
+        return few[1].pictures(many[indices])
+
+    def draw(_: object, below: list[str], **__: object) -> bytes:
+        captions.extend(below)
+        return b""
+
+    monkeypatch.setattr(data, "pictures", read)
+    monkeypatch.setattr(show, "picture_grid", draw)
+    show.examples_picture(data, setup, "")
+    [indices] = asked
+    assert len(indices) == min(SHOWN, pictures)
+    assert (indices[0], len(set(indices))) == (0, len(indices))
+    assert np.diff(indices, append=pictures).max() <= -(-pictures // SHOWN)
+    logits = setup.kept_model(setup.enter(torch.from_numpy(few[1].pictures(many[indices]))))
+    highest = ACTIVATIONS["sigmoid"](logits.detach().numpy()).max(axis=1)
+    assert [caption[-4:] for caption in captions] == [f"{share:.2f}" for share in highest]
 
 
 def test_the_halves_stand_side_by_side_with_the_pictures_as_they_were(few: Splits) -> None:

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 
+from src.training.nets.weights_file import write_weights
 from tests.closure import ROOT
 from tests.conftest import SMALL, set_params
 from tests.pipeline_clone import commit, lock, new_clone, restore, run
@@ -15,6 +17,12 @@ pytestmark = pytest.mark.slow
 RECIPES = sorted(
     path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem.startswith("digits")
 )
+# What runs on a CPU, too, and belongs to no recipe.
+BESIDE = {
+    "digits_compiled": ["prepare.interpolation=nearest", "evaluate.refresh_batchnorm=test"],
+    "digits_frozen": ["weights=data/weights/start.safetensors"],
+    "digits_half": ["prepare.interpolation=lanczos", "prepare.fit=pad"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +34,17 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     set_params(folder, channels=1, train_on="subset", size=32, on_fail="report", tracking="false")
     commit(folder, "digits")
+    net = timm.create_model(str(SMALL["model"]), num_classes=7)  # another head, as weights have it
+    about = {"architecture": SMALL["model"], "interpolation": "bilinear"}
+    write_weights(folder / "data/weights/start.safetensors", net.state_dict(), about)
     return folder
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_gives_the_same_lock_again(digits: Path, recipe: str) -> None:
     """Together the recipes use every switch that runs on the CPU."""
-    words = run(digits, sys.executable, "-m", "src.recipe", recipe).split()
+    beside = BESIDE.get(recipe, [])
+    words = run(digits, sys.executable, "-m", "src.recipe", recipe, *beside).split()
     run(digits, "dvc", "exp", "run", *words)
     before = lock(digits)
     run(digits, "dvc", "repro", "--force")

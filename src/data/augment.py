@@ -1,8 +1,8 @@
 """Augmentation, per sample on the whole batch: parameters drawn on the CPU for the global batch, a
 gather or one resampling on the device. A function of (seed, step).
 
-torchvision's v2 transforms draw one set of parameters for a whole batch, so only the formulas are
-theirs. Each feature draws for a purpose of its own: switching one on leaves the others' draws."""
+torchvision's v2 transforms draw once per batch, kornia's from the global generator: only formulas
+are theirs. Each feature draws for a purpose of its own: none moves another's draws."""
 
 import math
 from collections.abc import Mapping

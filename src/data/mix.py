@@ -1,5 +1,6 @@
 """mixup and CutMix, per sample on the whole batch: shares and partners drawn on the CPU for the
-global batch, one weighted sum on the device. A function of (seed, step)."""
+global batch, one weighted sum on the device. A function of (seed, step), which timm's Mixup is not:
+it draws from NumPy's global generator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

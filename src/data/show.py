@@ -99,15 +99,17 @@ def _caption(target: torch.Tensor, classes: Sequence[str]) -> str:
 
 
 def examples_picture(data: PackedSplit, setup: "Setup", title: str) -> bytes:
-    """PNG of the first pictures of a split, spread over it, each with its label and what the net
-    makes of it now."""
-    indices = torch.arange(len(data))[:: max(1, len(data) // SHOWN)][:SHOWN].numpy()
+    """PNG of pictures spread over a split, each with its label and what the net makes of it now."""
+    shown = min(SHOWN, len(data))
+    indices = (torch.arange(shown) * len(data) // shown).numpy()
     pictures = data.pictures(indices)
     net = setup.kept_model.eval()
     with torch.no_grad():
         logits = net(setup.enter(torch.from_numpy(pictures).to(setup.device)))
     sigmoid = setup.criterion.name == "bce"
-    shares, found = (logits.sigmoid() if sigmoid else logits.softmax(dim=1)).max(dim=1)
+    shares = logits.sigmoid() if sigmoid else logits.softmax(dim=1)
+    # As in `evaluate`: sigmoids divided by their sum.
+    shares, found = (shares / shares.sum(dim=1, keepdim=True)).max(dim=1)
     classes = data.meta["classes"]
     captions = [
         f"{classes[label]}\n{'' if label == guess else '→ ' + classes[guess] + ' '}{share:.2f}"

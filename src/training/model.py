@@ -21,6 +21,7 @@ from src.errors import InputError
 from src.files import write_json
 from src.randomness import seed_initial_weights
 from src.training.description import FILE, TRAIN, read_description
+from src.training.device import told_in_one_line
 from src.training.nets.pretrained import TORCHVISION
 from src.training.nets.timm_models import timm_net
 from src.training.nets.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
@@ -118,7 +119,8 @@ def _check_forward(
     model.train(training)
     size = pictures.shape[-1]
     try:
-        logits = model(pictures)
+        with told_in_one_line("model"):  # not the size: memory, or what is not deterministic
+            logits = model(pictures)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:150]
         raise InputError(

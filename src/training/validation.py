@@ -23,7 +23,7 @@ def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> dict
         actual = functional.one_hot(labels, classes)
         counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
     loss, correct, count = sums.tolist()
-    hits, predicted, actual = counts.double()
+    hits, predicted, actual = counts.cpu().double()  # MPS has no float64
     # F1 = 2 x hits / (predictions + pictures); 0 for a class with neither, as in scikit-learn.
     f1 = 2 * hits / (predicted + actual).clamp_min(1)
     return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}

@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from src.checks.catalogue import CHECKS
 from src.errors import GateError, InputError
+from src.tracking.untracked import Run as Untracked
 from tests.conftest import run_stage, set_params
 
 RESULTS = Path("results/overfit_check")
@@ -24,10 +26,28 @@ def test_a_healthy_project_passes_without_a_warning(finished: tuple[Path, object
         assert (finished[0] / RESULTS / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_writes_the_same_bytes(copied: Path) -> None:
+def test_a_second_run_writes_the_same_bytes_and_logs_what_was_learnt(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points: dict[str, list[float]] = {}
+    splits = []
+
+    def log_metrics(_: Untracked, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            points.setdefault(name, []).append(value)
+            assert len(points[name]) == step
+
+    monkeypatch.setattr(Untracked, "log_metrics", log_metrics)
+    monkeypatch.setattr(Untracked, "log_input", lambda _, name, md5, split: splits.append(split))
     before = {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()}
     run_stage(copied, "overfit-check")
     assert {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()} == before
+    report = json.loads(before["report.json"])
+    values = {check["id"]: check["value"] for check in report["checks"]}
+    assert points["overfit_batch/loss"][-1] == pytest.approx(values["overfit_batch"], rel=1e-4)
+    assert points["overfit_batch/accuracy"][-1] == 1
+    assert points["fit_subset/accuracy"][-1] == pytest.approx(values["fit_subset"], rel=1e-4)
+    assert splits == ["train", "val"]
 
 
 def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path) -> None:
