@@ -151,6 +151,23 @@ def stage_of() -> Callable[[Path, str], Stage]:
     return make
 
 
+@pytest.fixture
+def torch_settings() -> Iterator[None]:
+    """Gives back afterwards what `prepare_device` sets for the whole process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+
+
 @pytest.fixture(scope="session")
 def few(finished: tuple[Path, dict[str, Stage]]) -> tuple[PackedSplit, PackedSplit]:
     """A training split of three steps of 16, and a validation split."""

@@ -1,5 +1,6 @@
 """Every choice of every key that training reads trains; every wrong one is refused; docs/params.md
-tells of all of them."""
+tells of all of them. test_choices_of_prepare.py and test_choices_of_stages.py have the other keys,
+test_ranges.py the ends of the ranges."""
 
 import math
 import re
@@ -14,8 +15,9 @@ from src import params
 from src.errors import InputError
 from src.pipeline import stage_entry
 from src.schema import SCHEMA
+from src.training.device import prepare_device
 from tests.closure import ROOT
-from tests.test_training import Splits, checkpoint_in, make_training, run
+from tests.test_training import PARAMS, Splits, checkpoint_in, make_training, run
 
 # Values of keys whose choices cannot all be listed; with them what a value needs to mean something.
 SAMPLES: dict[str, list[Any]] = {
@@ -53,6 +55,7 @@ SAMPLES: dict[str, list[Any]] = {
 }
 TOGETHER: dict[str, dict[str, Any]] = {
     "drop_path": {"model": "test_vit"},
+    "accumulate": {"batch_size": 4},  # three steps of four parts each at most
     "decay_epochs": {"schedule": "step"},
     "decay_rate": {"schedule": "plateau"},
     "focal_gamma": {"loss": "focal"},
@@ -90,14 +93,45 @@ def test_every_key_has_values_to_try() -> None:
                 assert SCHEMA[key].parse(text) is not None, (key, value)
 
 
+def deterministic() -> str | None:
+    """None where the settings of torch do not belong together."""
+    return {
+        (True, False, False): "true",
+        (True, True, False): "warn",
+        (False, False, True): "false",
+    }.get(
+        (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.benchmark,
+        )
+    )
+
+
+def tf32() -> bool | None:
+    """None where matrix products and convolutions differ."""
+    products = torch.backends.cuda.matmul.allow_tf32
+    return products if products == torch.backends.cudnn.allow_tf32 else None
+
+
+@pytest.mark.usefixtures("torch_settings")
 @pytest.mark.parametrize(("key", "value"), CASES)
 def test_every_choice_trains(few: Splits, tmp_path: Path, key: str, value: Any) -> None:
-    options = {"epochs": 1, **TOGETHER.get(key, {}), key: value}
     if value == "bf16" and not torch.cuda.is_available():
         pytest.skip("refused on a CPU, see below")
-    training = make_training(few, **options)
+    options = {"epochs": 1, "threads": 1, **TOGETHER.get(key, {}), key: value}
+    given = {**PARAMS, **options}
+    wide = {name: given[name] for name in ("threads", "deterministic", "tf32")}
+    device = prepare_device("cuda" if value == "bf16" else "cpu", **wide)
+    assert wide == {
+        "threads": torch.get_num_threads(), "deterministic": deterministic(), "tf32": tf32()
+    }  # fmt: skip
+    training = make_training(few, device, **options)
     before = {k: v.clone() for k, v in training.setup.model.state_dict().items()}
+    taken: list[Any] = []
+    training.setup.optimizer.register_step_post_hook(lambda *step: taken.append(step))
     run(training, checkpoint_in(tmp_path))
+    assert len(taken) >= 3
     assert training.epoch == options["epochs"] or key == "patience"
     assert all(math.isfinite(number) for row in training.history for number in row.values())
     after = training.setup.model.state_dict()
@@ -148,6 +182,7 @@ def test_every_wrong_value_is_refused_by_name(tmp_path: Path, key: str) -> None:
             {"optimizer": "adamx"},
             "optimizer must be the name of a timm optimizer, got 'adamx', did",
         ),
+        ({"optimizer": "lookahead_adamw"}, "must be the name of a timm optimizer"),
         ({"optimizer": "bnbadam"}, "optimizer bnbadam cannot be made (CUDA required"),
         ({"optimizer": "adahessian"}, "needs second derivatives"),
         ({"class_weights": [1.0, 2.0]}, "class_weights must have one number for each of the 3"),
@@ -185,6 +220,8 @@ def test_the_table_names_every_key() -> None:
         flat |= {f"{key}.{name}": text for name, text in inner.items()} if inner else {key: value}
     assert [row[0] for row in rows] == list(SCHEMA)
     for key, accepts, default, source in rows:
-        assert accepts == SCHEMA[key].expects
+        rest = accepts.removeprefix(SCHEMA[key].expects)
+        assert rest != accepts
+        assert not rest or rest.startswith("; ")  # limits that tests/test_ranges.py names
         assert default == flat[key]
         assert source

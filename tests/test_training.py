@@ -44,11 +44,13 @@ def make_setup(data: PackedSplit, **options: Any) -> Setup:
     return build_setup({**PARAMS, **options}, data, CPU, steps_per_epoch(len(data), 16))
 
 
-def make_training(splits: tuple[PackedSplit, PackedSplit], **options: Any) -> Training:
+def make_training(
+    splits: tuple[PackedSplit, PackedSplit], device: torch.device = CPU, **options: Any
+) -> Training:
     given = {**PARAMS, "augment_flip": True, **options}
     mix = Mix.from_params(given, len(splits[0].meta["classes"]))
     plan = Plan.from_params(given)
-    setup = build_setup(given, splits[0], CPU, steps_per_epoch(len(splits[0]), plan.step_size))
+    setup = build_setup(given, splits[0], device, steps_per_epoch(len(splits[0]), plan.step_size))
     return Training(setup, *splits, plan, Augmentation.from_params(given), mix)
 
 
