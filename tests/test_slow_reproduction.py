@@ -43,8 +43,8 @@ def test_the_fingerprint_of_the_lock_is_that_of_the_stage(clone: Path) -> None:
 def test_what_cannot_change_a_result_does_not(clone: Path) -> None:
     before = lock(clone)
     set_params(
-        clone, workers=2, prepare_workers=2, checkpoint_minutes=0.0001, tracking="false",
-        resume="any", progress="auto",
+        clone, workers=2, reading="workers", prepare_workers=2, checkpoint_minutes=0.0001,
+        tracking="false", resume="any", progress="auto",
     )  # fmt: skip
     assert "Running stage" not in run(clone, "dvc", "repro")
     run(clone, "dvc", "repro", "--force")
