@@ -52,6 +52,7 @@ class Watch:
     resting: set[str] = field(default_factory=set)  # norm or dropout layers in evaluation mode
     scheduler_calls: int = 0
     backwards: int = 0
+    overflows: int = 0  # steps that a loss scaler left out
     restored: int = 0  # steps that began where the step before had begun
 
 
@@ -163,10 +164,31 @@ class Spy:
             for group, lr in zip(groups, kept, strict=True):
                 group["lr"] = lr
         self._left = seen
-        self._made, self._last, self._pass, self._in_pass = {}, {}, 0, set()
+        self._clear()
         entry.update = self._movement(before)
-        self.watch.steps.append(entry)
+        if self._overflown() and entry.update == 0:  # a fused optimizer leaves it out by itself
+            self._forgive()
+        else:
+            self.watch.steps.append(entry)
         return result
+
+    def step_is_due(self) -> None:
+        """To call where the optimizer should have stepped. A loss scaler leaves out a step whose
+        gradients overflow and scales less from then on: as a rule the first ones."""
+        if self._made and self._overflown():
+            self._forgive()
+
+    def _overflown(self) -> bool:
+        return self.ctx.declared.precision == "fp16" and bool(self.watch.not_finite)
+
+    def _forgive(self) -> None:
+        self.watch.overflows += 1
+        self.watch.not_finite = set()
+        self._left, self._start = {}, {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._made, self._last, self._pass, self._in_pass = {}, {}, 0, set()
 
     def _compare(
         self, made: dict[str, Tensor], seen: dict[str, Tensor], mine: Mapping[str, Tensor]

@@ -31,11 +31,13 @@ def check_steps(ctx: Context) -> list[Check]:
             watch.losses.append(ctx.step(setup, batch))
             if (number + 1) % accumulate == 0:
                 graphs.append(count())
+                spy.step_is_due()
     ctx.scheduler_calls = watch.scheduler_calls / max(1, len(watch.steps))
-    found = _bookkeeping(watch, accumulate, wanted)
+    found = _bookkeeping(watch, accumulate, wanted - watch.overflows)
+    if watch.overflows == wanted:
+        return [_finite(ctx, watch)]
     if watch.not_finite or not all(math.isfinite(loss) for loss in watch.losses):
-        found.insert(0, _finite(ctx, watch))
-        return found
+        return [_finite(ctx, watch), *found]
     still = all(torch.equal(start[name], p) for name, p in spy.parameters.items())
     still &= any(step.update for step in watch.steps)
     if still or watch.restored > len(watch.steps) // 2:

@@ -3,11 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.checks.catalogue import CHECKS
+from src.checks.spy import Spy
 from src.errors import GateError, InputError
 from src.tracking.untracked import Run as Untracked
 from tests.conftest import run_stage, set_params
@@ -73,6 +76,34 @@ def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path
     run_stage(copied, "overfit-check")
     verdict = json.loads((copied / RESULTS / "verdict.json").read_text())
     assert verdict == {"proceed": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fused", ["true", "false"])
+@pytest.mark.parametrize(("scale", "found"), [(2.0**22, {}), (2.0**80, {"finite": "fail"})])
+def test_a_loss_scaler_may_leave_out_some_steps_but_not_all(
+    scale: float,
+    found: dict[str, str],
+    fused: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It starts high and halves as long as gradients overflow. A fused optimizer is called all the
+    same, and leaves the step out by itself."""
+    scaler = partial(torch.amp.GradScaler, init_scale=scale)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    set_params(copied, precision="fp16", fused=fused, on_fail="report")
+    forgive, forgiven = Spy._forgive, []
+
+    def noted(spy: Spy) -> None:
+        forgiven.append(spy)
+        forgive(spy)
+
+    monkeypatch.setattr(Spy, "_forgive", noted)
+    run_stage(copied, "overfit-check")
+    report = json.loads((copied / RESULTS / "report.json").read_text())
+    assert forgiven
+    assert {c["id"]: c["status"] for c in report["checks"] if c["status"] != "pass"} == found
 
 
 @pytest.mark.slow
