@@ -67,8 +67,9 @@ def main(run: stage.Stage) -> None:
             log.log_artifact(RESULTS / name, "overfit_check")
         for learnt, series in report.curves.items():
             for step, values in enumerate(zip(*series.values(), strict=True), 1):
-                points = zip((f"{learnt}/{name}" for name in series), values, strict=True)
-                log.log_metrics(dict(points), step)
+                # Sections of their own would stand empty above the charts of trainings.
+                names = (f"train/{learnt}_{name}" for name in series)
+                log.log_metrics(dict(zip(names, values, strict=True)), step)
         log.describe(report.as_markdown())
         log.set_tags({"verdict": report.status})
         if report.status == "fail" and may_stop:
