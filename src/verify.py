@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src import difference, noise, pipeline, repository, rerun, stage, where
-from src.comparison.targets import find_target, run_of
+from src.comparison.targets import run_of
 from src.errors import GateError, InputError
 from src.tracking import lookup
 
@@ -91,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repository.require_project()
     root = pipeline.main_repository()
-    target = find_target(arguments.name, root)
+    target = where.find_target(arguments.name, root)
     assert target.rev is not None
     lock, entries = where.locked(target)
     trained = run_of(root, entries["train"])

@@ -7,7 +7,9 @@ stage in that dvc.lock, first among the local records, then in MLflow.
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +19,14 @@ import yaml
 
 from src import params, pipeline, repository, stage
 from src.answer import STAGES, Answer, render
+from src.comparison import stored
 from src.errors import InputError
 from src.repository import METRICS, git
-from src.tracking import journal, store, ui
+from src.tracking import journal, lookup, store, ui
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+MODEL = "models/model.safetensors"
+MODEL_TAG = "model.md5"  # of a run of train: what it gave, which its fingerprint does not say
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,49 @@ def _without_result(name: str) -> str:
 def _commit(rev: str) -> str:
     subject = (git("log", "-1", "--format=%s", rev) or "").strip()
     return f'commit {rev[:7]} "{subject if len(subject) <= 40 else subject[:39] + "…"}"'
+
+
+def find_target(name: str, root: Path) -> Target:
+    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint
+    and its model. InputError if it means none."""
+    if RUN_ID.fullmatch(name) and git("cat-file", "-t", name) is None:
+        return _of_run(name, root)
+    return resolve(name)
+
+
+def _of_run(run_id: str, root: Path) -> Target:
+    tags = lookup.tags_of(root, run_id)
+    stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
+    if stage == "overfit-check":  # it declares fewer params: many trainings have the same
+        raise InputError(
+            f"run {run_id} is an overfit-check: name its training's run, or the commit"
+        )
+    other = ""
+    for rev, _, text in stored.locks():
+        stages = stored.stages_of(text) or {}
+        if stage in stages and stored.fingerprint(stages[stage]) == fingerprint:
+            short = rev[: stored.SHORT]
+            if gave(tags, stages["train"]):
+                return Target(f"run {run_id} ({short})", rev, run_id=run_id)
+            other = other or short
+    if other:
+        raise InputError(
+            f"run {run_id} gave another model than any commit or experiment here, also than "
+            f"{other}, which has its inputs: commit the dvc.lock of that run, or name {other}"
+        )
+    state = lookup.state_of(root, run_id)
+    if state != "finished":
+        raise InputError(f"run {run_id} is {state}: it has no result")
+    raise InputError(
+        f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
+        "`dvc repro`, or take a run that `dvc exp run` made"
+    )
+
+
+def gave(tags: Mapping[str, str], train: Mapping[str, Any]) -> bool:
+    """Whether a run with these tags gave the model of an entry of train; so it is for one that does
+    not tell. Trainings of the same inputs differ in bits on another kind of machine."""
+    return MODEL_TAG not in tags or tags[MODEL_TAG] == train["outs"].get(MODEL)
 
 
 def locked(target: Target) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -167,8 +217,6 @@ def _run(
 
 def main() -> None:
     """The command line."""
-    from src.comparison.targets import find_target  # needs `resolve`
-
     parser = argparse.ArgumentParser(
         prog="python -m src.where", description=(__doc__ or "").split("\n")[0]
     )

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from scipy import stats
 
 from bench import compare as bench
-from src import compare, noise, repository
+from src import compare, noise, repository, where
 from src.comparison import changes, predictions, statistics, stored, targets
 from src.comparison.stored import Result
 from src.errors import InputError
@@ -251,7 +252,7 @@ def test_the_run_of_a_check_is_refused(
     tags = {"stage": "overfit-check", "fingerprint": "0"}
     run_id = store.create_run(client, experiment, "check", tags, 0).info.run_id
     with pytest.raises(InputError, match=f"run {run_id} is an overfit-check: name its training's"):
-        targets.find_target(run_id, project.root)
+        where.find_target(run_id, project.root)
 
 
 @pytest.mark.slow
@@ -260,6 +261,7 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     project: Project,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
     [group] = targets.find(["fast-2"], project.root)
@@ -274,6 +276,10 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
         code, out, _ = tool("HEAD", run_id)
         assert code == 0
         assert f"noted on the MLflow run of {run_id}" in out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["where", run_id])
+        where.main()
+    assert capsys.readouterr().out.startswith(f"run {run_id} ({str(group.named.rev)[:7]})\n")
     note = lookup.tags_of(project.root, run_id)[lookup.NOTE]
     assert note.startswith("before\n\n## Compared\n\n### `")
     assert note.count(lookup.COMPARED) == 1
@@ -303,7 +309,7 @@ def test_a_run_leads_to_the_commit_that_has_its_model(
         tags["model.md5"] = trains[name]["outs"][MODEL]
         ids[name] = store.create_run(client, experiment, name, tags, start).info.run_id
     for name in trains:
-        target = targets.find_target(ids[name], project.root)
+        target = where.find_target(ids[name], project.root)
         assert (target.rev, target.run_id) == (revs[name], ids[name])
         # Without a run that was asked for: not the newest of these inputs, which gave another.
         assert targets.run_of(project.root, trains[name]) == ids[name]
@@ -313,7 +319,7 @@ def test_a_run_leads_to_the_commit_that_has_its_model(
     tags["model.md5"] = "0" * 32
     lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
     with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
-        targets.find_target(lost, project.root)
+        where.find_target(lost, project.root)
 
 
 def test_predictions_are_those_of_the_lock(project: Project) -> None:

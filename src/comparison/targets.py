@@ -15,10 +15,7 @@ from src.tracking import lookup, store
 from src.tracking.address import reason
 from src.tracking.journal import warn
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 WORKSPACE = "workspace"
-MODEL = "models/model.safetensors"
-MODEL_TAG = "model.md5"  # of a run of train: what it gave, which its fingerprint does not say
 
 
 @dataclass(frozen=True)
@@ -55,54 +52,11 @@ def _group(name: str, root: Path) -> Group:
     if "=" in name:
         return _by_params(name)
     is_here = name == WORKSPACE and repository.git("rev-parse", "--verify", "-q", name) is None
-    target = where.resolve(None) if is_here else find_target(name, root)
+    target = where.resolve(None) if is_here else where.find_target(name, root)
     named = _result(target, name)
     alike = stored.of_configuration(stored.configuration(named.stages))
     by_seed = {result.seed: result for result in [*alike, named]}  # the named one goes first
     return Group(name, named, dict(sorted(by_seed.items())))
-
-
-def find_target(name: str, root: Path) -> where.Target:
-    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint
-    and its model. InputError if it means none."""
-    if RUN_ID.fullmatch(name) and repository.git("cat-file", "-t", name) is None:
-        return _of_run(name, root)
-    return where.resolve(name)
-
-
-def _of_run(run_id: str, root: Path) -> where.Target:
-    tags = lookup.tags_of(root, run_id)
-    stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
-    if stage == "overfit-check":  # it declares fewer params: many trainings have the same
-        raise InputError(
-            f"run {run_id} is an overfit-check: name its training's run, or the commit"
-        )
-    other = ""
-    for rev, _, text in stored.locks():
-        stages = stored.stages_of(text) or {}
-        if stage in stages and stored.fingerprint(stages[stage]) == fingerprint:
-            short = rev[: stored.SHORT]
-            if _gave(tags, stages["train"]):
-                return where.Target(f"run {run_id} ({short})", rev, run_id=run_id)
-            other = other or short
-    if other:
-        raise InputError(
-            f"run {run_id} gave another model than any commit or experiment here, also than "
-            f"{other}, which has its inputs: commit the dvc.lock of that run, or name {other}"
-        )
-    state = lookup.state_of(root, run_id)
-    if state != "finished":
-        raise InputError(f"run {run_id} is {state}: it has no result")
-    raise InputError(
-        f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
-        "`dvc repro`, or take a run that `dvc exp run` made"
-    )
-
-
-def _gave(tags: Mapping[str, str], train: Mapping[str, Any]) -> bool:
-    """Whether a run with these tags gave the model of an entry of train; so it is for one that does
-    not tell. Trainings of the same inputs differ in bits on another kind of machine."""
-    return MODEL_TAG not in tags or tags[MODEL_TAG] == train["outs"].get(MODEL)
 
 
 def run_of(root: Path, train: Mapping[str, Any]) -> str | None:
@@ -113,10 +67,10 @@ def run_of(root: Path, train: Mapping[str, Any]) -> str | None:
     if run_id is None:
         return None
     try:
-        if _gave(lookup.tags_of(root, run_id), train):
+        if where.gave(lookup.tags_of(root, run_id), train):
             return run_id
         client, experiment_id = store.open_store(root)
-        wanted = {"fingerprint": fingerprint, MODEL_TAG: train["outs"].get(MODEL, "")}
+        wanted = {"fingerprint": fingerprint, where.MODEL_TAG: train["outs"].get(where.MODEL, "")}
         run = store.newest_run(client, experiment_id, wanted)
     except Exception as error:  # whatever MLflow raises
         warn(reason(error))
