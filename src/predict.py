@@ -163,7 +163,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.predict", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="pictures or folders")
+    parser.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="pictures or folders")
     parser.add_argument(
         "--json", action="store_true", help="an object per line, with the probability of each class"
     )
@@ -178,6 +178,12 @@ def _parse_arguments() -> argparse.Namespace:
         "--batch", type=positive, default=BATCH, metavar="N", help=f"pictures at a time ({BATCH})"
     )
     return parser.parse_args()
+
+
+def _path(text: str) -> Path:
+    if not text:  # an empty variable of a shell; it would mean all of this folder
+        raise argparse.ArgumentTypeError("a path is empty: name a picture file, or a folder")
+    return Path(text)
 
 
 def main() -> None:

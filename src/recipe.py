@@ -22,6 +22,8 @@ FOLDER = Path("recipes")
 SPACE = "search"  # recipes/search.yaml is no recipe: it is the space of src.search
 # What a shell changes in the output of $(...): it cuts at spaces and fills in file names.
 NOT_FOR_A_SHELL = re.compile(r"[\s*?]")
+# What `dvc exp run $(...)` gets if a recipe is refused: with nothing it would run all the same.
+REFUSED = "the-recipe-was-refused"
 
 
 def names() -> list[str]:
@@ -164,13 +166,18 @@ def main() -> None:
         for name in names():
             print(f"{name:{width}}  {title(name)}")
         return
-    values = merge(read(given.name), given.values)
-    check(values)
-    words = arguments(values)
-    if given.run is not None:
-        mlproject.become_dvc_exp_run(words + given.run)
-    if odd := [word for word in words if NOT_FOR_A_SHELL.search(word)]:
-        raise InputError(f"a shell would change {odd[0]}: add --run in place of `dvc exp run`")
+    try:
+        values = merge(read(given.name), given.values)
+        check(values)
+        words = arguments(values)
+        if given.run is not None:
+            mlproject.become_dvc_exp_run(words + given.run)
+        if odd := [word for word in words if NOT_FOR_A_SHELL.search(word)]:
+            raise InputError(f"a shell would change {odd[0]}: add --run in place of `dvc exp run`")
+    except InputError:
+        if given.run is None and not sys.stdout.isatty():
+            print(REFUSED)
+        raise
     print(" ".join(words))
 
 

@@ -103,14 +103,16 @@ def _of_run(run_id: str, root: Path) -> Target:
         raise InputError(
             f"run {run_id} is an overfit-check: name its training's run, or the commit"
         )
-    other = ""
+    other, found = "", []
     for rev, _, text in stored.locks():
         stages = stored.stages_of(text) or {}
         if stage in stages and stored.fingerprint(stages[stage]) == fingerprint:
-            short = rev[: stored.SHORT]
             if gave(tags, stages["train"]):
-                return Target(f"run {run_id} ({short})", rev, run_id=run_id)
-            other = other or short
+                found.append((_settings_alike(tags, stages), rev))
+            other = other or rev[: stored.SHORT]
+    if found:
+        _, rev = max(found, key=lambda item: item[0])
+        return Target(f"run {run_id} ({rev[: stored.SHORT]})", rev, run_id=run_id)
     if other:
         raise InputError(
             f"run {run_id} gave another model than any commit or experiment here, also than "
@@ -123,6 +125,14 @@ def _of_run(run_id: str, root: Path) -> Target:
         f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
         "`dvc repro`, or take a run that `dvc exp run` made"
     )
+
+
+def _settings_alike(tags: Mapping[str, str], stages: stored.Stages) -> int:
+    """How many settings of an evaluation are those whose figures a run of train has: the same model
+    may have been evaluated with others, too."""
+    settings = tags.get("evaluate.settings", "").split()
+    given = stages.get("evaluate", {}).get("params", {})
+    return sum(f"{key}={value}".lower() in settings for key, value in given.items())
 
 
 def gave(tags: Mapping[str, str], train: Mapping[str, Any]) -> bool:

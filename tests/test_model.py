@@ -249,6 +249,10 @@ def own_with_relu(classes: int, channels: int, size: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(channels * size**2, classes))
 
 
+def own_with_two_layers(classes: int, channels: int, size: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, 3), nn.Linear(3, classes))
+
+
 def test_an_own_net_that_changed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,9 +270,19 @@ def test_an_own_net_that_changed_is_told(
         f"{tmp_path}/model.json: own_net in src/training/model.py is not the one of this training: "
         "its answers may be others"
     )
+    monkeypatch.setattr(model_module, "own_net", own_with_two_layers)
+    with pytest.raises(InputError, match=r"own_net .* is not the one of this training, and the wei"):
+        load_model(tmp_path)
+    monkeypatch.setattr(model_module, "own_net", own_with_relu)
     (tmp_path / "model.json").write_text(json.dumps(about))  # as it was before it had a hash
     load_model(tmp_path)
     assert capsys.readouterr().err == ""
+
+
+def test_an_own_net_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "own_net", lambda *_: None)
+    with pytest.raises(InputError, match=r"own_net .* must return a net, got NoneType"):
+        create_model("own", 2, 1, 8)
 
 
 def test_comments_and_empty_lines_of_an_own_net_do_not_count(

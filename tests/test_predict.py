@@ -190,3 +190,9 @@ def test_wrong_arguments_end_with_2(
     code, _, err = tool(tmp_path, *arguments)
     assert code == 2
     assert words in err
+
+
+def test_an_empty_path_is_not_this_folder(alone: Path, tool: Tool) -> None:
+    code, out, err = tool(alone, "")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith("a path is empty: name a picture file, or a folder")

@@ -157,7 +157,7 @@ def test_mistakes_are_one_line(
     shown = capsys.readouterr()
     assert words in shown.err
     assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    assert shown.out == recipe.REFUSED + "\n"  # dvc knows no stage of that name
 
 
 def test_a_wrong_params_yaml_is_said_as_such(project: Path) -> None:

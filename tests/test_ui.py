@@ -225,6 +225,7 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
     running = start(port)
     assert running.address.startswith(f"http://127.0.0.1:{port}/#")
     processes = running.server()
+    running.process.send_signal(signal.SIGTERM)  # a closing terminal may send two
     code, error = running.end(signal.SIGTERM)
     assert (code, error.splitlines()[-1]) == (143, "terminated")
     assert not [pid for pid in processes if alive(pid)]

@@ -314,3 +314,17 @@ def test_a_server_that_is_down_costs_a_line(root: Path, monkeypatch: pytest.Monk
     text = where.render(answer(root), None)
     assert "MLflow does not answer" in text
     assert "0.9800" in text
+
+
+def test_a_run_is_that_of_the_evaluation_whose_figures_it_has() -> None:
+    """The same model may have been evaluated with other settings in other commits."""
+    settings = "data=0123.dir evaluate.flip=false evaluate.refresh_batchnorm=none threads=2"
+    given = {"evaluate.flip": False, "evaluate.refresh_batchnorm": "none", "threads": 2}
+
+    def alike(**other: object) -> int:
+        params = given | {f"evaluate.{key}": value for key, value in other.items()}
+        return where._settings_alike(
+            {"evaluate.settings": settings}, {"evaluate": {"params": params}}
+        )
+
+    assert alike() > alike(flip=True) > alike(flip=True, refresh_batchnorm="test")

@@ -124,8 +124,11 @@ def serve(root: Path, first_port: int) -> None:
         server.wait()
         raise GateError(f"the MLflow server ended (exit code {server.returncode}): see {log}")
     finally:
-        _forget(root)
-        _stop(server)
+        try:
+            _ignore_signals()
+        finally:  # a second one may come before that; it must not leave the server behind
+            _stop(server)
+            _forget(root)
 
 
 def _forget(root: Path) -> None:
@@ -154,10 +157,14 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -
     raise GateError(f"the MLflow server does not answer after {START_SECONDS:.0f} s: see {log}")
 
 
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _stop(server: "subprocess.Popen[bytes]") -> None:
     """End the server and the processes that it started (they are a group of their own)."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave them behind
+    _ignore_signals()
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)

@@ -35,7 +35,7 @@ def own_net(classes: int, channels: int, size: int) -> nn.Module:
     B x `channels` x `size` x `size` and returns logits B x `classes`.
 
     Logits are plain numbers: no softmax, no sigmoid and no other activation at the end, since the
-    loss has its own. A second one slows learning down or stops it, and nothing says so.
+    loss has its own. `overfit-check` stops a net that has one.
     """
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -103,7 +103,11 @@ def create_model(
 
 def _other_net(name: str, classes: int, channels: int, size: int) -> nn.Module:
     if name == OWN:
-        return own_net(classes, channels, size)
+        net = own_net(classes, channels, size)
+        if not isinstance(net, nn.Module):
+            got = type(net).__name__
+            raise InputError(f"own_net in src/training/model.py must return a net, got {got}")
+        return net
     from src.training.nets.torchvision_models import torchvision_net
 
     return torchvision_net(name.removeprefix(TORCHVISION), classes, channels)
@@ -196,14 +200,14 @@ def load_model(
         reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")
         reason = reason.replace("params.yaml: model", f"{folder / FILE}: architecture")
         raise InputError(f"{reason}: {TRAIN}") from None
+    changed = "own_net" in description and description["own_net"] != own_net_hash()
+    another = f"{folder / FILE}: own_net in src/training/model.py is not the one of this training"
     try:
         fill(model, tensors)
     except RuntimeError:
+        if changed:
+            raise InputError(f"{another}, and the weights do not fit it: bring it back") from None
         raise InputError(f"{folder}/model.safetensors does not fit model.json: {TRAIN}") from None
-    if "own_net" in description and description["own_net"] != own_net_hash():
-        print(
-            f"{folder / FILE}: own_net in src/training/model.py is not the one of this training: "
-            "its answers may be others",
-            file=sys.stderr,
-        )
+    if changed:
+        print(f"{another}: its answers may be others", file=sys.stderr)
     return model.eval(), description
