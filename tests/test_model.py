@@ -271,7 +271,7 @@ def test_an_own_net_that_changed_is_told(
         "its answers may be others"
     )
     monkeypatch.setattr(model_module, "own_net", own_with_two_layers)
-    with pytest.raises(InputError, match=r"own_net .* is not the one of this training, and the wei"):
+    with pytest.raises(InputError, match=r"own_net .* is not the one of this training, and the we"):
         load_model(tmp_path)
     monkeypatch.setattr(model_module, "own_net", own_with_relu)
     (tmp_path / "model.json").write_text(json.dumps(about))  # as it was before it had a hash
