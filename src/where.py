@@ -88,10 +88,10 @@ def _commit(rev: str) -> str:
     return f'commit {rev[:7]} "{subject if len(subject) <= 40 else subject[:39] + "…"}"'
 
 
-def find_target(name: str, root: Path) -> Target:
-    """The commit that a name means; for an MLflow run the one whose dvc.lock has its fingerprint
-    and its model. InputError if it means none."""
-    if RUN_ID.fullmatch(name) and git("cat-file", "-t", name) is None:
+def find_target(name: str | None, root: Path) -> Target:
+    """As `resolve`, also for an MLflow run: the commit whose dvc.lock has its fingerprint and its
+    model."""
+    if name and RUN_ID.fullmatch(name) and git("cat-file", "-t", name) is None:
         return _of_run(name, root)
     return resolve(name)
 
@@ -237,7 +237,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repository.require_project()
     root = pipeline.main_repository()
-    target = find_target(arguments.name, root) if arguments.name is not None else resolve(None)
+    target = find_target(arguments.name, root)
     answer = find(target, root)
     print(
         json.dumps(asdict(answer), indent=2)

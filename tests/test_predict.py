@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,23 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+def compare_with_evaluate(
+    project: Path, pictures: Path, lines: list[dict[str, Any]], rel: float
+) -> None:
+    """The answers of predict with those that evaluate wrote. Batches of another size round
+    otherwise in the last digits."""
+    predicted = {line["path"]: line for line in lines}
+    with open(project / "results/evaluate/predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["split"] for row in rows} == {"val", "test"}
+    for row in rows:
+        split = PackedSplit(project / "data/prepared", row["split"])
+        line = predicted[str(pictures / split.paths[int(row["index"])])]
+        assert line["class"] == row["prediction"]
+        for name, value in line["probabilities"].items():
+            assert value == pytest.approx(float(row[f"probability {name}"]), rel=rel)
+
+
 def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Path) -> None:
     project, pictures = trained
     ended = subprocess.run(
@@ -74,18 +92,8 @@ def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Pa
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(lines) == 62
-    predicted = {line["path"]: line for line in lines}
-    with open(project / "results/evaluate/predictions.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["split"] for row in rows} == {"val", "test"}
-    for row in rows:
-        split = PackedSplit(project / "data/prepared", row["split"])
-        line = predicted[str(pictures / split.paths[int(row["index"])])]
-        assert line["class"] == row["prediction"]
-        assert list(line["probabilities"]) == ["cat", "dog"]
-        for name, value in line["probabilities"].items():
-            # Batches of another size round otherwise in the last digit.
-            assert value == pytest.approx(float(row[f"probability {name}"]), rel=2e-6)
+    assert all(list(line["probabilities"]) == ["cat", "dog"] for line in lines)
+    compare_with_evaluate(project, pictures, lines, rel=2e-6)
 
 
 def test_pictures_enter_as_they_were_packed(trained: tuple[Path, Path]) -> None:

@@ -26,6 +26,7 @@ from tests.conftest import (
     set_params,
     working_in,
 )
+from tests.test_predict import compare_with_evaluate
 from tests.test_sources import write_pictures
 from tests.test_weights import donor
 
@@ -117,18 +118,9 @@ def test_predictions_are_those_of_evaluate(
     given = [pictures, "--json", "--model", project / "models", "--device", "cpu"]
     code, printed, _ = run_main(predict.main, given, monkeypatch, capsys)
     assert code == 0
-    lines = {line["path"]: line for line in map(json.loads, printed.splitlines())}
+    lines = [json.loads(line) for line in printed.splitlines()]
     assert len(lines) == 120
-    with open(project / "results/evaluate/predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["split"] for row in rows} == {"val", "test"}
-    for row in rows:
-        split = PackedSplit(project / "data/prepared", row["split"])
-        line = lines[str(pictures / split.paths[int(row["index"])])]
-        assert line["class"] == row["prediction"]
-        for name, value in line["probabilities"].items():
-            # Batches of another size round otherwise in the last digits.
-            assert value == pytest.approx(float(row[f"probability {name}"]), rel=1e-5)
+    compare_with_evaluate(project, pictures, lines, rel=1e-5)
 
 
 def test_the_check_warns_of_other_preprocessing(trained: tuple[Path, Path]) -> None:

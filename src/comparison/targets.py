@@ -52,7 +52,7 @@ def _group(name: str, root: Path) -> Group:
     if "=" in name:
         return _by_params(name)
     is_here = name == WORKSPACE and repository.git("rev-parse", "--verify", "-q", name) is None
-    target = where.resolve(None) if is_here else where.find_target(name, root)
+    target = where.find_target(None if is_here else name, root)
     named = _result(target, name)
     alike = stored.of_configuration(stored.configuration(named.stages))
     by_seed = {result.seed: result for result in [*alike, named]}  # the named one goes first
