@@ -9,13 +9,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
 INSIST_SECONDS = 60.0  # until a stage that does not end without its parents is asked again (choice)
+LOOK_SECONDS = 0.1  # between two looks at processes that are about to end (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
 # Of an OSError that a person has to mend: a full or read-only disk, a missing permission, a file
 # where a folder has to be.
@@ -144,10 +150,33 @@ def is_alive(mark: str) -> bool:
     pid, _, started = mark.partition(" ")
     try:
         found = psutil.Process(int(pid))
-        same = found.create_time() == float(started)
-        return same and found.status() != psutil.STATUS_ZOMBIE  # ended, and nobody asked how
+        return found.create_time() == float(started) and runs(found)
     except (psutil.Error, ValueError):
         return False
+
+
+def runs(process: "psutil.Process") -> bool:
+    """Whether a process runs. One that ended is listed until its parent asks how, and the first
+    process of a container, which adopts orphans, may never ask."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def wait_for(processes: Sequence["psutil.Process"], seconds: float) -> None:
+    """Wait until none of the processes runs; those that still do after `seconds` are killed."""
+    import psutil
+
+    for allowed in (seconds, PARENT_SECONDS):
+        end = time.monotonic() + allowed
+        while (left := [one for one in processes if runs(one)]) and time.monotonic() < end:
+            time.sleep(LOOK_SECONDS)
+        for one in left:
+            with suppress(psutil.Error):
+                one.kill()
 
 
 def _parents() -> list[int]:

@@ -61,10 +61,7 @@ def _end(dvc: "subprocess.Popen[bytes]") -> None:
         below = psutil.Process(dvc.pid).children(recursive=True)
         dvc.terminate()
         dvc.wait()
-        _, left = psutil.wait_procs(below, timeout=process.INSIST_SECONDS)
-        for child in left:
-            child.kill()
-        psutil.wait_procs(left, timeout=process.PARENT_SECONDS)
+        process.wait_for(below, process.INSIST_SECONDS)
 
 
 def isolated(folder: Path) -> dict[str, str]:

@@ -7,9 +7,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from src.process import runs, wait_for
+from src.trials import tasks
 from tests.conftest import set_params
 from tests.test_stage import StageOf
 
@@ -164,6 +168,28 @@ def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
     printed, errors = dvc.communicate(timeout=30)
     assert printed == "''\n"
     assert errors.endswith("so the stage ends too\nterminated\n")
+
+
+def test_a_process_that_ended_does_not_run_also_when_nobody_asked_how() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    listed = psutil.Process(ended.pid)
+    while listed.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    wait_for([listed], 600)
+    assert time.monotonic() - begun < 300
+    assert not tasks._alive(SimpleNamespace(pid=ended.pid, returncode=None))
+    ended.wait()
+    assert not runs(listed)
+    assert not tasks._alive(SimpleNamespace(pid=ended.pid, returncode=None))
+
+
+def test_a_process_that_goes_on_is_killed_when_its_time_is_over() -> None:
+    goes_on = start(f"{READY}import time\ntime.sleep(600)")
+    assert runs(psutil.Process(goes_on.pid))
+    assert tasks._alive(SimpleNamespace(pid=goes_on.pid, returncode=None))
+    wait_for([psutil.Process(goes_on.pid)], 0)
+    assert goes_on.wait(timeout=30) == -signal.SIGKILL
 
 
 def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

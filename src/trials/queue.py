@@ -13,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from src.errors import GateError, InputError
-from src.process import hold
+from src.process import hold, wait_for
 from src.trials import tasks
 from src.trials.tasks import State
 
 POLL_SECONDS = 2.0  # between two looks at the queue (choice)
 MOST_WORKERS = 64  # each is a process that trains (choice)
+STOP_SECONDS = 15.0  # for a worker without work to end (choice)
 LOCK = Path(".dvc/tmp/trials.lock")
 ATTEMPTS = 3  # to go on with trials that were killed or wait for a worker, none ending (choice)
 
@@ -148,13 +149,9 @@ def _stop() -> None:
     workers = tasks.workers()
     if not workers:
         return
-    import psutil
-
     with suppress(InputError):
         _dvc("queue", "stop")
-    _, left = psutil.wait_procs(workers, timeout=15)
-    for worker in left:
-        worker.kill()
+    wait_for(workers, STOP_SECONDS)
 
 
 def _dvc(*arguments: str) -> None:

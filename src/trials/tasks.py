@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import repository
+from src import process, repository
 
 COLLECT_SECONDS = 15.0  # for a worker to take in the result of a process that ended (choice)
 # How a stage ended, in the log of its experiment; DVC itself always exits with 255.
@@ -78,7 +78,11 @@ def _alive(info: Any) -> bool:
     """Whether the process of a task runs; one without a process is being set up."""
     import psutil
 
-    return info is None or (info.returncode is None and psutil.pid_exists(info.pid))
+    if info is None:
+        return True
+    with suppress(psutil.NoSuchProcess):
+        return info.returncode is None and process.runs(psutil.Process(info.pid))
+    return False
 
 
 def _stays(rev: str, active: Callable[[], Iterable[Any]]) -> bool:
@@ -104,11 +108,11 @@ def workers() -> list[Any]:
     import psutil
 
     here, found = Path.cwd().resolve(), []
-    for process in psutil.process_iter(["cmdline"]):
-        if "queue-worker" in (process.info["cmdline"] or []):
+    for one in psutil.process_iter(["cmdline"]):
+        if "queue-worker" in (one.info["cmdline"] or []):
             with suppress(psutil.Error):
-                if Path(process.cwd()).is_relative_to(here):
-                    found.append(process)
+                if Path(one.cwd()).is_relative_to(here):
+                    found.append(one)
     return found
 
 
