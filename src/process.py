@@ -166,17 +166,22 @@ def runs(process: "psutil.Process") -> bool:
         return False
 
 
+def left_after(processes: Sequence["psutil.Process"], seconds: float) -> list["psutil.Process"]:
+    """Those of the processes that still run when none runs any more, or after `seconds`."""
+    end = time.monotonic() + seconds
+    while (left := [one for one in processes if runs(one)]) and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+    return left
+
+
 def wait_for(processes: Sequence["psutil.Process"], seconds: float) -> None:
     """Wait until none of the processes runs; those that still do after `seconds` are killed."""
     import psutil
 
-    for allowed in (seconds, PARENT_SECONDS):
-        end = time.monotonic() + allowed
-        while (left := [one for one in processes if runs(one)]) and time.monotonic() < end:
-            time.sleep(LOOK_SECONDS)
-        for one in left:
-            with suppress(psutil.Error):
-                one.kill()
+    for one in left_after(processes, seconds):
+        with suppress(psutil.Error):
+            one.kill()
+    left_after(processes, PARENT_SECONDS)
 
 
 def _parents() -> list[int]:

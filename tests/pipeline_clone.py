@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from src.process import wait_for
 from tests.closure import ROOT
 from tests.conftest import SMALL, set_params
 
@@ -136,6 +137,4 @@ def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
         yield
     finally:
         run(folder, "dvc", "queue", "stop")
-        _, left = psutil.wait_procs(queue_workers(folder), timeout=30)
-        for worker in left:
-            worker.kill()
+        wait_for(queue_workers(folder), 30)

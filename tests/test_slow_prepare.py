@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from src.process import left_after
 from tests.conftest import set_params
 from tests.pipeline_clone import commit, environment, lock, new_clone, run
 from tests.test_sources import write_pictures
@@ -65,8 +66,7 @@ def test_a_killed_prepare_leaves_no_trace(tmp_path: Path) -> None:
             stage.kill()
             killed += 1
             assert dvc.wait(60) != 0
-            _, alive = psutil.wait_procs(workers, timeout=10)
-            assert not alive
+            assert not left_after(workers, 10)
             if (clone / "data/prepared").exists():  # killed after the rename that ends it
                 assert contents(clone) == contents(undisturbed)
                 whole += 1

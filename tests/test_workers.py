@@ -20,6 +20,7 @@ from src.preparation.decode import Picture
 from src.preparation.read import Packed, Reader
 from src.preparation.sources.base import Item, Pixels
 from src.preparation.workers import read_in_order, worker_count
+from src.process import left_after
 from src.terminal import Counted
 from tests.conftest import packed, run_stage, set_params
 from tests.test_sources import by_path, prepare_folder, write_pictures
@@ -198,8 +199,7 @@ def test_no_worker_outlives_the_stage(
     (os.killpg if everyone else os.kill)(stage.pid, number)
     _, errors = stage.communicate(timeout=30)
     assert (stage.returncode, errors) == (code, line)
-    _, alive = psutil.wait_procs(found, timeout=10)
-    assert not alive
+    assert not left_after(found, 10)
     assert not (long / "data/prepared").exists()
     left = [path.name for path in (long / "data").iterdir() if "partial" in path.name]
     assert left == ([".prepared.partial"] if number == signal.SIGKILL else [])
