@@ -24,10 +24,12 @@ def main(run: stage.Stage) -> None:
 
     from src import checks
     from src.checked import checked_setup, first_batch_picture
+    from src.checks.battery import BATTERY
     from src.checks.waivers import parse_waivers
     from src.data.packed import PackedSplit
     from src.files import write_bytes, write_json
     from src.plots import curves
+    from src.terminal import Checks
     from src.tracking import run as tracking
     from src.training.device import prepare_device, told_in_one_line
     from src.training.nets.pretrained import disagreements
@@ -48,7 +50,8 @@ def main(run: stage.Stage) -> None:
             log.log_input(f"{DATA}:{split.split}", run.deps_md5[DATA], split.split)
         with told_in_one_line("overfit-check"):
             try_one_step(factory)
-        report = checks.run(factory)
+        with Checks(len(BATTERY), params["machine.progress"]) as progress:
+            report = checks.run(factory, on_check=progress.begin)
         differences = disagreements(params["weights"], params["model"], train.meta)
         report = replace(
             report,

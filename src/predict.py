@@ -23,25 +23,39 @@ FOLDER = Path("models")
 BATCH = 128  # as in evaluation; larger pictures take less with --batch (choice)
 
 
-def packed_picture(
-    picture: "Image.Image", description: Mapping[str, Any], name: str = "the picture"
-) -> "np.ndarray":
+def packed_picture(picture: "Image.Image", description: Mapping[str, Any]) -> "np.ndarray":
     """A picture as the packed data set of the model would hold it: uint8 H x W x C.
     `description`: model.json. InputError for one that cannot be converted."""
-    from src.preparation.decode import BadPicture, Picture
+    from src.preparation.decode import Picture
 
-    try:
-        return _fitted(Picture.of(picture).image, description)
-    except BadPicture as error:
-        raise _cannot_be_used(name, error) from None
+    return _packed(lambda: Picture.of(picture), description, "the picture")
 
 
-def _fitted(upright: "Image.Image", description: Mapping[str, Any]) -> "np.ndarray":
+def packed_content(content: bytes, description: Mapping[str, Any], name: str) -> "np.ndarray":
+    """The same of the bytes of a picture file; `name` is what an InputError calls it."""
+    from src.preparation.decode import decode
+
+    return _packed(lambda: decode(content), description, name)
+
+
+def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
+    """The same of a file; InputError when it cannot be read."""
+    from src.preparation.decode import decode, read_content
+
+    return _packed(lambda: decode(read_content(path)), description, shown(path))
+
+
+def _packed(read: Callable[[], Any], description: Mapping[str, Any], name: str) -> "np.ndarray":
+    from src.preparation.decode import BadPicture
     from src.preparation.fit import fit_picture
 
     channels, size, _ = description["input_size"]
     interpolation, crop_ratio = description["interpolation"], description.get("crop_ratio", 1.0)
-    return fit_picture(upright, size, channels, description["fit"], interpolation, crop_ratio)
+    try:
+        upright = read().image
+        return fit_picture(upright, size, channels, description["fit"], interpolation, crop_ratio)
+    except BadPicture as error:
+        raise _cannot_be_used(name, error) from None
 
 
 def _cannot_be_used(name: str, error: object) -> InputError:
@@ -88,16 +102,6 @@ def predict_pictures(
     return np.concatenate(rows)
 
 
-def read_file(path: Path, description: Mapping[str, Any]) -> "np.ndarray":
-    """The picture in a file, as prepare packs it; InputError when it cannot be read."""
-    from src.preparation.decode import BadPicture, decode, read_content
-
-    try:
-        return _fitted(decode(read_content(path)).image, description)
-    except BadPicture as error:
-        raise _cannot_be_used(shown(path), error) from None
-
-
 def predict_files(
     model: "nn.Module", description: Mapping[str, Any], files: Sequence[Path], batch: int = BATCH
 ) -> "Iterator[tuple[Path, np.ndarray | InputError]]":
@@ -118,9 +122,15 @@ def predict_files(
             yield path, read[path]
 
 
-def shown(path: Path) -> str:
-    """A file name as it can be printed: names need not be UTF-8."""
+def _text(path: Path) -> str:
+    """A file name as text: names need not be UTF-8."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def shown(path: Path) -> str:
+    """A file name for a person, in one line that moves no cursor."""
+    text = _text(path)
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def as_json(path: Path, classes: Sequence[str], row: "np.ndarray") -> str:
@@ -129,7 +139,7 @@ def as_json(path: Path, classes: Sequence[str], row: "np.ndarray") -> str:
 
     best = int(row.argmax())
     line = {
-        "path": shown(path),
+        "path": _text(path),
         "class": classes[best],
         "probability": float(row[best]),
         "probabilities": dict(zip(classes, row.tolist(), strict=True)),

@@ -32,8 +32,11 @@ def names() -> list[str]:
 
 
 def title(name: str) -> str:
-    """The first line of a recipe's header."""
-    return _text(name).partition("\n")[0].removeprefix("#").strip()
+    """The first line of a recipe's header, or why there is none to read."""
+    try:
+        return _text(name).partition("\n")[0].removeprefix("#").strip()
+    except InputError as error:
+        return str(error)
 
 
 def read(name: str) -> dict[str, str]:

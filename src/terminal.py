@@ -15,9 +15,12 @@ class _Bar:
     """A bar of `total` units on stderr where that is a terminal; `mode`: auto or off. The lines in
     its place are for the classes below."""
 
+    SECONDS = 15.0  # between two lines now and then (choice)
+
     def __init__(self, total: int, done: int, unit: str, name: str | None, mode: str):
         self.off = mode == "off"
         self.done, self.started_at = done, time.monotonic()
+        self.shown_at = self.started_at
         self.bar = (
             tqdm(total=total, initial=done, desc=name, unit=unit, leave=False, dynamic_ncols=True)
             if not self.off and sys.stderr.isatty()
@@ -36,6 +39,14 @@ class _Bar:
         self.done += 1
         if self.bar is not None:
             self.bar.update()
+
+    def _line_is_due(self) -> bool:
+        """Whether there is no bar, and the last line, or the start, was a while ago."""
+        now = time.monotonic()
+        if self.off or self.bar is not None or now - self.shown_at < self.SECONDS:
+            return False
+        self.shown_at = now
+        return True
 
 
 class Progress(_Bar):
@@ -85,23 +96,35 @@ class Counted(_Bar):
     """Progress of `total` pictures of a stage, on stderr: a bar where it is a terminal, else a line
     now and then. `mode`: auto or off."""
 
-    SECONDS = 15.0  # between two lines (choice)
-
     def __init__(self, stage: str, total: int, mode: str):
         self.stage, self.total = stage, total
         super().__init__(total, 0, "picture", stage, mode)
-        self.shown_at = self.started_at
 
     def advance(self) -> None:
         super().advance()
         # The clock is not read at each picture.
-        if self.bar is None and not self.off and self.done % 64 == 0:
-            now = time.monotonic()
-            if now - self.shown_at >= self.SECONDS:
-                self.shown_at = now
-                rate = self.done / (now - self.started_at)
-                left = _minutes((self.total - self.done) / rate)
-                line = (
-                    f"{self.stage}: {self.done} of {self.total} pictures  {rate:.0f}/s  {left} left"
-                )
-                print(line, file=sys.stderr, flush=True)
+        if self.done % 64 == 0 and self._line_is_due():
+            rate = self.done / (self.shown_at - self.started_at)
+            left = _minutes((self.total - self.done) / rate)
+            line = f"{self.stage}: {self.done} of {self.total} pictures  {rate:.0f}/s  {left} left"
+            print(line, file=sys.stderr, flush=True)
+
+
+class Checks(_Bar):
+    """Progress of the `total` checks of overfit-check, on stderr: a bar where it is a terminal,
+    else a line now and then; no time left, for their costs differ. `mode`: auto or off."""
+
+    def __init__(self, total: int, mode: str):
+        self.total, self.begun = total, 0
+        super().__init__(total, 0, "check", "overfit-check", mode)
+
+    def begin(self, name: str) -> None:
+        """The check `name` begins, which ends the one before."""
+        self.begun += 1
+        if self.begun > 1:
+            self.advance()
+        if self.bar is not None:
+            self.bar.set_postfix_str(name)
+        elif self._line_is_due():
+            line = f"overfit-check: {self.done} of {self.total} checks done, now {name}"
+            print(line, file=sys.stderr, flush=True)

@@ -167,6 +167,22 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     assert all(len(line.split()) == 3 for line in table)
 
 
+def test_a_name_moves_no_cursor(
+    trained: tuple[Path, Path], alone: Path, tmp_path: Path, tool: Tool
+) -> None:
+    good, bad = tmp_path / "two\nlines\x1b[2J.png", tmp_path / "bell\a.png"
+    shutil.copy(next(trained[1].rglob("*.png")), good)
+    bad.touch()
+    code, out, err = tool(alone, good, bad)
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert "two\\nlines\\x1b[2J.png" in out
+    assert "bell\\x07.png cannot be used" in err
+    assert out.replace("\n", "").isprintable()
+    _, out, _ = tool(alone, good, "--json")
+    assert json.loads(out)["path"] == str(good)
+
+
 @pytest.mark.parametrize("key", ["fit", "mean", "activation", "architecture"])
 def test_a_damaged_description_ends_with_2(
     trained: tuple[Path, Path], tmp_path: Path, key: str, tool: Tool

@@ -176,6 +176,16 @@ def test_the_list_shows_every_recipe(
     assert all(line.endswith(recipe.title(name)) for line, name in zip(lines, NAMES, strict=True))
 
 
+def test_a_recipe_that_is_not_text_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("recipes/binary.yaml").write_bytes(b"# caf\xe9\nlr: 1\n")
+    assert called(monkeypatch) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == {*NAMES, "binary"}
+    assert "recipes/binary.yaml cannot be read" in lines["binary"]
+
+
 def test_run_becomes_dvc(project: Path) -> None:
     """In place of dvc, a program that says what it got; dvc itself runs in the slow tests."""
     tool = project / "bin/dvc"

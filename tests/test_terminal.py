@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from src.terminal import Progress
+from src.terminal import Checks, Progress
 
 ROW = {
     "epoch": 1, "train_loss": 0.5, "train_accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875,
@@ -40,3 +40,39 @@ def test_in_a_log_file_an_epoch_is_a_line(
     said = capsys.readouterr().err
     assert said.count("\n") == lines
     assert "\r" not in said
+
+
+def test_checks_are_counted_when_they_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Checks(total=3, mode="auto") as progress:
+        progress.begin("layers")
+        assert progress.bar is not None
+        assert (progress.bar.n, progress.bar.postfix) == (0, "layers")
+        progress.begin("labels")
+        assert (progress.bar.n, progress.bar.postfix) == (1, "labels")
+    assert "overfit-check" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "seconds", "lines"),
+    [
+        ("auto", 0.0, ["0 of 3 checks done, now layers", "1 of 3 checks done, now labels"]),
+        ("auto", 3600.0, []),
+        ("off", 0.0, []),
+    ],
+)
+def test_in_a_log_file_a_check_is_a_line_now_and_then(
+    mode: str,
+    seconds: float,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Checks, "SECONDS", seconds)
+    with Checks(total=3, mode=mode) as progress:
+        progress.begin("layers")
+        progress.begin("labels")
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"overfit-check: {line}" for line in lines]

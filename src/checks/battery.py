@@ -68,23 +68,28 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
 ]
 
 
-def run(factory: Callable[[], TrainingSetup], budget_seconds: float = 60) -> Report:
+def run(
+    factory: Callable[[], TrainingSetup],
+    budget_seconds: float = 60,
+    on_check: Callable[[str], object] = lambda name: None,
+) -> Report:
     """Check the set-ups that `factory()` gives, a fresh one each time, in about `budget_seconds` on
     two processor cores. What is done follows from an estimate of the cost, never from the clock:
-    two runs give the same report. The random state is left as it was."""
+    two runs give the same report. The random state is left as it was. `on_check` is given the name
+    of each check of `BATTERY` before it begins or is left out."""
     ctx = Context(factory, budget_seconds)
     grad = torch.is_grad_enabled()
     with random_state_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.set_grad_enabled(True)
         try:
-            checks = _all_checks(ctx)
+            checks = _all_checks(ctx, on_check)
         finally:
             torch.set_grad_enabled(grad)
     return Report(link_consequences(checks), curves=ctx.curves)
 
 
-def _all_checks(ctx: Context) -> list[Check]:
+def _all_checks(ctx: Context, on_check: Callable[[str], object]) -> list[Check]:
     found: list[Check] = []
     try:
         have = _prepare(ctx, found)
@@ -93,6 +98,7 @@ def _all_checks(ctx: Context) -> list[Check]:
     except OutOfTime:
         return [*found, _late("factory")]
     for id, check, needs in BATTERY:
+        on_check(id)
         ctx.failed = any(known.status == "fail" for known in found)
         if any(need not in have for need in needs) or (ctx.failed and id == "lr_range"):
             continue

@@ -41,9 +41,9 @@ def pictures(count: int) -> list[Image.Image]:
     return [Image.fromarray(draws.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
-def as_text(picture: Image.Image) -> str:
+def as_text(picture: Image.Image, kind: str = "PNG") -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, kind)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -164,13 +164,23 @@ def test_16_bits_are_answered_as_8(loaded: Any) -> None:
     assert found["probabilities"][0] == found["probabilities"][1]
 
 
+def test_every_format_that_prepare_reads_is_answered(loaded: Any) -> None:
+    import pandas as pd
+
+    picture = pictures(2)[1]
+    rows = [as_text(picture, kind) for kind in ("PNG", "BMP", "TIFF", "PPM")]
+    found = loaded.predict(pd.DataFrame({"image": rows}))
+    assert all(row == found["probabilities"][0] for row in found["probabilities"])
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ("no base64!", "image of row 1 is not base64 text"),
         (None, "image of row 1 is not base64 text"),
-        (base64.b64encode(b"GIF89a").decode(), "image of row 1 is no whole PNG or JPEG"),
-        (as_text(Image.new("RGB", (64, 64)))[:80], "image of row 1 is no whole PNG or JPEG"),
+        (base64.b64encode(b"GIF89a").decode(), "image of row 1 cannot be used: it holds no pic"),
+        (as_text(Image.new("RGB", (64, 64)))[:80], "row 1 cannot be used: it is cut short"),
+        (as_text(Image.new("1", (10_000, 9_000))), "row 1 cannot be used: it has too many pixels"),
     ],
 )
 def test_what_is_no_picture_is_named(loaded: Any, value: Any, message: str) -> None:
