@@ -6,7 +6,7 @@ Nothing here can change an output, so no stage depends on this file.
 import sys
 import time
 from collections.abc import Mapping
-from typing import Self
+from typing import NoReturn, Self
 
 from tqdm import tqdm
 
@@ -16,16 +16,18 @@ class _Bar:
     its place are for the classes below."""
 
     SECONDS = 15.0  # between two lines now and then (choice)
+    FORMAT: str | None = None  # of the bar; else tqdm's own, with the rate and the time left
 
     def __init__(self, total: int, done: int, unit: str, name: str | None, mode: str):
         self.off = mode == "off"
         self.done, self.started_at = done, time.monotonic()
         self.shown_at = self.started_at
-        self.bar = (
-            tqdm(total=total, initial=done, desc=name, unit=unit, leave=False, dynamic_ncols=True)
-            if not self.off and sys.stderr.isatty()
-            else None
-        )
+        self.bar: tqdm[NoReturn] | None = None
+        if not self.off and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=total, initial=done, desc=name, unit=unit, bar_format=self.FORMAT,
+                leave=False, dynamic_ncols=True,
+            )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +115,8 @@ class Counted(_Bar):
 class Checks(_Bar):
     """Progress of the `total` checks of overfit-check, on stderr: a bar where it is a terminal,
     else a line now and then; no time left, for their costs differ. `mode`: auto or off."""
+
+    FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
 
     def __init__(self, total: int, mode: str):
         self.total, self.begun = total, 0
