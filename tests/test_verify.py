@@ -155,7 +155,7 @@ def adopts_orphans() -> Iterator[None]:
 # DVC runs a stage through $SHELL: bash becomes the stage, dash stays between.
 @pytest.mark.usefixtures("adopts_orphans")
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
-@pytest.mark.parametrize(("stuck", "seconds"), [("", 60.0), ("stuck", 0.5)])
+@pytest.mark.parametrize(("stuck", "seconds"), [("", 600.0), ("stuck", 0.5)])
 def test_ended_it_waits_for_its_stage(
     stuck: str, seconds: float, shell: str, tmp_path: Path
 ) -> None:
@@ -173,7 +173,7 @@ def test_ended_it_waits_for_its_stage(
     lines = iter(verifying.stderr.readline, "")
     stage = next(line for line in lines if line.startswith("stage "))
     verifying.terminate()
-    printed, _ = verifying.communicate(timeout=30)
+    printed, _ = verifying.communicate(timeout=60)
     assert printed == f"ended {not stuck}\n"
     with suppress(psutil.NoSuchProcess):
         assert not process.runs(psutil.Process(int(stage.split()[1])))
