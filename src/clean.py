@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from src import pipeline, process, repository, stage
+from src import locks, pipeline, repository, stage
 from src.tracking import journal
 
 # What was kept of a `prepare` that said no, and pictures that are drawn anew.
@@ -46,7 +46,7 @@ def finished(root: Path) -> tuple[int, int]:
     folders = sorted((root / ".cache/checkpoints").glob("*"))
     removed = 0
     for folder in folders:
-        with process.try_hold(journal.lock_path(root, folder.name)) as free:
+        with locks.try_hold(journal.lock_path(root, folder.name)) as free:
             changed = max((file.stat().st_mtime for file in folder.glob("*")), default=0.0)
             if free and journal.finished_since(root, folder.name, changed):
                 shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The process of a stage or tool: what ends it, and what keeps a stage's files to itself.
+"""The process of a stage or tool: what ends it, and what it ends.
 
 Signals become exceptions, so that `with` blocks close what is open; a training loop takes them
 between two steps. A stage whose `dvc` has died ends too: nobody would record its result.
@@ -200,47 +200,6 @@ def _parents() -> list[int]:
     except psutil.Error:  # it ended while we looked: the chain has changed
         found.append(0)
     return found or [0]
-
-
-@contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`; while another process has it, wait and say so: "process <id>
-    <what>"."""
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        number = holder.read_text() if holder.exists() else "?"
-        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
-        lock.acquire(poll_interval=0.5)
-    try:
-        # Not renamed into place: it is a hint for people, and holds a few bytes.
-        holder.write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def try_hold(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` if no process has it; yields whether it is held."""
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def closed_part(path: str | bytes | os.PathLike[str] | None) -> Path | None:

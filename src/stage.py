@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import src
+from src import locks, pipeline, process
 from src import params as params_module
-from src import pipeline, process
 from src.errors import GateError, InputError
 
 FILES_LISTED = 5000  # of a folder, to name the one that changed; 2 MB (choice)
@@ -215,7 +215,7 @@ def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
         raise InputError(f"this would run the code of {code}, not of {here}: unset PYTHONPATH")
     process.end_with_parents()
     # Two processes that write the same outputs: the last one would win, whatever dvc.lock says.
-    with process.hold(Path(".cache/locks") / f"stage-{name}.lock", f"runs {name} here"):
+    with locks.hold(Path(".cache/locks") / f"stage-{name}.lock", f"runs {name} here"):
         stage = Stage(name)
         _check_arguments(stage.entry, sys.argv[1:])
         if stage.different_versions:

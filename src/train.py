@@ -8,7 +8,7 @@ src/training/loop.py.
 from pathlib import Path
 from typing import Any
 
-from src import process, stage
+from src import locks, process, stage
 
 RESULTS, MODELS = Path("results/train"), Path("models")
 
@@ -88,7 +88,7 @@ def main(run: stage.Stage) -> None:
         log.set_tags({"model.md5": md5_of(MODELS / "model.safetensors")})
         run.confirm_inputs()  # to log a model takes a while
     run.confirm_inputs()  # and so does what the server had not taken yet
-    with process.try_hold(journal.lock_path(run.root, run.fingerprint)) as free:
+    with locks.try_hold(journal.lock_path(run.root, run.fingerprint)) as free:
         if free:  # else the same training has begun again, and goes on from here
             checkpoint.remove()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src import clean, process
+from src import clean, locks
 from src.tracking.journal import Record, lock_path, record_path
 
 STATES = {
@@ -44,7 +44,7 @@ def test_only_what_is_finished_goes(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["clean"])
-    with process.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
+    with locks.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
         clean.main()
     printed = capsys.readouterr().out
     assert printed == "clean: 1 checkpoints of finished trainings removed, 4 of others kept\n"

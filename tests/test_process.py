@@ -201,8 +201,8 @@ def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> None:
     """The second waits for the first, which holds the stage's lock, and says so."""
     code = (
-        "from pathlib import Path\nimport time\nfrom src import process\n"
-        "with process.hold(Path('.cache/locks/stage-prepare.lock'), 'runs'):\n"
+        "from pathlib import Path\nimport time\nfrom src import locks\n"
+        "with locks.hold(Path('.cache/locks/stage-prepare.lock'), 'runs'):\n"
         f"    {READY}    time.sleep(2)\n    print(Path('data/prepared').exists())"
     )
     first = start(code, cwd=project)

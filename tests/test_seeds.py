@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from src import params, pipeline, process, search, seeds
+from src import locks, params, pipeline, process, search, seeds
 from src.comparison import predictions
 from src.errors import GateError, InputError
 from src.repository import METRICS, STAGES
@@ -126,7 +126,7 @@ def test_what_changes_while_trials_are_queued_does_not_get_their_names(
     forgotten: list[str] = []
 
     def enqueue(name: str, overrides: list[str]) -> None:
-        with process.try_hold(queue.LOCK) as free:
+        with locks.try_hold(queue.LOCK) as free:
             assert not free  # another command queues none of them
         queued.append(name)
         if len(queued) == 2:

@@ -66,8 +66,10 @@ class Progress:
     def advance(self): pass
     def show(self, *_): pass
     def epoch_done(self, row): pass
+    def begin(self, name): pass
 
 class Counted(Progress): pass
+class Checks(Progress): pass
 """,
     "src/stage.py": """
 from pathlib import Path

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from src import process
+from src import locks
 from src.files import write_json
 
 
@@ -234,7 +234,7 @@ def lock_path(root: Path, fingerprint: str) -> Path:
 def hold(root: Path, fingerprint: str) -> Iterator[None]:
     """Keep the journal, the record and the checkpoint of a fingerprint to this process; wait, and
     say for whom, while another one holds them."""
-    with process.hold(lock_path(root, fingerprint), "works on the same inputs"):
+    with locks.hold(lock_path(root, fingerprint), "works on the same inputs"):
         yield
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import process
+from src import locks
 from src.tracking import opening, store
 from src.tracking.address import reason
 from src.tracking.journal import (
@@ -62,7 +62,7 @@ def send(root: Path) -> Sent:
     opening.recover(root, client)
     sent = Sent()
     for fingerprint in _unborn(root):
-        with process.try_hold(lock_path(root, fingerprint)) as free:
+        with locks.try_hold(lock_path(root, fingerprint)) as free:
             if not free:
                 sent.busy += 1
                 continue
@@ -71,7 +71,7 @@ def send(root: Path) -> Sent:
                 sent.made += 1
                 send_one(root, client, record, sent)
     for record in records(root, store.name(root)):
-        with process.try_hold(lock_path(root, record.fingerprint)) as free:
+        with locks.try_hold(lock_path(root, record.fingerprint)) as free:
             if free:
                 with _each_on_its_own(sent, f"run {record.run_id}"):
                     send_one(root, client, record, sent)
@@ -98,7 +98,7 @@ def close_the_dead(root: Path, client: "MlflowClient") -> None:
     cannot be closed is no reason to keep another one waiting: the next start tries again."""
     for record in records(root, store.name(root)):
         if record.state == "running":
-            with process.try_hold(lock_path(root, record.fingerprint)) as free:
+            with locks.try_hold(lock_path(root, record.fingerprint)) as free:
                 if free:
                     try:
                         _close(client, record)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import process
+from src import locks
 from src.files import write_json
 from src.tracking import store
 from src.tracking.journal import Record, lock_path, now, record_path
@@ -58,7 +58,7 @@ def recover(root: Path, client: "MlflowClient") -> None:
         fingerprint = note.stem
         if Outbox(root, fingerprint).described_run():
             continue
-        with process.try_hold(lock_path(root, fingerprint)) as free:
+        with locks.try_hold(lock_path(root, fingerprint)) as free:
             run = _begun(root, client, fingerprint) if free else None
             if run and run.data.tags.get("stage") in OWN_RUN:
                 info, stage = run.info, run.data.tags["stage"]

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from src.errors import GateError, InputError
-from src.process import hold, wait_for
+from src.locks import hold
+from src.process import wait_for
 from src.trials import tasks
 from src.trials.tasks import State
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src import process
+from src import locks
 from src.stage import Stage, guarded
 from src.sync import main, told
 from src.tracking import leftovers, store
@@ -202,7 +202,7 @@ def test_what_another_process_writes_is_left_to_it(
     train()
     nowhere.delenv("MLFLOW_TRACKING_URI")
     path = lock_path(project, Stage("train").fingerprint)
-    with process.try_hold(path) as held:
+    with locks.try_hold(path) as held:
         assert held
         sent = leftovers.send(project)
     assert (sent.made, sent.busy) == (0, 1)

@@ -1,0 +1,48 @@
+"""Lock files: what one process at a time may do, such as write the outputs of a stage."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def hold(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`; while another process has it, wait and say so: "process <id>
+    <what>"."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_suffix(".pid")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        number = holder.read_text() if holder.exists() else "?"
+        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=0.5)
+    try:
+        # Not renamed into place: it is a hint for people, and holds a few bytes.
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def try_hold(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` if no process has it; yields whether it is held."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
