@@ -21,7 +21,7 @@ WORST_SHOWN = 40
 
 def main(run: stage.Stage) -> None:
     from src.data.packed import PackedSplit
-    from src.files import write_json
+    from src.files import round_floats, write_json
     from src.metrics import Baselines, split_metrics
     from src.randomness import derive
     from src.tracking import run as tracking
@@ -46,11 +46,11 @@ def main(run: stage.Stage) -> None:
     metrics = {}
     for split, pictures in data.items():
         baseline, majority = baselines.accuracy(pictures)
-        metrics[split] = {
-            **split_metrics(pictures.labels, probabilities[split], derive(0, "bootstrap")),
-            "baseline_accuracy": baseline,
-            "majority_accuracy": majority,
-        }
+        found = split_metrics(pictures.labels, probabilities[split], derive(0, "bootstrap"))
+        # Rounded once, as the file has them: else another digit would stand here and in MLflow.
+        metrics[split] = round_floats(
+            {**found, "baseline_accuracy": baseline, "majority_accuracy": majority}
+        )
         print(headline(split, metrics[split]))
     write_json(RESULTS / "metrics.json", metrics)
     write_tables(data, probabilities)

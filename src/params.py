@@ -165,6 +165,11 @@ def _check_limits(values: Mapping[str, Value]) -> None:
             f"{FILE}: warmup must be shorter than the {values['epochs']} epochs, "
             f"got {values['warmup']:g}"
         )
+    if number("freeze_epochs") > number("epochs"):
+        raise InputError(
+            f"{FILE}: freeze_epochs must be at most the {values['epochs']} epochs, "
+            f"got {values['freeze_epochs']}"
+        )
     shares = number("prepare.val_share") + number("prepare.test_share")
     if shares >= 1:
         raise InputError(

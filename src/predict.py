@@ -122,29 +122,25 @@ def predict_files(
             yield path, read[path]
 
 
-def _text(path: Path) -> str:
-    """A file name as text: names need not be UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def shown(path: Path) -> str:
-    """A file name for a person, in one line that moves no cursor."""
-    text = _text(path)
+    """A file name for a person, in one line that moves no cursor; names need not be UTF-8."""
+    text = os.fsencode(path).decode("utf-8", "replace")
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def as_json(path: Path, classes: Sequence[str], row: "np.ndarray") -> str:
-    """One line of JSON: path, class, probability, and the probabilities of all classes."""
+    """One line of JSON, in ASCII: path, class, probability, and the probabilities of all classes. A
+    name that is not UTF-8 stands there as Python's `os.fsdecode` has it."""
     from src.files import round_floats
 
     best = int(row.argmax())
     line = {
-        "path": _text(path),
+        "path": str(path),
         "class": classes[best],
         "probability": float(row[best]),
         "probabilities": dict(zip(classes, row.tolist(), strict=True)),
     }
-    return json.dumps(round_floats(line), ensure_ascii=False)
+    return json.dumps(round_floats(line))
 
 
 def as_row(

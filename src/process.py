@@ -5,6 +5,7 @@ between two steps. A stage whose `dvc` has died ends too: nobody would record it
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,13 @@ def share_cores() -> None:
     at half the speed together, three at a tenth (measured). Call before torch is imported: it is
     read once."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def print_any_text() -> None:
+    """Let stdout escape what its encoding lacks, such as a file name in a terminal of another
+    alphabet, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def handle_signals() -> None:

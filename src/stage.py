@@ -181,6 +181,7 @@ def guarded(work: Callable[[], None]) -> int:
     """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
     process.handle_signals()
     process.share_cores()
+    process.print_any_text()
     try:
         work()
     except InputError as error:

@@ -68,6 +68,13 @@ class Progress(_Bar):
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {loss:.4f} accuracy {accuracy:.4f}", refresh=False)
 
+    def say(self, line: str) -> None:
+        """A line on stdout that the bar does not run into."""
+        if self.bar is not None:
+            self.bar.write(line)
+        else:
+            print(line)
+
     def epoch_done(self, row: Mapping[str, float]) -> None:
         """A line with the epoch's losses and accuracies, the rate and the time left. Its means stay
         beside the bar until the next `show`, which an epoch of a few steps does not have."""

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from src import params
 from src.errors import InputError
 from src.pipeline import stage_entry
 from src.schema import SCHEMA
+from src.training import model as model_module
 from src.training.device import prepare_device
 from tests.closure import ROOT
 from tests.test_training import PARAMS, Splits, checkpoint_in, make_training, run
@@ -199,6 +201,18 @@ def test_what_only_training_can_know_is_refused_too(
         make_training(few, **change)
     assert words in str(caught.value)
     assert str(caught.value).startswith("params.yaml: ")
+
+
+def test_a_net_in_which_nothing_learns_is_told(
+    few: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fixed(classes: int, channels: int, size: int) -> nn.Module:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
+        return net.requires_grad_(False)
+
+    monkeypatch.setattr(model_module, "own_net", fixed)
+    with pytest.raises(InputError, match="model own has no parameters that learn"):
+        make_training(few, model="own")
 
 
 def test_compiling_needs_a_compiler(

@@ -285,6 +285,13 @@ def test_an_own_net_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         create_model("own", 2, 1, 8)
 
 
+def test_an_own_net_that_does_not_fit_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(63, 2))
+    monkeypatch.setattr(model_module, "own_net", lambda *_: net)
+    with pytest.raises(InputError, match=r"set another prepare\.size or change own_net"):
+        create_model("own", 2, 1, 8)
+
+
 def test_comments_and_empty_lines_of_an_own_net_do_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,8 +179,12 @@ def test_a_name_moves_no_cursor(
     assert "two\\nlines\\x1b[2J.png" in out
     assert "bell\\x07.png cannot be used" in err
     assert out.replace("\n", "").isprintable()
-    _, out, _ = tool(alone, good, "--json")
-    assert json.loads(out)["path"] == str(good)
+    no_utf8 = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(good, no_utf8)
+    for path in (good, no_utf8):
+        _, out, _ = tool(alone, path, "--json")
+        assert out.isascii()
+        assert json.loads(out)["path"] == str(path)
 
 
 @pytest.mark.parametrize("key", ["fit", "mean", "activation", "architecture"])

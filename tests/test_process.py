@@ -170,6 +170,13 @@ def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
     assert errors.endswith("so the stage ends too\nterminated\n")
 
 
+def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
+    code = "from src.stage import guarded; guarded(lambda: print('caf\u00e9 \u0444'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"caf\\xe9 \\u0444\n", b"")
+
+
 def test_a_process_that_ended_does_not_run_also_when_nobody_asked_how() -> None:
     ended = subprocess.Popen([sys.executable, "-c", "pass"])
     listed = psutil.Process(ended.pid)

@@ -160,6 +160,12 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
         {"warmup": "less than `epochs`"},
     ),
     (
+        {"epochs": 3, "freeze_epochs": 4},
+        "freeze_epochs must be at most the 3 epochs, got 4",
+        [{"epochs": 3, "freeze_epochs": 3}],
+        {"freeze_epochs": "at most `epochs`"},
+    ),
+    (
         {"val_share": 0.5, "test_share": 0.5},
         "prepare.val_share + prepare.test_share must leave pictures to train on, got 1",
         [{"val_share": 0.5, "test_share": 0.499}],

@@ -67,6 +67,7 @@ class Progress:
     def show(self, *_): pass
     def epoch_done(self, row): pass
     def begin(self, name): pass
+    def say(self, line): pass
 
 class Counted(Progress): pass
 class Checks(Progress): pass

@@ -25,7 +25,11 @@ def test_a_bar_tells_loss_and_accuracy_also_after_short_epochs(
         assert progress.bar.postfix == "loss 0.5000 accuracy 0.7500"
         progress.show(2, 0.125, 1.0)
         assert progress.bar.postfix == "loss 0.1250 accuracy 1.0000"
-    assert "epoch 1/2  train loss 0.5000 acc 0.7500  val loss 0.2500" in capsys.readouterr().err
+        assert "epoch 1/2  train loss 0.5000 acc 0.7500  val loss 0.2500" in capsys.readouterr().err
+        progress.say("stopped")
+        said = capsys.readouterr()
+        assert said.out == "stopped\n"
+        assert said.err.startswith("\r ")  # the bar is taken away before
 
 
 @pytest.mark.parametrize(("mode", "lines"), [("auto", 1), ("off", 0)])
@@ -37,9 +41,11 @@ def test_in_a_log_file_an_epoch_is_a_line(
             progress.advance()
             progress.show(1, 0.125, 1.0)
         progress.epoch_done(ROW)
-    said = capsys.readouterr().err
-    assert said.count("\n") == lines
-    assert "\r" not in said
+        progress.say("stopped")
+    said = capsys.readouterr()
+    assert said.err.count("\n") == lines
+    assert "\r" not in said.err
+    assert said.out == "stopped\n"
 
 
 def test_checks_are_counted_when_they_end(

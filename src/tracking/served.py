@@ -64,8 +64,10 @@ class Answers:
 def _content(row: int, value: Any) -> bytes:
     """The bytes of the picture file in one value of the input."""
     try:
-        return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
-    except (TypeError, ValueError):
+        if isinstance(value, bytes):
+            return value
+        return base64.b64decode("".join(value.split()), validate=True)  # `base64` breaks its lines
+    except (AttributeError, ValueError):
         text = f"image of row {row} is not base64 text"
         raise MlflowException.invalid_parameter_value(text) from None
 

@@ -114,7 +114,7 @@ class Training:
                 if stop or checkpoint.is_due():
                     checkpoint.save(self.state_dict())
                 if stop:
-                    print(
+                    progress.say(
                         f"train: stopped in epoch {self.epoch + 1} after step {self.step} of "
                         f"{self.steps}; `dvc repro` goes on from there"
                     )

@@ -129,7 +129,7 @@ def _check_forward(
         reason = " ".join(str(error).split())[:150]
         raise InputError(
             f"params.yaml: model {name} cannot take pictures of prepare.size {size} ({reason}): "
-            "set another prepare.size or model"
+            f"set another prepare.size or {'change own_net' if name == OWN else 'model'}"
         ) from None
     for key, value in model.named_buffers():
         if key in statistics:

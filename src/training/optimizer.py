@@ -21,7 +21,7 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
 
     No weight decay on biases and norms. `layer_decay` < 1: a layer's rate is that of the next one
     times it. `fused` counts where the optimizer has such a step (adamw, adam, adagrad). InputError
-    for a name or switch that does not fit.
+    for a name or switch that does not fit, or a net in which nothing learns.
     """
     name = params["optimizer"]
     if name not in list_optimizers():
@@ -31,6 +31,8 @@ def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> 
         )
     if name == "sgd" and not params["momentum"]:
         name = "momentum"  # timm's `sgd` is Nesterov's, which needs some; this is plain SGD
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"params.yaml: model {params['model']} has no parameters that learn")
     options: dict[str, Any] = {}
     if params["layer_decay"] < 1:
         if not hasattr(model, "group_matcher"):

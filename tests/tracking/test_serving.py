@@ -164,6 +164,16 @@ def test_16_bits_are_answered_as_8(loaded: Any) -> None:
     assert found["probabilities"][0] == found["probabilities"][1]
 
 
+def test_lines_as_base64_breaks_them_are_one_text(loaded: Any) -> None:
+    import pandas as pd
+
+    whole = as_text(pictures(2)[1])
+    broken = base64.encodebytes(base64.b64decode(whole)).decode()
+    assert "\n" in broken.strip()
+    found = loaded.predict(pd.DataFrame({"image": [whole, broken]}))
+    assert found["probabilities"][0] == found["probabilities"][1]
+
+
 def test_every_format_that_prepare_reads_is_answered(loaded: Any) -> None:
     import pandas as pd
 
