@@ -73,7 +73,7 @@ def test_a_signal_is_a_line_and_a_code(number: int, code: int, line: str) -> Non
         f"import sys, time\nfrom src.stage import guarded\n{work}sys.exit(guarded(work))"
     )
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (code, line)
 
 
@@ -81,7 +81,7 @@ def test_a_signal_is_a_line_and_a_code(number: int, code: int, line: str) -> Non
 def test_a_loop_takes_a_signal_where_it_wants(error: str) -> None:
     process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=error))
     process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=30)
+    printed, errors = process.communicate(timeout=120)
     assert (process.returncode, printed, errors) == (130, "left\n", "interrupted\n")
 
 
@@ -90,14 +90,14 @@ def test_a_full_disk_is_said_also_when_a_signal_came() -> None:
     full = "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'checkpoint.pt')"
     process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=full))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert errors == "cannot write checkpoint.pt: No space left on device\n"
 
 
 def test_an_error_without_a_signal_stays_an_error() -> None:
     process = start(LOOP.format(ready=READY.strip(), until="True", error="raise RuntimeError('x')"))
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert "RuntimeError: x" in errors
 
 
@@ -107,7 +107,7 @@ def test_a_second_signal_does_not_wait() -> None:
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    printed, errors = process.communicate(timeout=30)
+    printed, errors = process.communicate(timeout=120)
     assert (process.returncode, printed, errors) == (143, "", "terminated\n")
 
 
@@ -133,7 +133,7 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     assert dvc.stdout is not None
     shell = int(dvc.stdout.readline())
     os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
-    last, errors = dvc.communicate(timeout=30)  # returns when the stage has closed its end
+    last, errors = dvc.communicate(timeout=120)  # returns when the stage has closed its end
     pid, _, alive = last.split()
     assert pid == str(dvc.pid)  # not whose child the stage is at its end
     if killed == "dvc":  # dead, though nobody asked yet how it ended
@@ -165,7 +165,7 @@ def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
         env={**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())},
         start_new_session=True,
     )  # fmt: skip
-    printed, errors = dvc.communicate(timeout=30)
+    printed, errors = dvc.communicate(timeout=120)
     assert printed == "''\n"
     assert errors.endswith("so the stage ends too\nterminated\n")
 
@@ -196,7 +196,7 @@ def test_a_process_that_goes_on_is_killed_when_its_time_is_over() -> None:
     assert runs(psutil.Process(goes_on.pid))
     assert tasks._alive(SimpleNamespace(pid=goes_on.pid, returncode=None))
     wait_for([psutil.Process(goes_on.pid)], 0)
-    assert goes_on.wait(timeout=30) == -signal.SIGKILL
+    assert goes_on.wait(timeout=120) == -signal.SIGKILL
 
 
 def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -208,15 +208,20 @@ def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> None:
     """The second waits for the first, which holds the stage's lock, and says so."""
     code = (
-        "from pathlib import Path\nimport time\nfrom src import locks\n"
+        "from pathlib import Path\nimport sys\nfrom src import locks\n"
         "with locks.hold(Path('.cache/locks/stage-prepare.lock'), 'runs'):\n"
-        f"    {READY}    time.sleep(2)\n    print(Path('data/prepared').exists())"
+        f"    {READY}    sys.stdin.read()\n    print(Path('data/prepared').exists())"
     )
-    first = start(code, cwd=project)
-    second = python(project, "src.prepare")
-    assert second.returncode == 0, second.stderr
-    assert f"process {first.pid} runs prepare here; waiting until it ends" in second.stderr
-    assert first.communicate(timeout=30)[0] == "False\n"
+    first = start(code, cwd=project, stdin=subprocess.PIPE)
+    second = subprocess.Popen(
+        [sys.executable, "-m", "src.prepare"], cwd=project, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert second.stderr is not None
+    waits = f"process {first.pid} runs prepare here; waiting until it ends\n"
+    assert waits in iter(second.stderr.readline, "")
+    assert first.communicate(timeout=120)[0] == "False\n"
+    assert (second.communicate(timeout=120)[1], second.returncode) == ("", 0)
     assert (project / "data/prepared/meta.json").exists()
 
 

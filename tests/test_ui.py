@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from src.errors import InputError
+from src.process import left_after
 from src.stage import guarded
 from src.tracking import store, ui
 from tests.closure import ROOT
@@ -153,12 +155,12 @@ class Running:
         assert self.process.stdout
         self.address = self.process.stdout.readline().strip()
 
-    def server(self) -> list[int]:
+    def server(self) -> list[psutil.Process]:
         """The processes of the server that it started: a session of their own."""
         listing = subprocess.check_output(["ps", "-eo", "pid=,ppid=,sess="], text=True)
         rows = [[int(number) for number in line.split()] for line in listing.splitlines()]
         sessions = {pid for pid, parent, _ in rows if parent == self.process.pid}
-        return [pid for pid, _, session in rows if session in sessions]
+        return [psutil.Process(pid) for pid, _, session in rows if session in sessions]
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """The exit code, and what stood on stderr."""
@@ -179,14 +181,6 @@ def start() -> Iterator[Any]:
     for item in running:
         if item.process.poll() is None:
             item.end(signal.SIGTERM)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def get(address: str) -> bytes:
@@ -220,7 +214,7 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
     code, error = running.end(signal.SIGINT)
     assert (code, error) == (0, "starting MLflow's server ...\n")
     assert not (root / ".cache/ui.json").exists()
-    assert not [pid for pid in processes if alive(pid)]
+    assert not left_after(processes, 30)
 
     running = start(port)
     assert running.address.startswith(f"http://127.0.0.1:{port}/#")
@@ -228,7 +222,7 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
     running.process.send_signal(signal.SIGTERM)  # a closing terminal may send two
     code, error = running.end(signal.SIGTERM)
     assert (code, error.splitlines()[-1]) == (143, "terminated")
-    assert not [pid for pid in processes if alive(pid)]
+    assert not left_after(processes, 30)
 
 
 @pytest.mark.slow
@@ -242,4 +236,4 @@ def test_a_server_that_does_not_start_is_one_line(
     assert running.process.returncode == 1
     assert error.splitlines()[1].startswith("the MLflow server did not start (")
     assert len(error.splitlines()) == 2
-    assert time.monotonic() - begin < 100
+    assert time.monotonic() - begin < ui.START_SECONDS

@@ -28,7 +28,7 @@ def train_for_samples(count: int) -> None:
     with tracking.start(Stage("train")) as run:
         assert isinstance(run, tracking.TrackedRun)
         first = run._journal.next_step(system.PREFIX)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while run._journal.next_step(system.PREFIX) < first + count:
             assert time.monotonic() < end
             time.sleep(0.01)
