@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # repository, so that a file stays in one process.
 PROCESSES := --numprocesses logical --maxprocesses 4
 FAST := $(PROCESSES) --dist worksteal
-SLOW := -m slow --timeout=3600 $(PROCESSES) --dist loadfile
+SLOW := -m slow $(PROCESSES) --dist loadfile
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \

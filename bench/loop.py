@@ -140,7 +140,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.loop", description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
     count = parser.parse_args().pairs
-    given: dict[str, Any] = {**params.load(), "epochs": 1, "augment_crop": 0, "threads": 1}
+    # What the bare loop has none of.
+    off = {"augment_crop": 0, "accumulate": 1, "ema": "none", "freeze_epochs": 0, "warmup": 0}
+    given: dict[str, Any] = {**params.load(), **off, "epochs": 1, "threads": 1}
     with tempfile.TemporaryDirectory() as folder:
         data = pictures_in(Path(folder), 2048, 32)
         # The time of the one thread that computes, which a busy machine does not lengthen (a second

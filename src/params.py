@@ -170,6 +170,11 @@ def _check_limits(values: Mapping[str, Value]) -> None:
             f"{FILE}: freeze_epochs must be at most the {values['epochs']} epochs, "
             f"got {values['freeze_epochs']}"
         )
+    if number("augment_crop") >= number("prepare.size"):
+        raise InputError(
+            f"{FILE}: augment_crop must be below the {values['prepare.size']} pixels of "
+            f"prepare.size, got {values['augment_crop']}"
+        )
     shares = number("prepare.val_share") + number("prepare.test_share")
     if shares >= 1:
         raise InputError(

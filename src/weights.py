@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from src import repository, stage
 from src.errors import GateError, InputError
+from src.training.nets.names import TORCHVISION
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ FOLDER = Path("data/weights")
 def fetch(model: str, force: bool = False) -> Path:
     """The weights file of a model, fetched unless it is there already. InputError for a model that
     is unknown or has no pretrained weights, GateError when they cannot be fetched."""
-    from src.training.nets.pretrained import TORCHVISION
     from src.training.nets.weights_file import write_weights
 
     path = FOLDER / f"{model.replace(':', '_')}.safetensors"
@@ -131,7 +131,7 @@ def _from_url(url: str) -> "dict[str, torch.Tensor]":
 
 
 def _from_torchvision(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    from src.training.nets.pretrained import TORCHVISION, published
+    from src.training.nets.pretrained import published
     from src.training.nets.torchvision_models import fetch_tensors
 
     about = published(model)

@@ -1,11 +1,13 @@
 """Small projects to test in: a folder with what a stage needs, and one whose stages have run."""
 
 import pickle
+import random
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tests.sharing import once_for_all
 
 process.share_cores()  # before a test imports torch
 
+SLOW_SECONDS = 3600  # for a slow test, where the fast ones have those of pyproject.toml (choice)
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 # Small enough for seconds, large enough to learn something.
 SMALL = {
@@ -37,6 +40,22 @@ SMALL = {
     "tracking": "false",
     "progress": "off",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens, below those that the system gives away: nobody
+    gets it by chance before a server has it."""
+    for port in random.SystemRandom().sample(range(20000, 32000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
 
 
 def copy_project(target: Path) -> Path:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def environment() -> dict[str, str]:
 def run(folder: Path, *command: str, code: int = 0) -> str:
     """Run a command, require its exit code, return what it printed."""
     ended = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
     )
     printed = ended.stdout + ended.stderr
     assert ended.returncode == code, f"{' '.join(command)}\n{printed}"
@@ -117,12 +118,32 @@ def watched_repro(folder: Path, on_line: Callable[[str, subprocess.Popen[str]], 
 
 def queue_workers(folder: Path) -> list[psutil.Process]:
     """The processes of the queue's workers there."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "cwd"])
+    found = {
+        process.pid: process
+        for process in psutil.process_iter(["cmdline", "cwd", "ppid"])
         if "queue-worker" in (process.info["cmdline"] or [])
         and str(process.info["cwd"]).startswith(str(folder))
-    ]
+    }
+    # What a worker starts is listed with the worker's words until it has its own.
+    return [process for process in found.values() if process.info["ppid"] not in found]
+
+
+def run_queue(folder: Path) -> None:
+    """`dvc exp run --run-all`; no worker goes on. Its output goes to a file, as below."""
+    with tempfile.TemporaryFile("w+") as output:
+        command = ["dvc", "exp", "run", "--run-all"]
+        ended = subprocess.run(
+            command, cwd=folder, env=environment(), stdout=output, stderr=output, timeout=1800
+        )
+        output.seek(0)
+        assert ended.returncode == 0, output.read()
+    end_queue(folder)
+
+
+def end_queue(folder: Path) -> None:
+    if workers := queue_workers(folder):  # else the next one to start would hear of it
+        run(folder, "dvc", "queue", "stop")
+        wait_for(workers, 30)
 
 
 @contextmanager
@@ -136,5 +157,4 @@ def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
     try:
         yield
     finally:
-        run(folder, "dvc", "queue", "stop")
-        wait_for(queue_workers(folder), 30)
+        end_queue(folder)

@@ -102,10 +102,11 @@ def test_an_error_without_a_signal_stays_an_error() -> None:
 
 
 def test_a_second_signal_does_not_wait() -> None:
-    process = start(LOOP.format(ready=READY.strip(), until="False", error=""))
+    asked = "stopping() and (print('asked', flush=True), time.sleep(60))"
+    process = start(LOOP.format(ready=READY.strip(), until=asked, error=""))
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert process.poll() is None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
     process.send_signal(signal.SIGTERM)
     printed, errors = process.communicate(timeout=120)
     assert (process.returncode, printed, errors) == (143, "", "terminated\n")

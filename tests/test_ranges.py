@@ -166,6 +166,12 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
         {"freeze_epochs": "at most `epochs`"},
     ),
     (
+        {"size": 8, "augment_crop": 8},
+        "augment_crop must be below the 8 pixels of prepare.size, got 8",
+        [{"size": 8, "augment_crop": 7}],
+        {"augment_crop": "less than `prepare.size`"},
+    ),
+    (
         {"val_share": 0.5, "test_share": 0.5},
         "prepare.val_share + prepare.test_share must leave pictures to train on, got 1",
         [{"val_share": 0.5, "test_share": 0.499}],

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from mlflow import MlflowClient
 
 from src.pipeline import md5_of
 from tests.conftest import set_params
-from tests.pipeline_clone import commit, lock, restore, run
+from tests.pipeline_clone import commit, lock, restore, run, run_queue
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +35,10 @@ def rows(folder: Path) -> int:
         return int(count)
 
 
-def test_a_run_and_an_experiment_are_reproduced_to_the_bit(clone: Path) -> None:
+def test_a_run_and_an_experiment_are_reproduced_to_the_bit(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where verify works
     where = json.loads(run(clone, sys.executable, "-m", "src.where", "--json"))
     before, points = lock(clone), rows(clone)
     run_id = where["runs"]["train"]["run_id"]
@@ -50,12 +52,12 @@ def test_a_run_and_an_experiment_are_reproduced_to_the_bit(clone: Path) -> None:
     assert rows(clone) == points  # nothing but the tag was written
 
     run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "lr=0.002")
-    run(clone, "dvc", "exp", "run", "--run-all")
+    run_queue(clone)
     run(clone, sys.executable, "-m", "src.verify", "queued")
     assert list(verified(clone).values()) == ["bit"] * 3
     assert lock(clone) == before
     assert run(clone, "git", "status", "--porcelain") == ""
-    assert list(Path(tempfile.gettempdir()).glob("verify-*")) == []
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_planted_difference_is_named(clone: Path) -> None:

@@ -17,6 +17,7 @@ from src.stage import guarded
 from src.table import Row
 from tests.closure import ROOT
 from tests.conftest import set_params
+from tests.pipeline_clone import run_queue
 from tests.tracked_project import VARIABLES, git
 
 MOMENT = datetime(2026, 1, 2, 3, 4)
@@ -245,7 +246,7 @@ def test_experiments_of_every_kind(
     git("commit", "--quiet", "--allow-empty", "--message", "next")
     dvc("exp", "run", "--temp", "--name", "higher", "-S", "lr=3e-3")
     dvc("exp", "run", "--queue", "--name", "unlucky", "-S", "seed=13")
-    dvc("exp", "run", "--run-all")
+    run_queue(tmp_path)
     dvc("exp", "run", "--queue", "--name", "waiting", "-S", "optimizer=sgd", "-S", "lr=1e-5")
 
     rows = {row.name.split()[0]: row for row in table.collect(every=False)}

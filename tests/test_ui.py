@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -20,6 +21,7 @@ from src.process import left_after
 from src.stage import guarded
 from src.tracking import store, ui
 from tests.closure import ROOT
+from tests.conftest import free_port
 from tests.tracked_project import VARIABLES
 
 # A test run in the background of a shell ignores Ctrl-C, and what it starts inherits that.
@@ -143,6 +145,30 @@ def test_in_a_subfolder_nothing_is_made(
     assert sorted(path.name for path in root.rglob("*")) == ["dvc.yaml", "params.yaml", "src"]
 
 
+def test_a_port_that_gives_back_what_was_asked_is_asked_again(tmp_path: Path) -> None:
+    """A connection from a port to itself: such a number may be given away as the nearer end."""
+    asked = []
+    with socket.socket() as server:
+        server.bind((ui.HOST, 0))
+        server.listen()
+
+        def answer() -> None:
+            for healthy in (False, True):
+                connection, _ = server.accept()
+                with connection:
+                    asked.append(connection.recv(4096))
+                    good = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+                    connection.sendall(good if healthy else asked[0])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        goes_on: Any = SimpleNamespace(poll=lambda: None)
+        ui._wait_until_up(goes_on, address, tmp_path / "log")
+        thread.join()
+    assert len(asked) == 2
+
+
 class Running:
     """The user interface as a process, and the address that it printed."""
 
@@ -195,9 +221,8 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
     run = client.create_run(experiment_id, run_name="train lr=0.003")
     client.log_text(run.info.run_id, "a picture", "pictures/curves.txt")
     with socket.socket() as busy:
-        busy.bind((ui.HOST, 0))
+        busy.bind((ui.HOST, port := free_port()))
         busy.listen()
-        port = busy.getsockname()[1]
         running = start(port)
         base, _, page = running.address.partition("#")
         assert page == f"/experiments/{experiment_id}/runs?workflowType=machine_learning"
@@ -230,10 +255,8 @@ def test_a_server_that_does_not_start_is_one_line(
     monkeypatch: pytest.MonkeyPatch, start: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_UVICORN_OPTS", "--no-such-option")
-    begin = time.monotonic()
     running = start(5000)
-    _, error = running.process.communicate(timeout=120)
+    _, error = running.process.communicate(timeout=600)
     assert running.process.returncode == 1
     assert error.splitlines()[1].startswith("the MLflow server did not start (")
     assert len(error.splitlines()) == 2
-    assert time.monotonic() - begin < ui.START_SECONDS

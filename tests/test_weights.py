@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,11 +127,12 @@ def test_weights_come_from_the_hub_once(hub: ThreadingHTTPServer, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_no_network_is_said_in_one_line(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
-    project, port = copy_project(tmp_path / "project"), hub.server_address[1]
-    hub.shutdown()
-    hub.server_close()
-    ended = run_tool(project, tmp_path / "home", port, "test_resnet")
+def test_no_network_is_said_in_one_line(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    with socket.socket() as refusing:  # it does not listen, and nobody else can take the port
+        refusing.bind(("127.0.0.1", 0))
+        port = refusing.getsockname()[1]
+        ended = run_tool(project, tmp_path / "home", port, "test_resnet")
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert f"http://127.0.0.1:{port}{ADDRESS} cannot be fetched" in ended.stderr

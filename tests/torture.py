@@ -25,6 +25,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,9 +231,10 @@ def _send(kind: str, dvc: "subprocess.Popen[bytes]") -> None:
         dvc.kill()
     else:
         for child in psutil.Process(dvc.pid).children(recursive=True):
-            if "src." in " ".join(child.cmdline()):
-                child.kill()
-                return
+            with suppress(psutil.Error):  # it has just ended
+                if "src." in " ".join(child.cmdline()):
+                    child.kill()
+                    return
         dvc.kill()  # between two stages
 
 

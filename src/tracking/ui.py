@@ -6,6 +6,7 @@ one worker it is two processes and 0.5 GB (measured).
 """
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -152,7 +153,9 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -
         try:
             opener.open(address + "health", timeout=5).close()
             return
-        except OSError:
+        # A connection to a port where nothing listens yet may get that port as its own, and then
+        # reads back what it asked.
+        except (OSError, http.client.HTTPException):
             time.sleep(0.2)
     raise GateError(f"the MLflow server does not answer after {START_SECONDS:.0f} s: see {log}")
 

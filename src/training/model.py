@@ -22,12 +22,11 @@ from src.files import write_json
 from src.randomness import seed_initial_weights
 from src.training.description import FILE, TRAIN, read_description
 from src.training.device import told_in_one_line
-from src.training.nets.pretrained import TORCHVISION
+from src.training.nets.names import OWN, TORCHVISION
 from src.training.nets.timm_models import timm_net
 from src.training.nets.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
 
 FOLDER = Path("models")
-OWN = "own"
 
 
 def own_net(classes: int, channels: int, size: int) -> nn.Module:

@@ -107,13 +107,14 @@ def workers() -> list[Any]:
     """The processes of the queue's workers in this project."""
     import psutil
 
-    here, found = Path.cwd().resolve(), []
-    for one in psutil.process_iter(["cmdline"]):
+    here, found = Path.cwd().resolve(), {}
+    for one in psutil.process_iter(["cmdline", "ppid"]):
         if "queue-worker" in (one.info["cmdline"] or []):
             with suppress(psutil.Error):
                 if Path(one.cwd()).is_relative_to(here):
-                    found.append(one)
-    return found
+                    found[one.pid] = one
+    # An experiment that a worker starts has the worker's words until it has its own.
+    return [one for one in found.values() if one.info["ppid"] not in found]
 
 
 def forget(names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from src.tracking import system
 from tests.tracked_project import make_tracked_project
 
 
@@ -11,5 +12,7 @@ from tests.tracked_project import make_tracked_project
 def project(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A tracked project in a git repository, with an empty store, as working directory."""
+    """A tracked project in a git repository, with an empty store, as working directory; no test
+    is so slow that a sample of the machine's load comes between its points."""
+    monkeypatch.setattr(system, "FIRST", 3600.0)
     return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)

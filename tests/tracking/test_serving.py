@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from PIL import Image
 from src.stage import Stage
 from src.tracking import run as tracking
 from src.tracking import serving, store
-from tests.conftest import SMALL, STAGES, copy_project, run_stage, set_params, working_in
+from tests.conftest import SMALL, STAGES, copy_project, free_port, run_stage, set_params, working_in
 from tests.tracked_project import VARIABLES, runs
 
 LOAD = """
@@ -261,9 +260,7 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     with working_in(folder):
         run_id = next(run.info.run_id for run in runs(folder) if run.data.tags["stage"] == "train")
         uri = store.tracking_uri(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["-m", f"runs:/{run_id}/model", "-h", "127.0.0.1", "-p", str(port)]
     environment = {
@@ -298,7 +295,7 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while True:
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < end, log.read_text()

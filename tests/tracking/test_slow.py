@@ -6,7 +6,6 @@ import http.server
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from src.stage import Stage
 from src.tracking import leftovers, shipping, store
 from src.tracking import run as tracking
 from tests.closure import ROOT
+from tests.conftest import free_port
 from tests.tracked_project import DIGEST, evaluate, history, runs
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,8 @@ DELAY = 12.0  # seconds until the slow server answers; a stage waits for 10
 WORKER = """
 import sys
 from src.stage import Stage
-from src.tracking import run as tracking
+from src.tracking import run as tracking, system
+system.FIRST = 3600.0
 with tracking.start(Stage("train")) as run:
     run.log_metrics({"train/loss": 0.5}, 1)
     run.log_metrics({"train/loss": 0.25}, 2)
@@ -114,9 +115,7 @@ def test_eight_processes_may_write_to_a_fresh_store_at_once(project: Path) -> No
 @pytest.fixture
 def server(project: Path, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Starts and stops a real server: `server("start")` returns its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     shutil.copy(project / "mlflow.db", tmp_path / "server.db")
     processes: list[subprocess.Popen[bytes]] = []
@@ -139,7 +138,7 @@ def server(project: Path, tmp_path: Path) -> Iterator[Callable[[str], str]]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while True:
             try:
                 urllib.request.urlopen(f"{address}/health", timeout=5).close()

@@ -140,7 +140,7 @@ def test_a_file_that_is_no_store_costs_a_line(
     begin = time.monotonic()
     with tracking.start(stage) as run:
         run.log_metrics({"loss": 0.5}, 1)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
     holder.close()
     first, last = capfd.readouterr().err.splitlines()
     journal = f".cache/journal/{stage.fingerprint}.jsonl"

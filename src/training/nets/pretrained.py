@@ -8,9 +8,9 @@ from typing import Any
 
 from src.errors import InputError
 from src.files import round_floats
+from src.training.nets.names import TORCHVISION
 from src.training.nets.weights_file import NO_WEIGHTS, read_metadata
 
-TORCHVISION = "torchvision:"  # what stands before the name of a model of torchvision
 # timm's words for how a picture that is not square becomes square, as prepare.fit has them.
 FITS = {"center": "crop", "border": "pad", "squash": "squash"}
 

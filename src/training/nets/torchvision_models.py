@@ -11,7 +11,7 @@ from torchvision import models
 
 from src.errors import InputError
 from src.params import did_you_mean
-from src.training.nets.pretrained import TORCHVISION
+from src.training.nets.names import TORCHVISION
 
 
 def torchvision_net(name: str, classes: int, channels: int) -> nn.Module:
