@@ -200,6 +200,24 @@ def test_a_process_that_goes_on_is_killed_when_its_time_is_over() -> None:
     assert goes_on.wait(timeout=120) == -signal.SIGKILL
 
 
+def test_a_worker_of_the_queue_that_starts_an_experiment_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fork and exec the new process has the words of the worker."""
+    monkeypatch.chdir(tmp_path)
+    code = f"import os, sys\nif os.fork():\n    {READY}sys.stdin.read()"
+    started = []
+    for name in ("queue-worker", "queue-worker", "another"):
+        command = [sys.executable, "-c", code, name]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        started.append(process)
+    assert {one.pid for one in tasks.workers()} == {process.pid for process in started[:2]}
+    for process in started:
+        process.communicate(timeout=120)
+
+
 def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
