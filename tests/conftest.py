@@ -4,6 +4,7 @@ import pickle
 import random
 import re
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,12 @@ SMALL = {
     "tracking": "false",
     "progress": "off",
 }
+
+
+def pytest_configure() -> None:
+    """What a shell runs in the background ignores these, and all that it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,12 +24,6 @@ from tests.closure import ROOT
 from tests.conftest import free_port
 from tests.tracked_project import VARIABLES
 
-# A test run in the background of a shell ignores Ctrl-C, and what it starts inherits that.
-START = (
-    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "runpy.run_module('src.tracking.ui', run_name='__main__', alter_sys=True)"
-)
-
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -174,7 +168,7 @@ class Running:
 
     def __init__(self, port: int):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", START, "--port", str(port)]
+        command = [sys.executable, "-m", "src.tracking.ui", "--port", str(port)]
         self.process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

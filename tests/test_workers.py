@@ -130,6 +130,32 @@ class Hungry:
         raise MemoryError
 
 
+def fail(kind: type[Exception]) -> None:
+    raise kind
+
+
+class Unpacked:
+    """Fails where a worker takes it."""
+
+    def __init__(self, kind: type[Exception]):
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, tuple[type[Exception]]]:
+        return fail, (self.kind,)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, ImportError])
+def test_a_worker_that_cannot_take_its_pictures_ends(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else the stage would wait for it for ever."""
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    some = [*items(100), Item("the large one", 0, Unpacked(kind))]  # type: ignore[arg-type]
+    with pytest.raises(GateError, match=r"a worker was killed.*machine\.prepare_workers"):
+        list(read_in_order(some, READER, 1))
+    assert ("Traceback" in capfd.readouterr().err) == (kind is ImportError)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_memory_that_runs_out_is_one_line(
     count: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

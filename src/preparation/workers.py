@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
@@ -156,6 +157,10 @@ def _work(reader: Reader, tasks: "connection.Connection", results: "connection.C
                 waiting.put(tasks.recv())
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException as error:  # without this thread the other side would wait for ever
+            if not isinstance(error, MemoryError):
+                traceback.print_exc()
+            os._exit(1)
 
     threading.Thread(target=receive, daemon=True).start()
     try:
