@@ -44,16 +44,16 @@ def interval(correct: int, count: int) -> tuple[float, float]:
 
 def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """n; accuracy, macro F1 and log loss, each with its 95 % interval (Wilson's for accuracy, by
-    bootstrap for the others, drawn from `seed`); the calibration error of the top probability.
+    bootstrap for the others, drawn from `seed`); the calibration error of the top probability. A
+    class without pictures and predictions is left out of macro F1, as by scikit-learn's default.
     `labels` int N, `probabilities` float N x K."""
     from sklearn.metrics import f1_score
 
-    classes = np.arange(probabilities.shape[1])
     predictions = probabilities.argmax(axis=1)
     correct = int((predictions == labels).sum())
     low, high = interval(correct, len(labels))
     losses = log_losses(labels, probabilities)
-    resampled = bootstrap(labels, predictions, losses, len(classes), seed)
+    resampled = bootstrap(labels, predictions, losses, probabilities.shape[1], seed)
     tail = 50 * (1 - CONFIDENCE)
     ends = np.percentile(resampled, [tail, 100 - tail], axis=0).tolist()
     return {
@@ -61,7 +61,7 @@ def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) 
         "accuracy": correct / len(labels),
         "accuracy_low": low,
         "accuracy_high": high,
-        "macro_f1": f1_score(labels, predictions, labels=classes, average="macro", zero_division=0),
+        "macro_f1": f1_score(labels, predictions, average="macro", zero_division=0),
         "macro_f1_low": ends[0][0],
         "macro_f1_high": ends[1][0],
         "log_loss": float(losses.mean()),
@@ -104,17 +104,14 @@ def macro_f1(
 ) -> float:
     """The mean of F1 over classes, with the picture i counted `weights[i]` times.
 
-    A class that only this resample lacks is left out of the mean: its F1 is unknown. As 0 it would
-    put the interval of a flawless net with three pictures per class below 1. A class that none of
-    the pictures has, as label or prediction, counts as 0, as it does in macro_f1 of all pictures.
+    A class that none of them has, as label or prediction, is left out of the mean: its F1 is
+    unknown. As 0 it would put the interval of a flawless net with three pictures per class below 1.
     """
     hits = labels == predictions
     right = np.bincount(labels[hits], weights[hits], classes)
     named = np.bincount(labels, weights, classes) + np.bincount(predictions, weights, classes)
-    known = np.zeros(classes, dtype=bool)
-    known[labels] = known[predictions] = True
-    counted = (named > 0) | ~known
-    return float((2 * right[counted] / np.maximum(named[counted], 1)).mean())
+    counted = named > 0
+    return float((2 * right[counted] / named[counted]).mean())
 
 
 def reliability(
@@ -140,14 +137,19 @@ def calibration_error(counts: np.ndarray, confidence: np.ndarray, accuracy: np.n
 def per_class_rows(
     labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    """(class, pictures, precision, recall, F1) for each class."""
+    """(class, pictures, precision, recall, F1) for each class; the last three empty for one without
+    pictures and predictions."""
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(len(classes)), zero_division=0
     )
-    columns = (support.tolist(), precision.tolist(), recall.tolist(), f1.tolist())
-    return list(zip(classes, *columns, strict=True))
+    named = set(labels.tolist()) | set(predictions.tolist())
+    rows = zip(support.tolist(), precision.tolist(), recall.tolist(), f1.tolist(), strict=True)
+    return [
+        (name, *(row if index in named else (0, "", "", "")))
+        for index, (name, row) in enumerate(zip(classes, rows, strict=True))
+    ]
 
 
 class Baselines:

@@ -22,7 +22,7 @@ DATA, RESULTS = "data/subset", Path("results/overfit_check")
 def main(run: stage.Stage) -> None:
     from dataclasses import replace
 
-    from src import checks
+    from src import checks, closure
     from src.checked import checked_setup, first_batch_picture
     from src.checks.battery import BATTERY
     from src.checks.waivers import parse_waivers
@@ -34,6 +34,7 @@ def main(run: stage.Stage) -> None:
     from src.training.device import prepare_device, told_in_one_line
     from src.training.nets.pretrained import disagreements
 
+    closure.require_declared(Path("dvc.yaml").read_text(encoding="utf-8"))
     params = run.params
     waivers = parse_waivers(params["overfit_check.waive"])
     device = prepare_device(

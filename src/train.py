@@ -15,7 +15,7 @@ RESULTS, MODELS = Path("results/train"), Path("models")
 
 def main(run: stage.Stage) -> None:
     from src.data.augment import Augmentation
-    from src.data.batches import steps_per_epoch
+    from src.data.batches import steps_per_epoch, told_of_rest
     from src.data.mix import Mix
     from src.data.packed import PackedSplit
     from src.data.readers import Reading
@@ -45,8 +45,12 @@ def main(run: stage.Stage) -> None:
     augmentation = Augmentation.from_params(params)
     reading = Reading.from_params(params)
     training = Training(setup, train, val, plan, augmentation, mix, reading)
-    if line := told_of_warm_up(params["ema"], plan.epochs * training.steps):
-        print(line)
+    for line in (
+        told_of_warm_up(params["ema"], plan.epochs * training.steps),
+        told_of_rest(len(train), plan.step_size, plan.sampling),
+    ):
+        if line:
+            print(line)
     kind = machine_kind(device)
     minutes, anywhere = params["machine.checkpoint_minutes"], params["machine.resume"] == "any"
     checkpoint = Checkpoint(run.root, run.fingerprint, minutes, kind, anywhere)

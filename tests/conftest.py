@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from src import params, prepare, process
+from src.closure import ROOT
 from src.data.packed import PackedSplit
 from src.files import fresh_directory
 from src.packing.split import SPLITS
 from src.preparation.sources.catalog import open_source
 from src.stage import Stage, guarded
-from tests.closure import ROOT
 from tests.sharing import once_for_all
 
 process.share_cores()  # before a test imports torch

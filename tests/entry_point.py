@@ -6,8 +6,8 @@
 import re
 import textwrap
 
+from src.closure import ROOT
 from src.schema import SCHEMA
-from tests.closure import ROOT
 
 
 def rewrite(text: str) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from src.closure import ROOT
 from src.process import wait_for
-from tests.closure import ROOT
 from tests.conftest import SMALL, set_params
 
 IDENTITY = {

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
+from src.closure import ROOT
 from src.pipeline import md5_of_folder
 from src.repository import METRICS
-from tests.closure import ROOT
 from tests.tracked_project import MODEL, VARIABLES
 
 PICTURES = 360

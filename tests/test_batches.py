@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from src import randomness
-from src.data.batches import ordered_batches, steps_per_epoch, to_input, training_batches
+from src.data.batches import (
+    ordered_batches,
+    steps_per_epoch,
+    to_input,
+    told_of_rest,
+    training_batches,
+)
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
 
@@ -78,6 +84,16 @@ def test_reading_draws_nothing_from_the_global_generator(data: PackedSplit) -> N
 def test_a_batch_larger_than_the_data_holds_all_of_it(data: PackedSplit) -> None:
     ((pictures, labels),) = batches_of(data, batch_size=10_000)
     assert len(pictures) == len(labels) == len(data)
+
+
+def test_what_an_epoch_leaves_out_is_said() -> None:
+    assert told_of_rest(97, 64, "random") == (
+        "train: an epoch is 1 step of 64 pictures: 33 of 97 are left out, others in each"
+    )
+    assert told_of_rest(29, 10, "random").startswith("train: an epoch is 2 steps of 10 pictures")
+    assert told_of_rest(29, 10, "balanced") == ""  # drawn with replacement
+    assert told_of_rest(1077, 32, "random") == told_of_rest(64, 64, "random") == ""
+    assert "one step of 43 pictures per epoch: there are no 64" in told_of_rest(43, 64, "balanced")
 
 
 def test_evaluation_keeps_the_order(data: PackedSplit) -> None:

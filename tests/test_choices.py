@@ -13,12 +13,12 @@ import yaml
 from torch import nn
 
 from src import params
+from src.closure import ROOT
 from src.errors import InputError
 from src.pipeline import stage_entry
 from src.schema import SCHEMA
 from src.training import model as model_module
 from src.training.device import prepare_device
-from tests.closure import ROOT
 from tests.test_training import PARAMS, Splits, checkpoint_in, make_training, run
 
 # Values of keys whose choices cannot all be listed; with them what a value needs to mean something.

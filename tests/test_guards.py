@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from src import params, pipeline
+from src.closure import ROOT, closure, dependencies, is_docstring_alone, require_declared
+from src.errors import InputError
 from src.stage import Stage
-from tests.closure import ROOT, closure, dependencies, is_docstring_alone
 from tests.conftest import STAGES, run_stage, set_params
 
 MODULES = {name: "src." + name.replace("-", "_") for name in STAGES}
@@ -22,8 +23,18 @@ def test_deps_are_the_import_closure(name: str) -> None:
     assert entry.cmd.split()[:3] == ["python", "-m", MODULES[name]]
     declared = {dep for dep in entry.deps if dep.startswith("src/")}
     assert declared == dependencies(MODULES[name]), (
-        "`python -m tests.closure` brings dvc.yaml up to date"
+        "`python -m src.closure` brings dvc.yaml up to date"
     )
+
+
+def test_code_that_is_no_dependency_is_refused() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    require_declared(text)
+    said = r"stage \S+ uses src/train\S+, .*python -m src\.closure"
+    for line in ("      - src/train.py\n", "      - src/training\n"):
+        assert line in text
+        with pytest.raises(InputError, match=said):
+            require_declared(text.replace(line, ""))
 
 
 def test_inputs_that_params_choose_stand_in_the_command() -> None:

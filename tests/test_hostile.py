@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.closure import ROOT
+from src.closure import ROOT
 from tests.conftest import SMALL, copy_project, set_params
 
 USED, IGNORED = "used", "ignored"

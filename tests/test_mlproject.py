@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from src import mlproject, params
+from src.closure import ROOT
 from src.errors import InputError
 from src.schema import SCHEMA
 from src.stage import guarded
-from tests.closure import ROOT
 from tests.conftest import STAGES, copy_project, set_params
 from tests.tracked_project import VARIABLES, git
 

@@ -391,7 +391,7 @@ class Odd(nn.Module):
     ("made", "words"),
     [
         (lambda net, y: (y, y), "got a tuple"),
-        (lambda net, y: (y, y) if net.training else y, "got a tuple"),
+        (lambda net, y: (y, y) if net.training else y, "in training mode, got a tuple"),
         (lambda net, y: y[:, :3], "got 1x3"),
         (lambda net, y: y / 0, "not numbers"),
         (lambda net, y: y, None),

@@ -9,8 +9,8 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
 from src import params, pipeline
+from src.closure import ROOT
 from src.errors import InputError
-from tests.closure import ROOT
 from tests.conftest import set_params
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from src.closure import ROOT
 from src.data.pictures import TILE, _font, _shorten, picture_grid
 from src.figure import NAME_LENGTH, shown_name
 from src.plots import confusion_matrix, curves, reliability_diagram
-from tests.closure import ROOT
 
 DRAW = """
 import hashlib

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from src import params
+from src.closure import ROOT
 from src.errors import InputError
 from src.schema import SCHEMA
-from tests.closure import ROOT
 from tests.conftest import set_params
 
 # Keys with neither a range nor a list of all that they accept, and what they hold.

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from src import mlproject, params, recipe
+from src.closure import ROOT
 from src.errors import InputError
 from src.schema import SCHEMA
 from src.stage import guarded
-from tests.closure import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem != recipe.SPACE)
 # What no recipe sets: where the run starts, what is for a GPU, what cannot be told before.

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.closure import ROOT
 from src.errors import InputError
 from src.trials import leaderboard, search_space
-from tests.closure import ROOT
 
 SPACE = """
 lr: {log_uniform: [1e-4, 1e-2]}

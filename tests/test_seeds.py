@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from src import locks, params, pipeline, process, search, seeds
+from src.closure import ROOT
 from src.comparison import predictions
 from src.errors import GateError, InputError
 from src.repository import METRICS, STAGES
 from src.stage import Stage
 from src.trials import configuration, queue, search_space, tasks
-from tests.closure import ROOT
 from tests.conftest import set_params, working_in
 from tests.stored_results import md5
 from tests.tracked_project import commit, git

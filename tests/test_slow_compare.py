@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.closure import ROOT
+from src.closure import ROOT
 from tests.conftest import copy_project
 from tests.pipeline_clone import commit, environment, restore, run
 from tests.stored_results import Project

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import timm
 
+from src.closure import ROOT
 from src.training.nets.weights_file import write_weights
-from tests.closure import ROOT
 from tests.conftest import SMALL, set_params
 from tests.pipeline_clone import commit, lock, new_clone, restore, run
 

@@ -12,9 +12,9 @@ import pytest
 
 from src import pipeline
 from src import stage as stage_module
+from src.closure import ROOT
 from src.errors import GateError, InputError
 from src.stage import Stage, guarded
-from tests.closure import ROOT
 from tests.conftest import run_stage, set_params, working_in
 
 StageOf = Callable[[Path, str], Stage]

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from src import table
+from src.closure import ROOT
 from src.pipeline import VERSIONS_FILE, md5_of
 from src.stage import guarded
 from src.table import Row
-from tests.closure import ROOT
 from tests.conftest import set_params
 from tests.pipeline_clone import run_queue
 from tests.tracked_project import VARIABLES, git

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from src import params
+from src.closure import ROOT
 from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch, to_input, training_batches
 from src.data.mix import Mix
@@ -22,7 +23,6 @@ from src.training.loop import Plan, Training
 from src.training.optimizer import create_optimizer, create_scheduler
 from src.training.setup import Setup, build_setup, train_step
 from src.training.validation import validate
-from tests.closure import ROOT
 
 CPU = torch.device("cpu")
 # The committed params, but for a small net and three epochs.

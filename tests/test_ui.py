@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from src.closure import ROOT
 from src.errors import InputError
 from src.process import left_after
 from src.stage import guarded
 from src.tracking import store, ui
-from tests.closure import ROOT
 from tests.conftest import free_port
 from tests.tracked_project import VARIABLES
 

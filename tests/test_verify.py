@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from src import process, rerun, verify, where
+from src.closure import ROOT
 from src.errors import InputError
 from src.tracking import lookup, store
-from tests.closure import ROOT
 from tests.conftest import run_main
 from tests.stored_results import Project
 from tests.tracked_project import empty_store, git

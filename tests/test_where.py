@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from src import pipeline, where
+from src.closure import ROOT
 from src.errors import InputError
 from src.stage import Stage, guarded
 from src.table import METRICS
 from src.tracking import journal, store
-from tests.closure import ROOT
 from tests.conftest import STAGES, set_params
 from tests.tracked_project import VARIABLES, git
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from src.closure import ROOT
 from src.pipeline import VERSIONS_FILE, locked_stage
 from src.stage import Stage
 from src.tracking import run as tracking
 from src.tracking import store
-from tests.closure import ROOT
 from tests.sharing import once_for_all
 
 DVC_YAML = """

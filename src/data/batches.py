@@ -9,6 +9,7 @@ from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Batch, Reading, read_batches
 from src.randomness import balanced_order, sample_order
 
+REST = 0.1  # share of the samples that an epoch may leave out without a word (choice)
 EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
 
 
@@ -16,6 +17,22 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches in `count` samples, at least one. What does not fill a batch is left out of
     this epoch; the order differs in the next one."""
     return max(1, count // batch_size)
+
+
+def told_of_rest(count: int, batch_size: int, sampling: str) -> str:
+    """A line where an epoch leaves out a good part of the samples, or a step has fewer than
+    `batch_size`; else empty."""
+    if batch_size > count:
+        return (
+            f"train: one step of {count} pictures per epoch: there are no {batch_size} (batch_size "
+            "times accumulate)"
+        )
+    steps = steps_per_epoch(count, batch_size)
+    rest = count - steps * batch_size
+    if sampling == "balanced" or rest < REST * count:
+        return ""
+    many = f"{steps} step{'s' * (steps > 1)} of {batch_size} pictures"
+    return f"train: an epoch is {many}: {rest} of {count} are left out, others in each"
 
 
 def training_batches(

@@ -89,6 +89,7 @@ class TrackedRun(Run):
         self.record, self.own = record, own
         self._client: MlflowClient | None = None
         self._trouble = ""  # why the store could not be opened
+        self._described = False
         self._ends = own  # whether the status in MLflow is to be set at the end
 
     def connect(
@@ -137,8 +138,10 @@ class TrackedRun(Run):
             with sampler:
                 yield
             state = "finished"
-        except Exception:
+        except Exception as error:
             state = "failed"
+            if self.own and not self._described:
+                self.describe(f"**Failed**: {reason(error)}")
             raise
         finally:
             self._shipper.stop()
@@ -207,6 +210,7 @@ class TrackedRun(Run):
             warn(f"cannot keep the tags {', '.join(tags)}: {reason(error)}")
 
     def describe(self, markdown: str) -> None:
+        self._described = bool(markdown)
         of_train = self.record is None or self.record.stage == "train"
         if of_train and self.stage.name != "overfit-check":
             try:

@@ -116,19 +116,24 @@ class Training:
                 if stop:
                     progress.say(
                         f"train: stopped in epoch {self.epoch + 1} after step {self.step} of "
-                        f"{self.steps}; `dvc repro` goes on from there"
+                        f"{self.steps}; the same dvc command goes on from there"
                     )
                     return
             row = self._finish_epoch()
             progress.epoch_done(row)
             on_epoch(row)
+        if self.epoch < self.plan.epochs:
+            progress.say(
+                f"train: patience ended it after epoch {self.epoch}: {self.plan.best_by} was best "
+                f"in epoch {self.best.epoch}"
+            )
         checkpoint.save(self.state_dict())
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or `patience` ran out."""
+        """Whether all epochs are done, or `patience` ran out, which frozen epochs do not touch."""
         patience = self.plan.patience
-        waited = self.epoch - self.best.epoch
+        waited = self.epoch - max(self.best.epoch, self.plan.freeze_epochs)
         return self.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
 
     def _batches(self) -> Any:

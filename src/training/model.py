@@ -34,7 +34,8 @@ def own_net(classes: int, channels: int, size: int) -> nn.Module:
     B x `channels` x `size` x `size` and returns logits B x `classes`.
 
     Logits are plain numbers: no softmax, no sigmoid and no other activation at the end, since the
-    loss has its own. `overfit-check` stops a net that has one.
+    loss has its own. `overfit-check` stops a net that has one. A file of src/ that you import here
+    becomes an input of the stages by `python -m src.closure`, which writes dvc.yaml.
     """
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -136,9 +137,10 @@ def _check_forward(
     wanted, is_tensor = (len(pictures), classes), isinstance(logits, torch.Tensor)
     if not is_tensor or logits.shape != wanted:
         got = "x".join(map(str, logits.shape)) if is_tensor else f"a {type(logits).__name__}"
+        mode = " in training mode" if training else ""
         raise InputError(
             f"params.yaml: model {name} must return logits of batch x classes, "
-            f"{wanted[0]}x{wanted[1]}, for {wanted[0]} pictures, got {got}"
+            f"{wanted[0]}x{wanted[1]}, for {wanted[0]} pictures{mode}, got {got}"
         )
     if not logits.isfinite().all():
         raise InputError(

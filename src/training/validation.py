@@ -24,6 +24,7 @@ def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> dict
         counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
     loss, correct, count = sums.tolist()
     hits, predicted, actual = counts.cpu().double()  # MPS has no float64
-    # F1 = 2 x hits / (predictions + pictures); 0 for a class with neither, as in scikit-learn.
-    f1 = 2 * hits / (predicted + actual).clamp_min(1)
+    # F1 = 2 x hits / (predictions + pictures); unknown for a class with neither.
+    named = predicted + actual
+    f1 = 2 * hits[named > 0] / named[named > 0]
     return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.closure import ROOT
 from src.tracking.journal import (
     Journal,
     Record,
@@ -18,7 +19,6 @@ from src.tracking.journal import (
     record_elsewhere,
     record_path,
 )
-from tests.closure import ROOT
 
 HOLD = """
 import sys

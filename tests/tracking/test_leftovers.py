@@ -88,7 +88,7 @@ with tracking.start(Stage("train")) as run:
 
 @pytest.mark.parametrize("by", ["the next start", "sync"])
 def test_the_run_of_a_killed_process_is_closed(by: str, project: Path) -> None:
-    from tests.closure import ROOT
+    from src.closure import ROOT
 
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER],

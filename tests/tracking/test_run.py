@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from src.errors import GateError
 from src.stage import Stage
 from src.tracking import run as tracking
 from src.tracking import shipping, store
@@ -83,6 +85,21 @@ def test_points_are_sent_while_the_run_goes_on(
             assert time.monotonic() < end
             time.sleep(0.02)
         assert runs(project)[0].info.status == "RUNNING"
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_a_run_that_fails_says_why(described: bool, project: Path) -> None:
+    with suppress(GateError), tracking.start(Stage("train")) as run:
+        if described:
+            run.describe("What was found.")  # which says it better
+        raise GateError("the loss is NaN; see https://me:s3cret@example.org/x")
+    [stored] = runs(project)
+    assert stored.info.status == "FAILED"
+    note = stored.data.tags["mlflow.note.content"]
+    assert "**Nothing changed** against" in note
+    assert ("What was found." in note) == described
+    line = "**Failed**: the loss is NaN; see https://example.org/x"
+    assert (line in note) == (not described)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from src.closure import ROOT
 from src.stage import Stage
 from src.tracking import leftovers, shipping, store
 from src.tracking import run as tracking
-from tests.closure import ROOT
 from tests.conftest import free_port
 from tests.tracked_project import DIGEST, evaluate, history, runs
 

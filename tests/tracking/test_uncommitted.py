@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from src.closure import ROOT
 from src.stage import Stage
 from src.tracking import provenance, uncommitted
 from src.tracking import run as tracking
-from tests.closure import ROOT
 from tests.tracked_project import commit, edit, git, make_project, runs, train, write_versions
 
 

@@ -1,11 +1,16 @@
 """Which files of src/ a stage's module can run: its import closure, found by reading the code.
 
-`python -m tests.closure` writes it into dvc.yaml.
+`python -m src.closure` writes it into dvc.yaml.
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
+
+import yaml
+
+from src.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +56,20 @@ def dependencies(module: str) -> set[str]:
     return found
 
 
+def require_declared(pipeline: str) -> None:
+    """InputError if code that a stage can run is none of its deps in `pipeline`, the text of
+    dvc.yaml: an edit there would re-run nothing, and dvc.lock would vouch for another result."""
+    for name, entry in yaml.safe_load(pipeline)["stages"].items():
+        module = re.search(r"python -m (\S+)", entry["cmd"])
+        deps = tuple(entry["deps"])
+        for path in sorted(closure(module[1])) if module else []:
+            if path not in deps and not path.startswith(tuple(f"{dep}/" for dep in deps)):
+                raise InputError(
+                    f"dvc.yaml: stage {name} uses {path}, which is none of its deps, so that an "
+                    "edit there would change nothing: `python -m src.closure` writes the deps"
+                )
+
+
 def is_docstring_alone(path: Path) -> bool:
     """Whether a file holds nothing that runs."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
@@ -72,7 +91,7 @@ def _visit(module: str, found: set[str]) -> None:
     found.add(path)
     if "." in module:
         _visit(module.rpartition(".")[0], found)  # importing a module runs its packages
-    for imported in _imports(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    for imported in _imports(path):
         _visit(imported, found)
 
 
@@ -84,10 +103,11 @@ def _path_of(module: str) -> str | None:
     return None
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    """Modules of src that the code imports, in functions too; not those for the type checker."""
+@functools.cache
+def _imports(path: str) -> set[str]:
+    """Modules of src that a file imports, in functions too; not those for the type checker."""
     names: set[str] = set()
-    todo: list[ast.AST] = [tree]
+    todo: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
