@@ -492,7 +492,7 @@ def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path
     set_params(project, source="folder", path=root)
     ended = run_prepare(project)
     assert ended.returncode == 0, ended.stderr
-    assert "1 files were left out" in ended.stdout
+    assert "1 file was left out" in ended.stdout
     (root / "val").rename(tmp_path / "val")
     (root / "val").symlink_to(tmp_path / "val")
     ended = run_prepare(project)

@@ -190,7 +190,7 @@ def test_files_that_are_no_pictures_are_counted(
     write_pictures(pictures, {"cat": 30, "dog": 30})
     (pictures / "cat/README.txt").write_text("not a picture")
     prepare_folder(project, pictures)
-    assert "1 files were left out" in capsys.readouterr().out
+    assert "1 file was left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("channels", [1, 3])

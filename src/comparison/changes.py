@@ -84,7 +84,8 @@ def require_same_data(names: tuple[str, str], before: Result, after: Result) -> 
         f"{key} is {one} and {other}"
         for key, (one, other) in _differing_params(before, after, "prepare").items()
     ]
-    why = f": {', '.join(keys[:3])}" if keys else ""
+    more = " and more" if len(keys) > 3 else ""
+    why = f": {', '.join(keys[:3])}{more}" if keys else ""
     raise InputError(
         f"{names[0]} and {names[1]} were evaluated on different data ({DATA} is "
         f"{before.data[: stored.SHORT]} and {after.data[: stored.SHORT]}{why}); run one of them "

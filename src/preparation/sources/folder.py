@@ -93,7 +93,8 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     remarks = remark_on_twins(classes)
     if found.left_out:
         count = notes["files_left_out"]
-        remarks.append(f"{count} files were left out, by their name or place they are no pictures")
+        many = "1 file was" if count == 1 else f"{count} files were"
+        remarks.append(f"{many} left out: by name or place no picture")
     if empty:
         remarks.append(f"no class is made of folders without a picture: {', '.join(empty[:5])}")
     items = _items(root, parents, {name: label for label, name in enumerate(classes)})
