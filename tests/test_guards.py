@@ -30,6 +30,11 @@ def test_deps_are_the_import_closure(name: str) -> None:
 def test_code_that_is_no_dependency_is_refused() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     require_declared(text)
+    others = (
+        "stages:\n  own:\n    cmd: [python -m src.table, 'true']\n"
+        "  many:\n    foreach: [1]\n    do: {cmd: python -m src.where}\n"
+    )
+    require_declared(text.replace("stages:\n", others))
     said = r"stage \S+ uses src/train\S+, .*python -m src\.closure"
     for line in ("      - src/train.py\n", "      - src/training\n"):
         assert line in text
