@@ -17,7 +17,7 @@ from src.pipeline import (
     is_code,
     locked_stage,
 )
-from src.repository import files_changed
+from src.repository import STAGES, files_changed
 from src.stage import Stage
 from src.tracking import machine
 
@@ -109,8 +109,9 @@ def _locked_train(fingerprint: str) -> dict[str, Any] | None:
 
 def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     """What differs between `entry`, in the form of `locked_stage`, and the stage of this name in
-    HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:prepared`, `torch=2.15.1`, and
-    `-...` for what is gone; None if HEAD has no such stage."""
+    HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:pictures`, `torch=2.15.1`, and
+    `-...` for what is gone; None if HEAD has no such stage. Data that a stage made are told by what
+    differs in it: `prepare.size=64`."""
     old = locked_stage(git("show", "HEAD:./dvc.lock") or "", name)
     if old is None:
         return None
@@ -126,15 +127,30 @@ def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
     files = {file for path in code for file in files_changed(path, old["deps"].get(path, ""))}
     gone |= {file for file in files if not Path(file).exists()}
     words = set(shlex.split(entry["cmd"])) ^ set(shlex.split(old["cmd"]))
-    return [
+    found = [
         *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
         *(_short(path) for path in sorted(files - gone)),
-        *(_short(path) for path in sorted(deps - code)),
+        *_of_inputs({path: entry["deps"][path] for path in sorted(deps - code)}),
         *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
         *(f"-{_package(key)}" for key in before if key not in params),
         *(f"-{_short(path)}" for path in sorted(gone)),
         *(["cmd"] if any(not f"/{word}".endswith(given) for word in words) else []),
     ]
+    return list(dict.fromkeys(found))
+
+
+def _of_inputs(changed: Mapping[str, str]) -> list[str]:
+    """What tells why inputs (path to md5) changed: of data that a stage of the workspace's dvc.lock
+    made, its own changes; else their names."""
+    lock, found = _read("dvc.lock"), []
+    makers = [(name, made) for name in STAGES if (made := locked_stage(lock, name))]
+    for path, md5 in changed.items():
+        why: list[str] = []
+        for name, made in makers:
+            if path.startswith("data/") and made["outs"].get(path) == md5:
+                why = changes(name, made) or []
+        found += why or [_short(path)]
+    return found
 
 
 def _name(start: str, changed: list[str] | None) -> str:

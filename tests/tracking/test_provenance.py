@@ -2,7 +2,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from src.pipeline import locked_stage
 from src.stage import Stage
 from src.tracking import provenance
 from tests.tracked_project import (
@@ -48,6 +50,48 @@ def test_the_name_tells_what_differs_from_head() -> None:
     assert name() == "train lr=0.003 code:training/loop.py data:prepared numpy=0.1"
     commit()
     assert name() == "train baseline"
+
+
+def test_data_are_told_by_what_changed_in_the_stage_that_made_them() -> None:
+    def write_whole_lock(size: int, per_class: int) -> None:
+        """As DVC does before train begins, with a subset that was made of the data."""
+        write_lock()
+        lock = yaml.safe_load(Path("dvc.lock").read_text())
+        md5 = {dep["path"]: dep["md5"] for dep in lock["stages"]["train"]["deps"]}
+        md5["data/subset"] = f"{size}{per_class}.dir"
+        for name, keys, deps, out in (
+            ("prepare", {"prepare.size": size}, [], "data/prepared"),
+            ("subset", {"subset.train_per_class": per_class}, ["data/prepared"], "data/subset"),
+        ):
+            lock["stages"][name] = {
+                "cmd": f"python -m src.{name}",
+                "deps": [{"path": path, "md5": md5[path]} for path in deps],
+                "params": {"params.yaml": keys},
+                "outs": [{"path": out, "md5": md5[out]}],
+            }
+        Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+    def of_subset() -> list[str] | None:
+        entry = locked_stage(Path("dvc.lock").read_text(), "subset")
+        assert entry
+        entry = {"cmd": "x", "params": {}, "deps": {"data/subset": entry["outs"]["data/subset"]}}
+        return provenance.changes("overfit-check", entry)
+
+    write_whole_lock(32, 20)
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    checked = {"cmd": "x", "deps": [{"path": "data/subset", "md5": "3220.dir"}]}
+    lock["stages"]["overfit-check"] = checked
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    commit()
+    assert (name(), of_subset()) == ("train baseline", [])
+    write_whole_lock(32, 10)
+    assert of_subset() == ["subset.train_per_class=10"]
+    edit("data/prepared/meta.json", "{}", "{ }")
+    write_whole_lock(64, 10)
+    assert name() == "train prepare.size=64"
+    assert of_subset() == ["subset.train_per_class=10", "prepare.size=64"]
+    edit("data/prepared/meta.json", "{ }", "{  }")  # not what prepare wrote
+    assert name() == "train data:prepared"
 
 
 def test_a_path_that_a_param_gives_is_not_told_twice() -> None:
