@@ -4,7 +4,8 @@ Lightning with its MLFlowLogger (`--lightning FOLDER`: where it was installed wi
 --target FOLDER --no-deps lightning torchmetrics lightning-utilities`) and timm's own train.py
 (`--timm FILE`: train.py of a checkout of timm). The same net, optimizer, batch size and pictures,
 two epochs of which the second counts, one program after the other for some rounds; all log to
-MLflow but timm, which writes a CSV. Validation is left out.
+MLflow but timm, which writes a CSV. Validation is left out. `--device cuda` compares on a GPU,
+`--model` another net.
 """
 
 import argparse
@@ -25,12 +26,13 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.loop import CLASSES, next_epoch, pictures_in, setup_for
+from bench.loop import CLASSES, next_epoch, pictures_in, setup_for, wait
 from src import params
 from src.data.augment import Augmentation
 from src.data.batches import to_input
 from src.data.mix import Mix
 from src.data.packed import PackedSplit
+from src.data.readers import Reading
 from src.terminal import Progress
 from src.tracking import store
 from src.training.checkpoint import Checkpoint
@@ -44,14 +46,16 @@ def ours(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
     """Pictures per second of this project's loop; a point per epoch goes to MLflow, as in train."""
     setup = setup_for(data, None, given)
     training = Training(
-        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES)
-    )
+        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES),
+        Reading.from_params(given),
+    )  # fmt: skip
     client, experiment = store.open_store(folder)
     run = client.create_run(experiment)
     times: list[float] = []
 
     def on_epoch(row: dict[str, float]) -> None:
         client.log_metric(run.info.run_id, "epoch", len(times), step=len(times))
+        wait(setup.device)
         times.append(time.perf_counter())
 
     training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
@@ -81,6 +85,7 @@ def lightning(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
             return loss
 
         def on_train_epoch_end(self) -> None:
+            wait(setup.device)
             times.append(time.perf_counter())
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -93,8 +98,9 @@ def lightning(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
     )  # fmt: skip
     logger = MLFlowLogger("bench", tracking_uri=store.tracking_uri(folder))
     trainer = framework.Trainer(
-        max_epochs=given["epochs"], accelerator="cpu", logger=logger, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
+        max_epochs=given["epochs"], accelerator=setup.device.type, devices=1, logger=logger,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=str(folder),
     )  # fmt: skip
     trainer.fit(Net(), loader)
     return COUNT / (times[-1] - times[-2])
@@ -107,7 +113,8 @@ def timms(script: Path, given: dict[str, Any], folder: Path) -> float:
         given["model"], "--num-classes", str(CLASSES), "--img-size", str(SIZE), "--opt", "adamw",
         "--lr", "1e-3", "--weight-decay", "0.05", "--batch-size", str(given["batch_size"]),
         "--epochs", str(given["epochs"]), "--sched", "step", "--decay-epochs", "1000", "--no-aug",
-        "--workers", "1", "--device", "cpu", "--output", str(folder / "timm"),
+        "--workers", "1" if given["machine.device"] == "cpu" else "8",
+        "--device", given["machine.device"], "--output", str(folder / "timm"),
         "--log-interval", "10",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(given["threads"])}
@@ -135,12 +142,15 @@ def main() -> None:
     parser.add_argument("--lightning", type=Path, metavar="FOLDER")
     parser.add_argument("--timm", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model")
     wanted = parser.parse_args()
     # Not the fused step, which the others do not take of themselves: the frameworks are compared.
     given: dict[str, Any] = {
-        **params.load(), "epochs": 2, "machine.device": "cpu", "fused": False,
+        **params.load(), "epochs": 2, "machine.device": wanted.device, "fused": False,
     }  # fmt: skip
-    prepare_device("cpu", given["threads"])
+    given["model"] = wanted.model or given["model"]
+    prepare_device(wanted.device, given["threads"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = pictures_in(folder, COUNT, SIZE)

@@ -1,4 +1,5 @@
 """What the loop costs: `python -m bench.loop [--pairs 7]` prints two ratios against a bare loop.
+`--model`, `--size` and `--batch` choose another net than that of params.yaml.
 
 Bare: the same net, optimizer and batches from memory, a dozen lines of PyTorch. Both run in one
 process, one after the other, again and again, so that a busy machine is busy for both; the median
@@ -38,6 +39,7 @@ CLASSES = 10
 
 def pictures_in(folder: Path, count: int, size: int) -> PackedSplit:
     """A packed split of `count` random pictures of 3 x `size` x `size`."""
+    folder.mkdir(exist_ok=True)
     draws = np.random.default_rng(0)
     with SplitWriter(folder, "train", (size, size, 3)) as writer:
         for index in range(count):
@@ -139,22 +141,30 @@ def pairs_of(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.loop", description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
-    count = parser.parse_args().pairs
+    parser.add_argument("--model")
+    parser.add_argument("--size", type=int, default=32, help="side of the pictures in pixels")
+    parser.add_argument("--batch", type=int)
+    wanted = parser.parse_args()
+    count = wanted.pairs
     # What the bare loop has none of.
     off = {"augment_crop": 0, "accumulate": 1, "ema": "none", "freeze_epochs": 0, "warmup": 0}
     given: dict[str, Any] = {**params.load(), **off, "epochs": 1, "threads": 1}
+    given["model"] = wanted.model or given["model"]
+    given["batch_size"] = wanted.batch or given["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
-        data = pictures_in(Path(folder), 2048, 32)
+        data = pictures_in(Path(folder) / "real", 2048, wanted.size)
         # The time of the one thread that computes, which a busy machine does not lengthen (a second
         # one would wait in a spin, which counts as work); a GPU is waited for.
         clock = time.perf_counter if torch.cuda.is_available() else time.thread_time
         real = pairs_of(our_epochs(data, None, given), bare_epochs(data, None, given), count, clock)
         ratio = statistics.median(bare / ours for ours, bare in real)
-        steps = steps_per_epoch(len(data), given["batch_size"])
         print(
-            f"{given['model']}, 32 px, batch {given['batch_size']}: {ratio:.3f} of the bare speed"
+            f"{given['model']}, {wanted.size} px, batch {given['batch_size']}: {ratio:.3f} of the "
+            "bare speed"
         )
 
+        data = pictures_in(Path(folder) / "small", 2048, 32)
+        steps = steps_per_epoch(len(data), given["batch_size"])
         tiny = {**given, "epochs": 5, "model": "own"}
 
         def net() -> nn.Module:

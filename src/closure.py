@@ -118,9 +118,12 @@ def _imports(path: str) -> set[str]:
             continue
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # `from .x import y`: one dot is the file's own folder, each further one that above.
+            above = path.split("/")[: -node.level] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            names.add(module)
+            names.update(f"{module}.{alias.name}" for alias in node.names)
         todo.extend(ast.iter_child_nodes(node))
     return {name for name in names if name == "src" or name.startswith("src.")}
 

@@ -186,7 +186,8 @@ def write_pictures(test: Any, probabilities: Any) -> None:
         for i in worst
     ]
     mistakes = int((predictions != labels).sum())
-    title = f"least probable labels of test ({mistakes} mistakes): label → prediction"
+    told = f"{mistakes} mistake{'s' * (mistakes != 1)}"
+    title = f"least probable labels of test ({told}): label → prediction"
     grid = picture_grid(list(test.pictures(worst)), captions, columns=8, title=title)
     write_bytes(RESULTS / "worst_mistakes.png", grid)
 

@@ -54,8 +54,9 @@ def main(run: stage.Stage) -> None:
     kind = machine_kind(device)
     minutes, anywhere = params["machine.checkpoint_minutes"], params["machine.resume"] == "any"
     checkpoint = Checkpoint(run.root, run.fingerprint, minutes, kind, anywhere)
-    own_kind = "" if anywhere else checkpoint.kinds[0]
-    with tracking.start(run, own_kind) as log, told_in_one_line("train"):
+    # A run in MLflow that a kill left open is gone on with only where the checkpoint is.
+    kind_of_run = "" if anywhere else checkpoint.own_kind
+    with tracking.start(run, kind_of_run) as log, told_in_one_line("train"):
         for split in (train, val):
             log.log_input(f"{folder}:{split.split}", run.deps_md5[folder], split.split)
         for path in to_look_at(folder, train.meta):
@@ -84,6 +85,7 @@ def main(run: stage.Stage) -> None:
         ):
             training.run(checkpoint, progress, on_epoch, stopping)
         # Here the training is finished: a signal that stopped it was raised where the block ended.
+        # An input that changed meanwhile would make dvc.lock vouch for what did not go in.
         run.confirm_inputs()
         write_outputs(training, params, run.fingerprint, MODELS, RESULTS)
         for name in ("curves.png", "batch.png", "history.csv"):

@@ -27,6 +27,33 @@ def test_deps_are_the_import_closure(name: str) -> None:
     )
 
 
+def test_the_closure_sees_every_form_of_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In functions, of packages on the way, and relative to a file or a package."""
+    files = {
+        "src/inner/__init__.py": "from . import beside\n",
+        "src/inner/beside.py": "NUMBER = 1\n",
+        "src/inner/deeper/__init__.py": '"""A docstring alone."""\n',
+        "src/inner/deeper/start.py": (
+            "import src.by_name\nfrom ..above import NUMBER\nfrom ... import top\n"
+            "def inside():\n    from .neighbour import NUMBER\n"
+        ),
+        "src/inner/deeper/neighbour.py": "NUMBER = 1\n",
+        "src/inner/above.py": "NUMBER = 1\n",
+        "src/by_name.py": "from src import by_from\n",
+        "src/by_from.py": "NUMBER = 1\n",
+        "src/top.py": "NUMBER = 1\n",
+        "src/no_part.py": "NUMBER = 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("src.closure.ROOT", tmp_path)
+    expected = set(files) - {"src/no_part.py", "src/inner/deeper/__init__.py"}
+    assert closure("src.inner.deeper.start") == expected
+
+
 def test_code_that_is_no_dependency_is_refused() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     require_declared(text)

@@ -652,20 +652,3 @@ def test_a_step_of_one_picture_on_which_batchnorm_fails_is_a_line(few: Splits) -
         train_step(setup, (pictures[:1], labels[:1]), 0)
     with pytest.raises(ValueError, match="other"), told_in_one_line("train"):
         raise ValueError("other")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_loop_does_not_wait_for_the_gpu(few: Splits) -> None:
-    setup = make_setup(few[0])
-    device = torch.device("cuda")
-    setup.model.to(device)
-    setup.device = device
-    sums = torch.zeros(4, device=device)
-    batches = list(training_batches(few[0], 0, 0, 16, device))
-    train_step(setup, batches[0], 0)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for step, batch in enumerate(batches):
-            sums += train_step(setup, batch, step)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

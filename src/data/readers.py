@@ -133,7 +133,9 @@ def _read_mapped(
         # Out of pinned memory a GPU copies while the host goes on.
         return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
 
-    choose = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    # A new thread's GPU is the first one, which is also the one without a number.
+    numbered = device.type == "cuda" and device.index is not None
+    choose = partial(torch.cuda.set_device, device) if numbered else None
     pool = ThreadPoolExecutor(1, "reader", choose)
     try:
         following = iter(batches)

@@ -34,7 +34,8 @@ class Checkpoint:
         self.path = folder / f"checkpoint-{name}.pt"
         self.seconds = minutes * 60
         self.kind, self.anywhere = kind, anywhere
-        self.kinds = [", ".join(kind.values())]  # of all machines that had a part in the training
+        self.own_kind = ", ".join(kind.values())
+        self.kinds = [self.own_kind]  # of all machines that had a part in the training
         self._last = time.monotonic()
 
     def is_due(self) -> bool:

@@ -103,6 +103,7 @@ class Training:
             for batch in self._batches():
                 number = self.epoch * self.steps + self.step
                 batch = prepared(batch, self.setup, self.augmentation, self.mix, number)
+                # The classifier's, where `layer_decay` gives the layers before it smaller ones.
                 self.lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
                 self.sums += update(self.setup, batch, number)
                 self.step += 1
