@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-STAGES = ("train", "overfit-check")  # those with an MLflow run of their own
+STAGES = ("train", "overfit-check")  # those that always have an MLflow run of their own
 COLUMNS = {
     "n": "pictures",
     "accuracy": "accuracy",
@@ -45,7 +45,7 @@ def render(answer: Answer, experiment: str | None) -> str:
     if "metrics" in answer.missing:
         lines.append(answer.missing["metrics"])
     lines += ["", f"MLflow runs in {answer.store}"]
-    for name in STAGES:
+    for name in dict.fromkeys([*STAGES, *answer.runs]):
         if run := answer.runs.get(name):
             state = "" if run["state"] == "finished" else f" ({run['state']})"
             lines += [

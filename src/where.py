@@ -173,6 +173,10 @@ def find(target: Target, root: Path) -> Answer:
             answer.runs[name] = run
         else:
             answer.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
+    # Figures by other settings of `evaluate` are in a run of their own, below that of train.
+    own = pipeline.fingerprint_from_lock(lock, "evaluate")
+    if own and (record := journal.load_record(root, own, answer.store)) and record.run_id:
+        answer.runs["evaluate"] = _recorded(record, ui.base_address(root), answer.store)
     if target.rev is None:
         answer.changed = repository.changed_inputs(lock)
     answer.ui = ui.server_address() or ui.running_address(root)
@@ -230,20 +234,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m src.where", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument(
-        "name", nargs="?", metavar="EXPERIMENT|REV|RUN ID", help="default: the workspace"
-    )
+    names = "EXPERIMENT|REV|RUN ID"
+    parser.add_argument("name", nargs="?", metavar=names, help="default: the workspace")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     repository.require_project()
     root = pipeline.main_repository()
     target = find_target(arguments.name, root)
     answer = find(target, root)
-    print(
-        json.dumps(asdict(answer), indent=2)
-        if arguments.json
-        else render(answer, target.experiment)
-    )
+    text = render(answer, target.experiment)
+    print(json.dumps(asdict(answer), indent=2) if arguments.json else text)
 
 
 if __name__ == "__main__":

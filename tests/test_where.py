@@ -134,6 +134,14 @@ def test_workspace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(part in text for part in ("secret", "make ui"))
 
 
+def test_the_run_of_an_evaluation_with_other_settings(root: Path) -> None:
+    record(root, "train baseline", "a" * 32)
+    record(root, "evaluate evaluate.flip=true", "b" * 32, "evaluate")
+    found = answer(root)
+    assert [run["run_id"][0] for run in found.runs.values()] == ["a", "r", "b"]
+    assert "  evaluate       evaluate evaluate.flip=true\n" in where.render(found, None)
+
+
 def test_a_run_in_a_store_that_was_in_use_before(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
