@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-STAGES = ("train", "overfit-check")  # those that always have an MLflow run of their own
+STAGES = ("train", "overfit-check")  # of whose MLflow run, or of its absence, it always tells
 COLUMNS = {
     "n": "pictures",
     "accuracy": "accuracy",

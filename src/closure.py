@@ -62,7 +62,7 @@ def require_declared(pipeline: str) -> None:
     result. Stages that somebody added are theirs to declare."""
     for name, entry in yaml.safe_load(pipeline)["stages"].items():
         module = f"src.{name.replace('-', '_')}"
-        if not str(entry.get("cmd")).startswith(f"python -m {module}"):
+        if str(entry.get("cmd")).split()[:3] != ["python", "-m", module]:
             continue
         deps = tuple(entry["deps"])
         for path in sorted(closure(module)):
@@ -79,11 +79,12 @@ def is_docstring_alone(path: Path) -> bool:
     return len(body) == 1 and ast.get_docstring(ast.Module(body, [])) is not None
 
 
-def closure(module: str) -> set[str]:
-    """Paths below the repository of all files that `module` (`src.train`) imports, itself too,
+def closure(*modules: str) -> set[str]:
+    """Paths below the repository of all files that `modules` (`src.train`) import, themselves too,
     less what cannot change an output."""
     found: set[str] = set()
-    _visit(module, found)
+    for module in modules:
+        _visit(module, found)
     return {path for path in found if not is_docstring_alone(ROOT / path)}
 
 
@@ -108,9 +109,14 @@ def _path_of(module: str) -> str | None:
 
 @functools.cache
 def _imports(path: str) -> set[str]:
-    """Modules of src that a file imports, in functions too; not those for the type checker."""
+    return imports_of(ast.parse((ROOT / path).read_text(encoding="utf-8")), path)
+
+
+def imports_of(code: ast.AST, path: str) -> set[str]:
+    """Modules of src that code of the file `path` imports, in functions too; not those for the type
+    checker."""
     names: set[str] = set()
-    todo: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"))]
+    todo = [code]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":

@@ -91,8 +91,7 @@ class Stage:
     def confirm_inputs(self) -> None:
         """GateError if an input changed since the start: DVC records the hashes that files have
         when a stage ends, and would certify this result with inputs that did not make it."""
-        changed = self.changed_inputs()
-        if changed:
+        if changed := self.changed_inputs():
             shown = ", ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
             raise GateError(
                 f"{self.name}: {shown} changed while the stage ran, so its result is not recorded; "
@@ -174,7 +173,9 @@ def _content_or_time(file: str) -> Any:
 
 def run(name: str, main: Callable[[Stage], None]) -> None:
     """Run a stage's `main(stage)` and exit with the code that its ending deserves."""
-    sys.exit(guarded(lambda: _run_stage(name, main)))
+    if (code := guarded(lambda: _run_stage(name, main))) and "DVC_EXP_NAME" in os.environ:
+        params_module.let_git_see()
+    sys.exit(code)
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -219,9 +220,8 @@ def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
     with locks.hold(Path(".cache/locks") / f"stage-{name}.lock", f"runs {name} here"):
         stage = Stage(name)
         _check_arguments(stage.entry, sys.argv[1:])
-        if stage.different_versions:
-            found = stage.different_versions.items()
-            shown = ", ".join(f"{package} {version}" for package, version in found)
+        if found := stage.different_versions:
+            shown = ", ".join(f"{package} {version}" for package, version in found.items())
             print(f"{name}: installed versions differ from {pipeline.VERSIONS_FILE}: {shown}; "
                   "`make setup` installs the locked ones", file=sys.stderr)  # fmt: skip
         main(stage)

@@ -83,13 +83,13 @@ class Progress(_Bar):
         self.show(int(row["epoch"]) * self.steps, row["train_loss"], row["train_accuracy"])
         seconds = max(time.monotonic() - self.started_at, 1e-9)
         rate = (self.done - self.start) / seconds  # steps per second since this process started
+        left = (self.epochs * self.steps - self.done) / rate if rate else 0.0
         # A run that was resumed at the end of an epoch has made no step yet.
-        left = _minutes((self.epochs * self.steps - self.done) / rate) if rate else "?"
+        speed = f"  {rate * self.batch_size:.0f} pictures/s  {_minutes(left)} left" if rate else ""
         line = (
             f"epoch {row['epoch']:>{len(str(self.epochs))}.0f}/{self.epochs}"
             f"  train loss {row['train_loss']:.4f} acc {row['train_accuracy']:.4f}"
-            f"  val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f}"
-            f"  {rate * self.batch_size:.0f} pictures/s  {left} left"
+            f"  val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f}{speed}"
         )
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)

@@ -39,7 +39,7 @@ def main(run: stage.Stage) -> None:
     folder = f"data/{params['train_on']}"
     train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
     plan = Plan.from_params(params)
-    with told_in_one_line("train"):  # too little memory, for one
+    with told_in_one_line("train"):  # errors of torch, such as too little memory for the net
         setup = build_setup(params, train, device, steps_per_epoch(len(train), plan.step_size))
     mix = Mix.from_params(params, len(train.meta["classes"]))
     augmentation = Augmentation.from_params(params)
@@ -68,7 +68,7 @@ def main(run: stage.Stage) -> None:
                 log.log_metrics(*_points(row))
         log.set_tags({KIND: " + ".join(checkpoint.kinds)})
         done = training.epoch * training.steps + training.step
-        pictures, shown = min(plan.step_size, len(train)), params["machine.progress"]
+        per_step = min(plan.step_size, len(train))
         every = params["machine.examples_every"]
 
         def on_epoch(row: dict[str, float]) -> None:
@@ -81,7 +81,9 @@ def main(run: stage.Stage) -> None:
 
         with (
             process.deferred() as stopping,
-            Progress(plan.epochs, training.steps, pictures, done, shown) as progress,
+            Progress(
+                plan.epochs, training.steps, per_step, done, params["machine.progress"]
+            ) as progress,
         ):
             training.run(checkpoint, progress, on_epoch, stopping)
         # Here the training is finished: a signal that stopped it was raised where the block ended.

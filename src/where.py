@@ -173,10 +173,11 @@ def find(target: Target, root: Path) -> Answer:
             answer.runs[name] = run
         else:
             answer.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
-    # Figures by other settings of `evaluate` are in a run of their own, below that of train.
-    own = pipeline.fingerprint_from_lock(lock, "evaluate")
-    if own and (record := journal.load_record(root, own, answer.store)) and record.run_id:
-        answer.runs["evaluate"] = _recorded(record, ui.base_address(root), answer.store)
+    # Figures by other settings of `evaluate` have a run of their own, noted where that of train is.
+    own = pipeline.fingerprint_from_lock(lock, "evaluate") or ""
+    noted = [journal.load_record(root, name or "", answer.store) for name in (own, prints["train"])]
+    if own and (noted[0] or not noted[1]) and (run := _find_run(root, own)[0]):
+        answer.runs["evaluate"] = run
     if target.rev is None:
         answer.changed = repository.changed_inputs(lock)
     answer.ui = ui.server_address() or ui.running_address(root)
@@ -209,8 +210,7 @@ def _recorded(record: journal.Record, base: str, where: str) -> dict[str, str]:
 
 def _search(root: Path, tags: dict[str, str]) -> dict[str, str] | None:
     """The newest run with these tags. Imports mlflow, which takes seconds."""
-    file = store.sqlite_file(store.tracking_uri(root))
-    if file and not file.exists():
+    if (file := store.sqlite_file(store.tracking_uri(root))) and not file.exists():
         return None  # looking for a run must not create a store
     client, experiment_id = store.open_store(root)
     found = store.newest_run(client, experiment_id, tags)

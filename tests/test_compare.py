@@ -419,3 +419,18 @@ def test_a_stash_is_no_result(project: Project) -> None:
     assert rev not in stored.names_by_rev()
     subprocess.run(["git", "branch", "kept", rev], check=True)
     assert rev in stored.names_by_rev()
+
+
+def test_more_seeds_of_other_code_need_that_code() -> None:
+    from types import SimpleNamespace
+
+    from src.comparison.text import more_seeds
+
+    def told(code: list[str], **values: str) -> str:
+        changed = SimpleNamespace(code=code)
+        item: Any = SimpleNamespace(first_overrides={}, second_overrides=values, changed=changed)
+        return more_seeds(item)
+
+    command = "more seeds: python -m src.seeds 5"
+    assert told([], lr="0.01") == f"{command}; python -m src.seeds 5 -S lr=0.01"
+    assert told(["src/train.py"]).startswith(f"{command}, each with its own code (`dvc exp apply`")

@@ -1,9 +1,11 @@
 """Building, saving and rebuilding nets; wrong names and files in one line."""
 
 import json
+import linecache
 import shutil
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -21,9 +23,9 @@ from src.training.model import (
     classifier_parameters,
     create_model,
     load_model,
-    own_net_hash,
     save_model,
 )
+from src.training.nets.own_code import code_hash
 from src.training.nets.pretrained import normalisation
 
 # Small and unlike each other: a head that is a convolution, one with versions, positions, own code.
@@ -221,7 +223,9 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
              "interpolation": "bilinear"}  # fmt: skip
     save_model(model.state_dict(), about, tmp_path)
     rebuilt, read = load_model(tmp_path)
-    assert read == (about | {"own_net": own_net_hash()} if kind == "own" else about)
+    assert read == (
+        about | {"own_net": code_hash(model_module.own_net)} if kind == "own" else about
+    )
     assert torch.equal(rebuilt(pictures), model(pictures))
     assert rebuilt(pictures).shape == (5, 4)
     # Another training can start from it, with pictures of another number of channels too.
@@ -261,17 +265,17 @@ def test_an_own_net_that_changed_is_told(
              "mean": [0.5], "std": [0.5], "fit": "crop", "interpolation": "bilinear"}  # fmt: skip
     save_model(create_model("own", 2, 1, 8).state_dict(), about, tmp_path)
     _, read = load_model(tmp_path)
-    assert read == {**about, "own_net": own_net_hash()}
+    assert read == {**about, "own_net": code_hash(model_module.own_net)}
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(model_module, "own_net", own_with_relu)
     load_model(tmp_path)
     [line] = capsys.readouterr().err.splitlines()
     assert line == (
-        f"{tmp_path}/model.json: own_net in src/training/model.py is not the one of this training: "
-        "its answers may be others"
+        f"{tmp_path}/model.json: own_net, or code of src/ that it uses, is not that of this "
+        "training: its answers may be others"
     )
     monkeypatch.setattr(model_module, "own_net", own_with_two_layers)
-    with pytest.raises(InputError, match=r"own_net .* is not the one of this training, and the we"):
+    with pytest.raises(InputError, match=r"own_net, or .* not that of this training, and the we"):
         load_model(tmp_path)
     monkeypatch.setattr(model_module, "own_net", own_with_relu)
     (tmp_path / "model.json").write_text(json.dumps(about))  # as it was before it had a hash
@@ -305,8 +309,51 @@ def test_comments_and_empty_lines_of_an_own_net_do_not_count(
         (tmp_path / f"{name}_own.py").write_text(text)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setattr(model_module, "own_net", import_module(f"{name}_own").own_net)
-        found.append(own_net_hash())
+        found.append(code_hash(model_module.own_net))
     assert found[0] == found[1] != found[2]
+
+
+def test_code_that_an_own_net_uses_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own file and in others that it imports, at the top or inside, and in turn."""
+    files = {
+        "src/own.py": (
+            "from .parts import part\nfrom src import unused\nSIZE = 3\n"
+            "class Net:\n    size = SIZE\n"
+            "def other():\n    return 1\n"
+            "def own_net(classes, channels, size):\n"
+            "    from src.inside import number\n    return Net, part, number\n"
+        ),
+        "src/parts.py": "from src.deeper import part\n",
+        "src/deeper.py": "part = 1\n",
+        "src/inside.py": "number = 1\n",
+        "src/unused.py": "unused = 1\n",
+    }
+    monkeypatch.setattr("src.closure.ROOT", tmp_path)
+    monkeypatch.setattr("src.training.nets.own_code.ROOT", tmp_path)
+
+    def hashed(changed: str = "", old: str = "", new: str = "") -> str:
+        for name, text in files.items():
+            assert name != changed or old in text
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace(old, new) if name == changed else text)
+        code = compile((tmp_path / "src/own.py").read_text(), str(tmp_path / "src/own.py"), "exec")
+        linecache.checkcache()
+        defined: dict[str, Any] = {"__package__": "src", "__name__": "src.own"}
+        [function] = [part for part in code.co_consts if getattr(part, "co_name", "") == "own_net"]
+        return code_hash(FunctionType(function, defined, "own_net"))
+
+    first = hashed()
+    assert hashed("src/own.py", "SIZE = 3", "# why\n\nSIZE = 3") == first
+    for name, old, new in (("src/own.py", "return 1", "return 2"), ("src/unused.py", "1", "2")):
+        assert hashed(name, old, new) == first, name
+    for name, old, new in (
+        ("src/own.py", "SIZE = 3", "SIZE = 4"),
+        ("src/own.py", "size = SIZE", "size = -SIZE"),
+        ("src/parts.py", "part\n", "part  # why\n"),
+        ("src/deeper.py", "1", "2"),
+        ("src/inside.py", "1", "2"),
+    ):
+        assert hashed(name, old, new) != first, (name, new)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,5 +1,6 @@
 """params.yaml: typed, ranged, one clear line per mistake, and equal to what DVC hashes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,17 @@ def test_every_stage_refuses_a_bad_value_at_once(project: Path, name: str) -> No
     modules = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
     assert "yaml" in modules
     assert not {"torch", "timm", "mlflow", "sklearn", "numpy"} & modules
+
+
+def test_git_sees_the_values_of_an_experiment_that_failed(project: Path) -> None:
+    """DVC changed them in the second in which it looked at the file, with no other size."""
+    set_params(project, val_share=0.9, test_share=0.9)
+    file = project / "params.yaml"
+    text, before = file.read_text(), file.stat().st_mtime_ns
+    command = [sys.executable, "-m", "src.prepare"]
+    for name, seconds in (("", 0), ("failed-exp", 1)):
+        environment = {**os.environ, **({"DVC_EXP_NAME": name} if name else {})}
+        ended = subprocess.run(command, cwd=project, capture_output=True, env=environment)
+        assert ended.returncode == 2
+        assert file.stat().st_mtime_ns // 10**9 == before // 10**9 + seconds
+    assert file.read_text() == text

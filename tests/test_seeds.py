@@ -363,3 +363,13 @@ def test_stage_object_is_not_needed(stage_of, repository: Path) -> None:
     found = configuration.inputs(values)["prepare"]
     with working_in(repository):
         assert found["deps"] == stage.deps_md5
+
+
+def test_a_path_that_the_queue_cannot_take_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Vögel"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"takes no path beyond ASCII: move the project from .*/V"):
+        queue.queue_missing({"a-1": []}, lambda: None)

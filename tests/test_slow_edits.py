@@ -75,7 +75,7 @@ def test_a_killed_dvc_takes_its_stage_with_it(clone: Path) -> None:
 
     printed = watched_repro(clone, kill)
     assert "so the stage ends too" in printed
-    assert "train: stopped in epoch" in printed
+    assert "train: stopped after epoch" in printed
     assert "epoch 200/200" not in printed
     assert "train: goes on after epoch" in run(clone, "dvc", "repro")
     resumed = lock(clone)

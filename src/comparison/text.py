@@ -99,7 +99,8 @@ def more_seeds(item: Comparison) -> str:
         shlex.join(["python", "-m", "src.seeds", str(LEAST_SEEDS), *recipe.arguments(values)])
         for values in (item.first_overrides, item.second_overrides)
     ]
-    return f"more seeds: {'; '.join(commands)}"
+    own_code = ", each with its own code (`dvc exp apply` or `git switch` first)"
+    return f"more seeds: {'; '.join(dict.fromkeys(commands))}{own_code * bool(item.changed.code)}"
 
 
 def on_pictures(item: Comparison) -> str:

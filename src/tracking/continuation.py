@@ -124,16 +124,16 @@ def find(
         return record, run.info.status
     store.write(client, run.info.run_id, tags, {})
     record.save()
-    return _child(stage, run, client)
+    return _child(stage, run, provenance.name_beside(stage, run.data.tags[mark]), client)
 
 
-def _child(stage: Stage, parent: "Run", client: "MlflowClient") -> tuple[Record, str]:
+def _child(stage: Stage, parent: "Run", name: str, client: "MlflowClient") -> tuple[Record, str]:
     """The run of `stage` below the run of a model that was evaluated with other settings."""
     record = load_record(stage.root, stage.fingerprint, store.name(stage.root))
     run = store.stored_run(client, record.run_id) if record else None
     if record is None or run is None:
         tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
-        name, params = provenance.run_name(stage), provenance.params(stage)
+        params = provenance.params(stage)
         experiment_id = parent.info.experiment_id
         run = opening.open_run(stage.root, client, experiment_id, name, tags, params)
         record = _record(stage.root, stage.fingerprint, run, stage.name, "finished")

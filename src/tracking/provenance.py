@@ -82,6 +82,15 @@ def settings(stage: Stage) -> str:
     return " ".join(f"{key}={value}" for key, value in values.items())[:TAG_LENGTH]
 
 
+def name_beside(stage: Stage, other: str) -> str:
+    """`evaluate evaluate.flip=true`: what differs from the `settings` of another evaluation of the
+    same model."""
+    before = other.split()
+    changed = [word for word in settings(stage).split() if word not in before]
+    data = [] if data_md5(stage.deps_md5) in other else ["data:prepared"]
+    return _name(stage.name, data + [word for word in changed if not word.startswith("data=")])
+
+
 def restored_train(fingerprint: str) -> tuple[str, dict[str, str], dict[str, str]]:
     """Name, params and tags for the run of a model that was trained elsewhere, as far as the
     workspace's dvc.lock knows them: nothing is said of the code and machine that trained it."""
@@ -145,10 +154,8 @@ def _of_inputs(changed: Mapping[str, str]) -> list[str]:
     lock, found = _read("dvc.lock"), []
     makers = [(name, made) for name in STAGES if (made := locked_stage(lock, name))]
     for path, md5 in changed.items():
-        why: list[str] = []
-        for name, made in makers:
-            if path.startswith("data/") and made["outs"].get(path) == md5:
-                why = changes(name, made) or []
+        made_by = [(name, made) for name, made in makers if made["outs"].get(path) == md5]
+        why = changes(*made_by[0]) if made_by and path.startswith("data/") else None
         found += why or [_short(path)]
     return found
 

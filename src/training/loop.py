@@ -99,11 +99,12 @@ class Training:
         caller must not go on (`process.deferred` raises).
         """
         while not self.finished:
+            # Or frees it again; the first step then goes back to training mode.
             self.setup.freeze_backbone(self.epoch < self.plan.freeze_epochs)
             for batch in self._batches():
                 number = self.epoch * self.steps + self.step
                 batch = prepared(batch, self.setup, self.augmentation, self.mix, number)
-                # The classifier's, where `layer_decay` gives the layers before it smaller ones.
+                # The largest is the classifier's: `layer_decay` gives those before it smaller ones.
                 self.lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
                 self.sums += update(self.setup, batch, number)
                 self.step += 1
@@ -116,7 +117,7 @@ class Training:
                     checkpoint.save(self.state_dict())
                 if stop:
                     progress.say(
-                        f"train: stopped in epoch {self.epoch + 1} after step {self.step} of "
+                        f"train: stopped after epoch {self.epoch}, step {self.step} of "
                         f"{self.steps}; the same dvc command goes on from there"
                     )
                     return
@@ -128,7 +129,7 @@ class Training:
                 f"train: patience ended it after epoch {self.epoch}: {self.plan.best_by} was best "
                 f"in epoch {self.best.epoch}"
             )
-        checkpoint.save(self.state_dict())
+        checkpoint.save(self.state_dict())  # a kill while outputs are written then costs nothing
 
     @property
     def finished(self) -> bool:

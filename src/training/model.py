@@ -5,8 +5,6 @@ needs) are enough to use the net without this repository's params or data. For `
 `own_net` belongs to it: model.json has its hash, and another one is told when the model is loaded.
 """
 
-import hashlib
-import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from src.randomness import seed_initial_weights
 from src.training.description import FILE, TRAIN, read_description
 from src.training.device import told_in_one_line
 from src.training.nets.names import OWN, TORCHVISION
+from src.training.nets.own_code import code_hash
 from src.training.nets.timm_models import timm_net
 from src.training.nets.weights_file import NO_WEIGHTS, fill, head_name, load_weights, write_weights
 
@@ -53,14 +52,6 @@ def own_net(classes: int, channels: int, size: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(256, classes),
     )
-
-
-def own_net_hash() -> str:
-    """What tells whether own_net is the same, but for comments and empty lines. What it calls from
-    elsewhere does not count."""
-    lines = [line.rstrip() for line in inspect.getsource(own_net).splitlines()]
-    code = [line for line in lines if line and not line.lstrip().startswith("#")]
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()
 
 
 def create_model(
@@ -176,7 +167,7 @@ def save_model(
     keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
     about = {key: description[key] for key in keys if key in description}
     write_weights(folder / "model.safetensors", state, about)
-    own = {"own_net": own_net_hash()} if description["architecture"] == OWN else {}
+    own = {"own_net": code_hash(own_net)} if description["architecture"] == OWN else {}
     write_json(folder / FILE, {**description, **own})
 
 
@@ -185,7 +176,7 @@ def load_model(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net in evaluation mode, on the CPU, and its description, in which the keys `needed` are
     there beside those of prediction. InputError names the file, and the key, that is wrong; a line
-    on stderr tells that own_net is another than in training."""
+    on stderr tells that own_net, or what it uses, is another than in training."""
     description = read_description(folder, needed)
     try:
         tensors = load_file(folder / "model.safetensors")
@@ -201,8 +192,10 @@ def load_model(
         reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")
         reason = reason.replace("params.yaml: model", f"{folder / FILE}: architecture")
         raise InputError(f"{reason}: {TRAIN}") from None
-    changed = "own_net" in description and description["own_net"] != own_net_hash()
-    another = f"{folder / FILE}: own_net in src/training/model.py is not the one of this training"
+    changed = "own_net" in description and description["own_net"] != code_hash(own_net)
+    another = (
+        f"{folder / FILE}: own_net, or code of src/ that it uses, is not that of this training"
+    )
     try:
         fill(model, tensors)
     except RuntimeError:

@@ -188,8 +188,7 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
     B x K), forward and backward in parts of at most `setup.micro_batch` (or three, if that is two).
 
     Returns [loss x B, correct, B, norm of the gradient] (float32, on the device): nothing here
-    waits for the device, and the first three can be summed over processes. To start an operation on
-    a GPU costs the host 10 to 30 microseconds, so that there are few of them beside the net's.
+    waits for the device, and the first three can be summed over processes.
     """
     pictures, targets = batch
     seed_step(setup.seed, step, setup.device)
@@ -197,7 +196,7 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
         setup.train_mode()
     setup.optimizer.zero_grad(set_to_none=True)
     found: list[torch.Tensor] = []
-    # In parts of two an odd one goes along with others: BatchNorm may find no variance in one.
+    # BatchNorm finds no variance in one picture: of parts of two, one takes an odd picture along.
     count = min(-(-len(pictures) // setup.micro_batch), max(1, len(pictures) // 2))
     parts = zip(pictures.tensor_split(count), targets.tensor_split(count), strict=True)
     for part, wanted in parts:
@@ -206,12 +205,13 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
         if setup.precision in HALF:
             logits = logits.float()
         loss = setup.criterion(logits, wanted)
-        # A part counts by its size, so that the sum of gradients is that of the whole batch.
+        # A part counts by its size, so that the gradients add up to that of the batch. All of it is
+        # not multiplied: to start an operation on a GPU costs the host 10 to 30 microseconds.
         share = loss if count == 1 else loss * (len(part) / len(pictures))
         setup.scaler.scale(share).backward()
         found.append(batch_sums(loss.detach(), logits.detach(), wanted))
     sums = reduce(torch.add, found)
-    norm = _clip(setup)
+    norm = _norm_and_clip(setup)
     setup.scaler.step(setup.optimizer)
     setup.scaler.update()
     if setup.ema is not None:
@@ -219,7 +219,7 @@ def train_step(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
     return torch.cat([sums, norm.reshape(1)])
 
 
-def _clip(setup: Setup) -> torch.Tensor:
+def _norm_and_clip(setup: Setup) -> torch.Tensor:
     """The norm of all gradients that the optimizer takes, together; they are made smaller if
     `clip_grad` says so."""
     setup.scaler.unscale_(setup.optimizer)

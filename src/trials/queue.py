@@ -79,6 +79,8 @@ def run(
 def queue_missing(wanted: dict[str, list[str]], require_unchanged: Callable[[], None]) -> list[str]:
     """Queue those of the trials that are not there, or were killed; returns their names.
     `require_unchanged` raises if the workspace is no longer what their names stand for."""
+    if not str(here := Path.cwd().resolve()).isascii():
+        raise InputError(f"DVC's queue takes no path beyond ASCII: move the project from {here}")
     with hold(LOCK, "queues trials here"):  # another one would queue the same names again
         there = _of(wanted, _common(wanted))
         dead = [name for name, state in there.items() if state.state == "killed"]

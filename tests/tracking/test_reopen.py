@@ -90,6 +90,18 @@ def test_without_any_run_one_is_restored_and_used_again(project: Path) -> None:
     assert new.data.tags["repeat_of"] == stored.info.run_id
 
 
+def test_a_child_run_is_named_by_what_its_parent_has_otherwise(project: Path) -> None:
+    """Also where HEAD is the one that has the same."""
+    train()
+    fingerprint = Stage("train").fingerprint
+    edit("params.yaml", "batch_size: 32", "batch_size: 64")
+    evaluate(fingerprint)
+    edit("params.yaml", "batch_size: 64", "batch_size: 32")
+    evaluate(fingerprint, 0.5)
+    child, _ = runs(project)
+    assert child.info.run_name == "evaluate batch_size=32"
+
+
 def test_other_evaluation_settings_open_a_child_run(project: Path) -> None:
     train()
     fingerprint = Stage("train").fingerprint
