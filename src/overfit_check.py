@@ -38,8 +38,9 @@ def main(run: stage.Stage) -> None:
     params = run.params
     waivers = parse_waivers(params["overfit_check.waive"])
     device = prepare_device(
-        params["machine.device"], params["threads"], params["deterministic"], params["tf32"]
-    )
+        params["machine.device"], params["threads"], params["deterministic"], params["tf32"],
+        fill=True,
+    )  # fmt: skip
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
     may_stop = params["overfit_check.on_fail"] == "stop"
 

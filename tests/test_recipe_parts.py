@@ -533,6 +533,24 @@ def test_a_gpu_that_torch_cannot_use_is_said(
     assert prepare_device("auto", 1).type == "cpu"
 
 
+@pytest.mark.usefixtures("torch_settings")
+def test_memory_that_nobody_wrote_is_seen_where_it_is_filled() -> None:
+    prepare_device("cpu", torch.get_num_threads(), fill=True)
+    assert torch.empty(1000).isnan().all()
+    prepare_device("cpu", torch.get_num_threads())
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+
+
+def test_the_parameters_that_learn_are_those_of_the_present_optimizer(few: Splits) -> None:
+    setup = make_setup(few[0])
+    assert [id(p) for p in setup.learning()] == [id(p) for p in setup.model.parameters()]
+    head = list(setup.model.parameters())[-2:]
+    setup.optimizer = torch.optim.SGD(reversed(head), lr=0.1)
+    assert [id(p) for p in setup.learning()] == [id(p) for p in head]
+    setup.model = nn.Linear(2, 2)
+    assert setup.learning() == []
+
+
 @pytest.mark.parametrize("mode", ["true", "warn", "false"])
 def test_an_operation_that_is_not_deterministic_is_named(
     mode: str, capsys: pytest.CaptureFixture[str]

@@ -19,17 +19,24 @@ NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementat
 
 
 def prepare_device(
-    choice: str, threads: int, deterministic: str = "true", tf32: bool = False
+    choice: str,
+    threads: int,
+    deterministic: str = "true",
+    tf32: bool = False,
+    fill: bool = False,
 ) -> torch.device:
     """The device for `machine.device`, with torch set up for reproducible results.
 
     auto = cuda, else mps, else cpu. `deterministic`: true (an operation that gives other bits each
-    time is an error), warn, or false. Call before the first operation: the number of threads and
-    the CUDA workspace cannot change later. InputError for a device that torch cannot use.
+    time is an error), warn, or false. `fill`: new memory with NaN where it is not false, so that
+    `overfit-check` sees code that reads what nobody wrote; others would write each result twice.
+    Call before the first operation: the number of threads and the CUDA workspace cannot change
+    later. InputError for a device that torch cannot use.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic != "false", warn_only=deterministic == "warn")
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = deterministic == "false"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

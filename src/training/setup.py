@@ -58,6 +58,7 @@ class Setup:
     forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
     _fixed: set[nn.Parameter] = field(init=False)  # by the net itself, for the whole training
     _frozen: set[nn.Parameter] = field(init=False, default_factory=set)
+    _learning: tuple[Any, Any, list[nn.Parameter]] = field(init=False, default=(None, None, []))
 
     def __post_init__(self) -> None:
         self._fixed = {p for p in self.model.parameters() if not p.requires_grad}
@@ -97,6 +98,15 @@ class Setup:
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter not in rest)
         self.model.eval()  # the next step goes back to training, as far as it may
+
+    def learning(self) -> list[nn.Parameter]:
+        """The parameters that the optimizer takes, in the order of the model; found once, since to
+        walk through a model takes as long as some of its layers."""
+        if self._learning[:2] != (self.model, self.optimizer):
+            taken = {p for group in self.optimizer.param_groups for p in group["params"]}
+            found = [p for p in self.model.parameters() if p in taken]
+            self._learning = (self.model, self.optimizer, found)
+        return self._learning[2]
 
     def train_mode(self) -> None:
         """Training mode; while the backbone rests, for the classifier and the dropout beside it.
@@ -223,8 +233,7 @@ def _norm_and_clip(setup: Setup) -> torch.Tensor:
     """The norm of all gradients that the optimizer takes, together; they are made smaller if
     `clip_grad` says so."""
     setup.scaler.unscale_(setup.optimizer)
-    taken = {p for group in setup.optimizer.param_groups for p in group["params"]}
-    parameters = [p for p in setup.model.parameters() if p.grad is not None and p in taken]
+    parameters = [p for p in setup.learning() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if setup.precision == "fp16":  # the scaler skips a step whose gradients overflow
         norm = norm.nan_to_num(nan=0.0, posinf=0.0)
