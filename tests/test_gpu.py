@@ -13,7 +13,6 @@ import torch
 from src.data.readers import Reading, read_batches
 from src.terminal import Progress
 from src.training.loop import Row
-from tests.test_choices import CASES, TOGETHER
 from tests.test_no_sync import EVERYTHING
 from tests.test_same_bits import EVERYTHING_RANDOM
 from tests.test_training import (
@@ -38,26 +37,6 @@ def deterministic(torch_settings: None) -> None:
     from src.training.device import prepare_device
 
     prepare_device("cuda", 1)
-
-
-@pytest.mark.parametrize(("key", "value"), CASES)
-def test_every_choice_trains_on_a_gpu(few: Splits, tmp_path: Path, key: str, value: Any) -> None:
-    from src.training.device import prepare_device
-
-    options = {"epochs": 1, "threads": 1, **TOGETHER.get(key, {}), key: value}
-    prepare_device("cuda", 1, options.get("deterministic", "true"), options.get("tf32", False))
-    training = make_training(few, GPU, **options)
-    before = [parameter.detach().clone() for parameter in training.setup.model.parameters()]
-    taken: list[Any] = []
-    training.setup.optimizer.register_step_post_hook(lambda *step: taken.append(step))
-    run(training, checkpoint_in(tmp_path))
-    assert training.epoch == options["epochs"] or key == "patience"
-    # A scaler of fp16 begins high and leaves steps out.
-    assert len(taken) >= 3 or value == "fp16"
-    assert all(math.isfinite(number) for row in training.history for number in row.values())
-    after = training.setup.model.parameters()
-    moved = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
-    assert any(moved) or value == "fp16"
 
 
 WAITING: dict[str, tuple[dict[str, Any], Reading]] = {

@@ -78,17 +78,20 @@ def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
 
 def settings(stage: Stage) -> str:
     """What decides, beside the model, which numbers `evaluate` gets: its data and its params."""
-    values = {"data": data_md5(stage.deps_md5), **params(stage)}
-    return " ".join(f"{key}={value}" for key, value in values.items())[:TAG_LENGTH]
+    return " ".join(f"{key}={value}" for key, value in _settings(stage).items())[:TAG_LENGTH]
 
 
 def name_beside(stage: Stage, other: str) -> str:
     """`evaluate evaluate.flip=true`: what differs from the `settings` of another evaluation of the
     same model."""
-    before = other.split()
-    changed = [word for word in settings(stage).split() if word not in before]
-    data = [] if data_md5(stage.deps_md5) in other else ["data:prepared"]
-    return _name(stage.name, data + [word for word in changed if not word.startswith("data=")])
+    before = dict(word.partition("=")[::2] for word in other.split())
+    changed = {key: value for key, value in _settings(stage).items() if before.get(key) != value}
+    data = ["data:prepared"] if changed.pop("data", None) is not None else []
+    return _name(stage.name, data + [f"{key}={value}" for key, value in changed.items()])
+
+
+def _settings(stage: Stage) -> dict[str, str]:
+    return {"data": data_md5(stage.deps_md5), **params(stage)}
 
 
 def restored_train(fingerprint: str) -> tuple[str, dict[str, str], dict[str, str]]:
