@@ -5,6 +5,7 @@ between two steps. A stage whose `dvc` has died ends too: nobody would record it
 """
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -41,6 +42,21 @@ _EXCEPTIONS: dict[int, type[BaseException]] = {
 _dvc = ""  # what `own_dvc` returns
 _waits = False  # whether a signal waits for the end of a `deferred` block
 _arrived: int | None = None
+
+
+def set_up() -> None:
+    """What every stage and tool does before anything else."""
+    handle_signals()
+    share_cores()
+    print_any_text()
+    collect_less_often()
+
+
+def collect_less_often() -> None:
+    """Let unreachable cycles of objects wait for 10,000 new objects, not for 700. What an import
+    makes stays, and to look through it again and again took 1.5 of the 7.5 s of a small training
+    (measured; with 50,000 no better)."""
+    gc.set_threshold(10_000, 50, 10)
 
 
 def share_cores() -> None:

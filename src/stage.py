@@ -180,9 +180,7 @@ def run(name: str, main: Callable[[Stage], None]) -> None:
 
 def guarded(work: Callable[[], None]) -> int:
     """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
-    process.handle_signals()
-    process.share_cores()
-    process.print_any_text()
+    process.set_up()
     try:
         work()
     except InputError as error:

@@ -1,5 +1,5 @@
 """The battery on the zoo of faults, harmless changes and healthy set-ups: a slice in the fast
-group, all of it in the slow one."""
+group, a third in the slow one; `make zoo` has all of it."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -55,8 +55,8 @@ def test_what_is_fine_passes(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_all_of_the_zoo() -> None:
-    results = list(run_all(list(cases()), jobs=2, with_rivals=False))
+def test_a_third_of_the_zoo() -> None:
+    results = list(run_all(list(cases())[::3], jobs=1, with_rivals=False))
     faults = [r for r in results if r.kind == "fault"]
     fine = [r for r in results if r.kind in ("harmless", "healthy")]
     missed = [r.name for r in faults if not r.detected]
