@@ -25,7 +25,7 @@ pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements/runtime.lock; }
 here() { [[ -x .venv/bin/python && $PWD == "$(cat "$copies/folder" 2>/dev/null)" ]]; }
 has_runtime() { installed runtime.lock && [[ ${TORCH:-$(chosen_index)} == "$(chosen_index)" ]]; }
 ready() {
-    here && [[ ! -e $mark ]] && installed uv.txt &&
+    here && [[ ! -e $mark ]] && installed uv.txt && installed collect_less.pth &&
         { [[ $want == uv ]] || has_runtime; } && { [[ $want != dev ]] || installed dev.lock; }
 }
 
@@ -104,6 +104,11 @@ uv_install() {  # arguments as for `uv pip install`
     .venv/bin/uv pip install --compile-bytecode --python .venv/bin/python "$@"
 }
 
+install_start() {
+    cp requirements/collect_less.pth .venv/lib/python*/site-packages/
+    cp requirements/collect_less.pth "$copies/"
+}
+
 install_runtime() {
     local index=${TORCH:-$(chosen_index)}
     if [[ -z $index ]]; then
@@ -135,6 +140,7 @@ if ! ready; then
     here && ! broken || rm -rf "$copies"
     usable || make_venv
     installed uv.txt || install_uv
+    installed collect_less.pth || install_start
     [[ $want == uv ]] || has_runtime || install_runtime
     [[ $want != dev ]] || installed dev.lock || install_dev
 fi

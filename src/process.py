@@ -5,7 +5,6 @@ between two steps. A stage whose `dvc` has died ends too: nobody would record it
 """
 
 import errno
-import gc
 import io
 import os
 import signal
@@ -49,14 +48,6 @@ def set_up() -> None:
     handle_signals()
     share_cores()
     print_any_text()
-    collect_less_often()
-
-
-def collect_less_often() -> None:
-    """Let unreachable cycles of objects wait for 10,000 new objects, not for 700. What an import
-    makes stays, and to look through it again and again took 1.5 of the 7.5 s of a small training
-    (measured; with 50,000 no better)."""
-    gc.set_threshold(10_000, 50, 10)
 
 
 def share_cores() -> None:
