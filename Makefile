@@ -6,11 +6,11 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# More processes than cores only import torch more often. The slow tests wait for servers, queues
-# and kills a third of their time; those of a file share a repository, so that a file stays in one
-# process.
-FAST := --numprocesses logical --maxprocesses 4 --dist worksteal
-SLOW := -m slow --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# More processes than cores only import torch more often. The slow tests of a file share a
+# repository, so that a file stays in one process.
+PROCESSES := --numprocesses logical --maxprocesses 4
+FAST := $(PROCESSES) --dist worksteal
+SLOW := -m slow $(PROCESSES) --dist loadfile
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
