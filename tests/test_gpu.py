@@ -1,5 +1,5 @@
 """What only a GPU can show; skipped without one. The fast tests of whole stages run on it, too, by
-`machine.device: auto`."""
+`machine.device: auto`, and test_choices.py tries each choice there."""
 
 import math
 import warnings
