@@ -36,7 +36,7 @@ test-slow: ## run the slow tests: the real pipeline in temporary clones
 
 torture: ## kill the pipeline some 80 times and compare every bit; an hour
 	$(INSTALL) dev
-	python -m tests.torture
+	python -m tests.pipeline.torture
 
 lint: ## check style, format and types
 	$(INSTALL) dev
@@ -53,7 +53,7 @@ lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 t
 
 ui: ## browse the runs in MLflow
 	$(INSTALL) runtime
-	@python -m src.tracking.ui
+	@python -m src.ui
 
 table: ## print the experiments as a table
 	$(INSTALL) runtime
@@ -77,7 +77,7 @@ search: ## random search of N=20 trials over recipes/search.yaml; ARGS="--worker
 
 zoo: ## score the checks on faults, harmless changes and healthy set-ups
 	$(INSTALL) dev
-	@python -m tests.faults.score $(ARGS)
+	@python -m tests.zoo.known.score $(ARGS)
 
 clean: ## delete what is finished: caches, old checkpoints; results and runs stay
 	$(INSTALL) runtime

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.loop import pictures_in, setup_for
-from src import params
-from src.data.augment import Augmentation
 from src.data.batches import training_batches
-from src.data.mix import Mix
 from src.data.readers import Reading
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.plumbing import params
 from src.training.checkpoint import Checkpoint
 from src.training.loop import Plan, Training
-from src.training.setup import train_step
+from src.training.step import train_step
 
 NETS = {"resnet10t": 32, "resnet50": 32, "vit_base_patch16_224": 224}  # with their side in pixels
 

@@ -15,9 +15,9 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from src import pipeline, stage
-from src.comparison import statistics, targets
-from src.errors import InputError
+from src.experiments.compare import groups, statistics
+from src.plumbing import command, workspace
+from src.plumbing.errors import InputError
 
 PAIRS = 20_000
 SEEDS = (5, 10, 20)
@@ -115,7 +115,7 @@ def splits(scores: list[float], step: float) -> tuple[float, float]:
 
 def real() -> None:
     """Print the claims among the splits of the first twelve seeds of HEAD's configuration."""
-    [group] = targets.find(["HEAD"], pipeline.main_repository())
+    [group] = groups.find(["HEAD"], workspace.main_repository())
     scores = list(group.scores("val").values())[: 2 * GROUP]
     if len(scores) < 2 * GROUP:
         raise InputError(
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -17,15 +17,16 @@ from typing import Any
 import torch
 
 from bench.loop import CLASSES, next_epoch, pictures_in, setup_for, wait
-from src import params
-from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch
-from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.data.readers import Reading, read_batches
-from src.terminal import Progress
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.plumbing import params
+from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training, update
+from src.training.loop import Plan, Training
+from src.training.step import update
 
 
 def real(data: PackedSplit, given: dict[str, Any], reading: Reading) -> Callable[[], None]:

@@ -27,16 +27,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.loop import CLASSES, next_epoch, pictures_in, setup_for, wait
-from src import params
-from src.data.augment import Augmentation
 from src.data.batches import to_input
-from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
-from src.terminal import Progress
-from src.tracking import store
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.model.device import prepare_device
+from src.plumbing import params
+from src.plumbing.terminal import Progress
+from src.tracking.store import store
 from src.training.checkpoint import Checkpoint
-from src.training.device import prepare_device
 from src.training.loop import Plan, Training
 
 COUNT, SIZE = 2048, 32

@@ -19,18 +19,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from src import params
-from src.data.augment import Augmentation
+from src.base.files import write_json
+from src.base.randomness import sample_order
 from src.data.batches import steps_per_epoch, to_input
-from src.data.mix import Mix
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
-from src.files import write_json
-from src.packing.writer import SplitWriter
-from src.randomness import sample_order
-from src.terminal import Progress
+from src.data.writer import SplitWriter
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.model.device import prepare_device
+from src.plumbing import params
+from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.device import prepare_device
 from src.training.loop import Plan, Training
 from src.training.setup import Setup, build_setup
 

@@ -22,16 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from src import lr_curve, params, stage
-from src.data.augment import Augmentation
 from src.data.batches import steps_per_epoch
-from src.data.mix import Mix
 from src.data.packed import PackedSplit
-from src.errors import GateError
-from src.range_test import LR, range_test
-from src.terminal import Progress
+from src.experiments.lr import curve
+from src.experiments.lr.ramp import LR, range_test
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.model.device import prepare_device
+from src.plumbing import command, params
+from src.plumbing.errors import GateError
+from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.device import prepare_device
 from src.training.loop import Plan, Training
 from src.training.setup import build_setup
 
@@ -112,7 +113,7 @@ def main() -> None:
     for name, changed in SETUPS.items():
         values = {**base, **changed, "epochs": EPOCHS}
         rates, losses = range_test(values, train, device, LR, 150)
-        found = lr_curve.suggest([lr_curve.fit(rates, losses)])
+        found = curve.suggest([curve.fit(rates, losses)])
         rules = [
             rule(rates, losses)
             for rule in (lightning, lightning_before, fastai_valley, fastai_minimum)
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -1,7 +1,7 @@
 """What several trainings on the same cores do to each other: `python -m bench.sharing`.
 
 Pictures per second of one training and of two at a time, with OpenMP's threads spinning while they
-wait, as they do by default, and sleeping, as src/process.py has them. Each is a process of its own
+wait, as they do by default, and sleeping, as src/plumbing/process.py has them. Each is a process of its own
 with the net and threads of params.yaml; the ways take turns.
 """
 
@@ -24,9 +24,9 @@ def pictures_per_second(seconds: float) -> float:
     import itertools
 
     from bench.loop import pictures_in, setup_for
-    from src import params
     from src.data.batches import training_batches
-    from src.training.setup import train_step
+    from src.plumbing import params
+    from src.training.step import train_step
 
     given = params.load()
     with tempfile.TemporaryDirectory() as folder:

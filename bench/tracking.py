@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from src.stage import Stage
-from src.terminal import Progress
+from src.plumbing.stage import Stage
+from src.plumbing.terminal import Progress
 from tests.conftest import SMALL, copy_project, run_stage, set_params, working_in
 
 STEPS = 2000
@@ -43,13 +43,13 @@ class _Alternating:
     """A training that goes on for an epoch at a time, and how long its thread has worked."""
 
     def __init__(self, stage: Stage):
-        from src.data.augment import Augmentation
         from src.data.batches import steps_per_epoch
-        from src.data.mix import Mix
         from src.data.packed import PackedSplit
         from src.data.readers import Reading
+        from src.images.augment import Augmentation
+        from src.images.mix import Mix
+        from src.model.device import prepare_device
         from src.training.checkpoint import Checkpoint
-        from src.training.device import prepare_device
         from src.training.loop import Plan, Training
         from src.training.setup import build_setup
 

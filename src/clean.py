@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from src import locks, pipeline, repository, stage
-from src.tracking import journal
+from src.plumbing import command, locks, workspace
+from src.tracking.journal import journal
 
 # What was kept of a `prepare` that said no, and pictures that are drawn anew.
 KEPT_TO_LOOK_AT = ("prepare", "compare")
@@ -23,8 +23,8 @@ WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 def main() -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m src.clean", description=__doc__).parse_args()
-    repository.require_project()
-    root = pipeline.main_repository()
+    workspace.require_project()
+    root = workspace.main_repository()
     for path in [*(root / name for name in TOOLS), *_compiled(root)]:
         shutil.rmtree(path, ignore_errors=True)
     removed, kept = finished(root)
@@ -74,4 +74,4 @@ def _compiled(root: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -13,12 +13,12 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from src import pipeline, repository, stage
-from src.comparison import experiment_log, picture, report, targets, text
-from src.comparison.report import Report
-from src.comparison.targets import Group
-from src.errors import InputError
-from src.files import round_floats, write_bytes
+from src.base.files import round_floats, write_bytes
+from src.experiments.compare import experiment_log, groups, picture, report, text
+from src.experiments.compare.groups import Group
+from src.experiments.compare.report import Report
+from src.plumbing import command, workspace
+from src.plumbing.errors import InputError
 from src.tracking import lookup
 
 PICTURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
@@ -37,16 +37,16 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="print everything as JSON")
     form.add_argument("--markdown", action="store_true", help="print text for a pull request")
     arguments = parser.parse_args()
-    repository.require_project()
+    workspace.require_project()
     if len(arguments.names) < 2:
         raise InputError("compare needs two names or more: python -m src.compare HEAD NAME")
-    root = pipeline.main_repository()
-    groups = targets.find(arguments.names, root)
-    found = report.make(groups, "test" if arguments.final else "val", root)
+    root = workspace.main_repository()
+    compared = groups.find(arguments.names, root)
+    found = report.make(compared, "test" if arguments.final else "val", root)
     if arguments.final:
         found = replace(found, looks=experiment_log.count_look())
-    drawn = _write_picture(groups, found, root)
-    noted = _write_notes(groups, found, root)
+    drawn = _write_picture(compared, found, root)
+    noted = _write_notes(compared, found, root)
     if arguments.log is not None:
         experiment_log.append(found, arguments.log)
     if arguments.json:
@@ -65,20 +65,20 @@ def main() -> None:
             )
 
 
-def _write_picture(groups: list[Group], found: Report, root: Path) -> Path:
-    names = "-".join([*(group.name for group in groups), found.split])
+def _write_picture(compared: list[Group], found: Report, root: Path) -> Path:
+    names = "-".join([*(group.name for group in compared), found.split])
     # File systems count bytes, of which a character may have four.
     short = re.sub(r"[^\w.=-]", "_", names).encode()[-LENGTH:].decode(errors="ignore")
     path = root / PICTURES / f"{short}.png"
-    write_bytes(path, picture.draw(groups, found.split))
+    write_bytes(path, picture.draw(compared, found.split))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _write_notes(groups: list[Group], found: Report, root: Path) -> list[str]:
+def _write_notes(compared: list[Group], found: Report, root: Path) -> list[str]:
     """Write each comparison into the description of the run of the second; the names noted."""
     noted = []
-    for group, item in zip(groups[1:], found.comparisons, strict=True):
-        run_id = targets.run_of(root, group.named.stages["train"])
+    for group, item in zip(compared[1:], found.comparisons, strict=True):
+        run_id = groups.run_of(root, group.named.stages["train"])
         note = text.markdown(replace(found, comparisons=[item]))
         if run_id and lookup.set_note(root, run_id, note):
             noted.append(group.name)
@@ -86,4 +86,4 @@ def _write_notes(groups: list[Group], found: Report, root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -11,22 +11,29 @@ of the split: the numbers hold where pictures come in such sets, not for one pic
 from pathlib import Path
 from typing import Any
 
-from src import stage
-from src.errors import InputError
+from src.plumbing import stage
+from src.plumbing.errors import InputError
+from src.reports.evaluation import (
+    SPLITS,
+    headline,
+    summary,
+    write_pictures,
+    write_reliability,
+    write_tables,
+)
 
 DATA, MODELS, RESULTS = "data/prepared", Path("models"), Path("results/evaluate")
-SPLITS = ("val", "test")
-WORST_SHOWN = 40
 
 
 def main(run: stage.Stage) -> None:
+    from src.base.files import round_floats, write_json
+    from src.base.randomness import derive
     from src.data.packed import PackedSplit
-    from src.files import round_floats, write_json
-    from src.metrics import Baselines, split_metrics
-    from src.randomness import derive
+    from src.model.device import prepare_device, told_in_one_line
+    from src.model.saved import load_model
+    from src.reports.baselines import Baselines
+    from src.reports.metrics import split_metrics
     from src.tracking import run as tracking
-    from src.training.device import prepare_device, told_in_one_line
-    from src.training.model import load_model
 
     params = run.params
     device = prepare_device(params["machine.device"], params["threads"], params["deterministic"])
@@ -89,8 +96,7 @@ def predict(
     import torch
 
     from src.data.readers import Reading
-    from src.metrics import ACTIVATIONS
-    from src.training.inference import logits_of, refresh_batchnorm
+    from src.model.inference import ACTIVATIONS, logits_of, refresh_batchnorm
 
     mean, std = description["mean"], description["std"]
     reading = Reading.from_params(params)
@@ -121,17 +127,6 @@ def told_of_options(params: Any) -> str | None:
     )
 
 
-def headline(split: str, values: dict[str, Any]) -> str:
-    """A split's accuracy in a line, and whether it is worth the trouble."""
-    line = (
-        f"evaluate: {split} accuracy {values['accuracy']:.4f} "
-        f"({values['accuracy_low']:.4f} to {values['accuracy_high']:.4f})"
-    )
-    beaten = values["accuracy"] > values["baseline_accuracy"]
-    verdict = "" if beaten else ", which the net does not beat"
-    return f"{line}, logistic regression {values['baseline_accuracy']:.4f}{verdict}"
-
-
 def check_same_data(description: dict[str, Any], meta: dict[str, Any]) -> None:
     """InputError unless the model was made for pictures and classes like these."""
     shape = [meta["channels"], meta["size"], meta["size"]]
@@ -140,99 +135,6 @@ def check_same_data(description: dict[str, Any], meta: dict[str, Any]) -> None:
             "models/model.json was trained for other classes or another picture size than "
             "data/prepared holds: run `dvc repro train`"
         )
-
-
-def write_tables(data: dict[str, Any], probabilities: dict[str, Any]) -> None:
-    """predictions.csv for every sample, per_class.csv for test."""
-    from src.files import write_csv
-    from src.metrics import per_class_rows
-
-    classes = data["test"].meta["classes"]
-    header = ["split", "index", "label", "prediction", *(f"probability {name}" for name in classes)]
-    rows = [
-        (split, index, classes[label], classes[row.argmax()], *row.tolist())
-        for split in SPLITS
-        for index, (label, row) in enumerate(
-            zip(data[split].labels, probabilities[split], strict=True)
-        )
-    ]
-    write_csv(RESULTS / "predictions.csv", header, rows)
-    table = per_class_rows(data["test"].labels, probabilities["test"].argmax(axis=1), classes)
-    write_csv(RESULTS / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
-
-
-def write_pictures(test: Any, probabilities: Any) -> None:
-    """The confusion matrix, and the pictures on which the net is most wrong."""
-    import numpy as np
-    from sklearn.metrics import confusion_matrix as count_confusions
-
-    from src.data.pictures import picture_grid
-    from src.figure import shown_name
-    from src.files import write_bytes
-    from src.plots import confusion_matrix
-
-    labels = test.labels
-    classes = [shown_name(name) for name in test.meta["classes"]]
-    predictions = probabilities.argmax(axis=1)
-    matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    picture = confusion_matrix(matrix, classes, f"test: {len(labels)} pictures")
-    write_bytes(RESULTS / "confusion_matrix.png", picture)
-
-    right = probabilities[np.arange(len(labels)), labels]
-    worst = np.argsort(right, kind="stable")[:WORST_SHOWN]
-    captions = [
-        f"{classes[labels[i]]}, {right[i]:.2f}\n→ {classes[predictions[i]]}, "
-        f"{probabilities[i, predictions[i]]:.2f}"
-        for i in worst
-    ]
-    mistakes = int((predictions != labels).sum())
-    told = f"{mistakes} mistake{'s' * (mistakes != 1)}"
-    title = f"least probable labels of test ({told}): label → prediction"
-    grid = picture_grid(list(test.pictures(worst)), captions, columns=8, title=title)
-    write_bytes(RESULTS / "worst_mistakes.png", grid)
-
-
-def write_reliability(
-    data: dict[str, Any], probabilities: dict[str, Any], metrics: dict[str, Any]
-) -> None:
-    """The reliability diagrams of both splits."""
-    from src.files import write_bytes
-    from src.metrics import reliability
-    from src.plots import reliability_diagram
-
-    panels = {
-        f"{split}: {len(pictures)} pictures, ECE "
-        f"{metrics[split]['calibration_error']:.4f}": reliability(
-            pictures.labels, probabilities[split]
-        )
-        for split, pictures in data.items()
-    }
-    write_bytes(RESULTS / "reliability.png", reliability_diagram(panels))
-
-
-def summary(metrics: dict[str, Any], description: dict[str, Any]) -> str:
-    """The markdown description of the MLflow run."""
-    head = [
-        f"`{description['architecture']}`, best of {description['epochs']} epochs: "
-        f"{description['best_epoch']}",
-        "",
-        "95 % intervals in brackets; calibration: expected calibration error.",
-        "",
-        "| split | n | accuracy | macro F1 | log loss | calibration | logistic | majority |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    rows = [
-        f"| {split} | {m['n']} | {_with_interval(m, 'accuracy')} | {_with_interval(m, 'macro_f1')} "
-        f"| {_with_interval(m, 'log_loss')} | {m['calibration_error']:.4f} | "
-        f"{m['baseline_accuracy']:.4f} | {m['majority_accuracy']:.4f} |"
-        for split, m in metrics.items()
-    ]
-    return "\n".join(head + rows)
-
-
-def _with_interval(values: dict[str, Any], key: str) -> str:
-    low, high = values[f"{key}_low"], values[f"{key}_high"]
-    return f"{values[key]:.4f} ({low:.4f} to {high:.4f})"
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from src import pipeline, recipe, repository, stage
-from src.errors import GateError, InputError
-from src.files import write_bytes, write_csv
+from src.base.files import write_bytes, write_csv
+from src.plumbing import command, dvc_files, identity, overrides, workspace
+from src.plumbing.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from src import lr_curve
+    from src.experiments.lr import curve
 
 FOLDER = Path("results/lr_find")  # in .gitignore: no stage reads or writes it
 LEAST = 30  # steps on a curve that can be read (choice)
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=STEPS, metavar="N", help="optimizer steps per curve"
     )
-    recipe.take_values(parser)
+    overrides.take_values(parser)
     given = parser.parse_args()
     for name, least in (("seeds", 1), ("steps", LEAST)):
         if getattr(given, name) < least:
@@ -58,9 +58,9 @@ def as_param(knob: str, rate: float) -> str:
 def main() -> None:
     """The command line."""
     given = parse_arguments()
-    repository.require_project()
-    overrides = recipe.merge({}, given.values)
-    params: dict[str, Any] = dict(recipe.check(overrides))
+    workspace.require_project()
+    changed = overrides.merge({}, given.values)
+    params: dict[str, Any] = dict(overrides.check(changed))
     folder = f"data/{given.on or params['train_on']}"
     if not Path(folder, "meta.json").is_file():
         raise InputError(f"{folder} does not exist: make it with `dvc repro subset`")
@@ -69,19 +69,19 @@ def main() -> None:
     started = time.monotonic()
     curves = measure(params, folder, knob, given.seeds, given.steps)
 
-    from src import lr_curve
+    from src.experiments.lr import curve
 
-    found = lr_curve.suggest(curves)
+    found = curve.suggest(curves)
     now = params[knob] if knob == "lr" else 1 / (1 - params[knob])
     what = f"{params['model']}, {params['optimizer']}, {folder}"
     lines = [
-        f"{what}: {sum(len(curve.rates) for curve in curves)} steps of "
+        f"{what}: {sum(len(item.rates) for item in curves)} steps of "
         f"{params['batch_size'] * params['accumulate']} pictures in "
         f"{time.monotonic() - started:.0f} s",
         *explained(found, knob, now),
     ]
-    rest = {key: value for key, value in overrides.items() if key != knob}
-    words = shlex.join(recipe.arguments({**rest, knob: as_param(knob, found.to_try)}))
+    rest = {key: value for key, value in changed.items() if key != knob}
+    words = shlex.join(overrides.arguments({**rest, knob: as_param(knob, found.to_try)}))
     lines.append(f"try next: dvc exp run {words}")
     print("\n".join(lines))
     marks = {
@@ -91,8 +91,8 @@ def main() -> None:
     }
     label = "learning rate" if knob == "lr" else "1 / (1 - momentum)"
     png, table = FOLDER / f"{knob}.png", FOLDER / f"{knob}.csv"
-    write_bytes(png, lr_curve.picture(curves, marks, found.limits, label, what))
-    write_csv(table, *lr_curve.table(curves, params["seed"]))
+    write_bytes(png, curve.picture(curves, marks, found.limits, label, what))
+    write_csv(table, *curve.table(curves, params["seed"]))
     print(f"picture: {png}   table: {table}")
     if params["machine.tracking"]:
         low, high = (as_param(knob, rate) for rate in found.limits)
@@ -101,16 +101,16 @@ def main() -> None:
 
 def require_made_with(params: Mapping[str, Any], folder: str) -> None:
     """InputError if the pictures were made with other params than these."""
-    text = repository.read_here("dvc.lock") or ""
+    text = workspace.read_here("dvc.lock") or ""
     for name in ("prepare", "subset") if folder.endswith("subset") else ("prepare",):
         try:
-            made = (pipeline.locked_stage(text, name) or {"params": {}})["params"]
+            made = (identity.locked_stage(text, name) or {"params": {}})["params"]
         except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"dvc.lock cannot be read ({reason})") from None
-        for key in pipeline.stage_entry(name, params).params:
+        for key in dvc_files.stage_entry(name, params).params:
             value, before = params[key], made.get(key, params[key])
-            if pipeline.canonical(value) != pipeline.canonical(before):
+            if identity.canonical(value) != identity.canonical(before):
                 raise InputError(
                     f"{folder} was made with {key}={before}, not {value}: put it into params.yaml "
                     f"and make the pictures with `dvc repro {name}` first"
@@ -119,13 +119,13 @@ def require_made_with(params: Mapping[str, Any], folder: str) -> None:
 
 def measure(
     params: dict[str, Any], folder: str, knob: str, seeds: int, steps: int
-) -> "list[lr_curve.Curve]":
+) -> "list[curve.Curve]":
     """The curve of each seed, from the configured one on. GateError for a curve that ends before it
     can be read."""
-    from src import lr_curve
     from src.data.packed import PackedSplit
-    from src.range_test import LR, MOMENTUM, range_test
-    from src.training.device import prepare_device, told_in_one_line
+    from src.experiments.lr import curve
+    from src.experiments.lr.ramp import LR, MOMENTUM, range_test
+    from src.model.device import prepare_device, told_in_one_line
 
     data = PackedSplit(folder, "train")
     settings = (params[key] for key in ("machine.device", "threads", "deterministic", "tf32"))
@@ -147,11 +147,11 @@ def measure(
                     f"lr_find: the loss explodes after {len(losses)} steps, at {knob} {last}: "
                     f"{what_next}"
                 )
-            curves.append(lr_curve.fit(rates, losses))
+            curves.append(curve.fit(rates, losses))
     return curves
 
 
-def explained(found: "lr_curve.Suggestion", knob: str, now: float) -> list[str]:
+def explained(found: "curve.Suggestion", knob: str, now: float) -> list[str]:
     """The lines that say what each rate is; `now`: the configured one."""
 
     def text(rate: float) -> str:
@@ -185,7 +185,7 @@ def explained(found: "lr_curve.Suggestion", knob: str, now: float) -> list[str]:
 def log(
     name: str,
     params: dict[str, Any],
-    curves: "list[lr_curve.Curve]",
+    curves: "list[curve.Curve]",
     folder: str,
     files: list[Path],
     lines: list[str],
@@ -195,20 +195,20 @@ def log(
 
     first = curves[0]
     log_run(
-        pipeline.main_repository(),
+        workspace.main_repository(),
         "lr_find",
         name,
-        {key: str(pipeline.canonical(value)) for key, value in params.items() if "." not in key},
+        {key: str(identity.canonical(value)) for key, value in params.items() if "." not in key},
         {
             "lr_find/rate": first.rates.tolist(),
             "lr_find/loss": first.losses.tolist(),
             "lr_find/smooth": first.smooth.tolist(),
         },
-        {folder: pipeline.md5_of(folder)},
+        {folder: dvc_files.md5_of(folder)},
         files,
         "\n".join(["```", *lines, "```"]),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -1,7 +1,7 @@
 """The noise of this project: what other seeds of the same configuration gave, from the experiments
 themselves."""
 
-from src.comparison import stored
+from src.experiments import stored
 
 
 def seeds_like(lock: str) -> dict[str, float]:

@@ -7,8 +7,8 @@ the report, the verdict, the curves of what was learnt by heart, and the batch a
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import stage
-from src.errors import GateError, InputError
+from src.plumbing import stage
+from src.plumbing.errors import GateError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +22,20 @@ DATA, RESULTS = "data/subset", Path("results/overfit_check")
 def main(run: stage.Stage) -> None:
     from dataclasses import replace
 
-    from src import checks, closure
-    from src.checked import checked_setup, first_batch_picture
+    from src import checks
+    from src.base.files import write_bytes, write_json
+    from src.base.plots import curves
     from src.checks.battery import BATTERY
     from src.checks.waivers import parse_waivers
     from src.data.packed import PackedSplit
-    from src.files import write_bytes, write_json
-    from src.plots import curves
-    from src.terminal import Checks
+    from src.model.device import prepare_device, told_in_one_line
+    from src.model.nets.pretrained import disagreements
+    from src.plumbing import deps
+    from src.plumbing.terminal import Checks
     from src.tracking import run as tracking
-    from src.training.device import prepare_device, told_in_one_line
-    from src.training.nets.pretrained import disagreements
+    from src.training.as_checked import checked_setup, first_batch_picture
 
-    closure.require_declared(Path("dvc.yaml").read_text(encoding="utf-8"))
+    deps.require_declared(Path("dvc.yaml").read_text(encoding="utf-8"))
     params = run.params
     waivers = parse_waivers(params["overfit_check.waive"])
     device = prepare_device(
@@ -86,7 +87,7 @@ def main(run: stage.Stage) -> None:
 def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
     """A step as it comes: a wrong param, memory that does not do and an operation that is not
     deterministic are told here, in one line. Other errors are the battery's to explain."""
-    from src.training.device import NO_MEMORY, NOT_DETERMINISTIC
+    from src.model.device import NO_MEMORY, NOT_DETERMINISTIC
 
     try:
         setup = factory()

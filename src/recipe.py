@@ -8,15 +8,14 @@ arguments after its own. A recipe is recipes/NAME.yaml: comments, then a line fo
 import argparse
 import re
 import sys
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from src import mlproject, params, stage
-from src.errors import InputError
-from src.schema import SCHEMA, Value
+from src.plumbing import command, overrides, params
+from src.plumbing.errors import InputError
+from src.plumbing.overrides import _require_key, arguments, check, merge
+from src.plumbing.schema import SCHEMA
 
 FOLDER = Path("recipes")
 SPACE = "search"  # recipes/search.yaml is no recipe: it is the space of src.search
@@ -61,45 +60,6 @@ def read(name: str) -> dict[str, str]:
     return values
 
 
-def take_values(parser: argparse.ArgumentParser) -> None:
-    """Let a tool take `-S KEY=VALUE ...`, as `dvc exp run` does, for `merge`: the list `values`."""
-    parser.add_argument(
-        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
-        help="another value than in params.yaml",
-    )  # fmt: skip
-
-
-def merge(values: Mapping[str, str], given: list[str]) -> dict[str, str]:
-    """`values` with those that `KEY=VALUE` arguments give instead."""
-    merged = dict(values)
-    for argument in given:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise InputError(f"expected KEY=VALUE, got '{argument}'")
-        _require_key(key, "the command line")
-        merged[key] = value
-    return merged
-
-
-def check(values: Mapping[str, str]) -> dict[str, Value]:
-    """Every key of params.yaml with these values in it. InputError when they would not be accepted:
-    a stage of the experiment would say so only later."""
-    params.load()  # a mistake in params.yaml itself is said as such
-    root = yaml.compose(Path(params.FILE).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    assert isinstance(root, yaml.MappingNode)
-    for key, value in values.items():
-        _replace(root, key, _node(key, value))
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, params.FILE).write_text(yaml.serialize(root), encoding="utf-8")
-        return params.load(folder)
-
-
-def arguments(values: Mapping[str, str]) -> list[str]:
-    """`-S KEY=VALUE ...` for `dvc exp run`, in the syntax of its overrides."""
-    given = mlproject.overrides([f"{key}={value}" for key, value in values.items()])
-    return [word for override in given for word in ("-S", override)]
-
-
 def _text(name: str) -> str:
     path = FOLDER / f"{name}.yaml"
     if name not in names():
@@ -122,32 +82,6 @@ def _value(key: str, node: yaml.Node, where: str) -> str:
     except InputError as error:
         raise InputError(str(error).replace(params.FILE, where, 1)) from None
     return str(node.value)
-
-
-def _require_key(key: str, where: str) -> None:
-    if key not in SCHEMA:
-        raise InputError(f"{where}: unknown key {key}{params.did_you_mean(key, SCHEMA)}")
-
-
-def _node(key: str, value: str) -> yaml.Node:
-    if params.is_list(key, value):
-        try:
-            node = yaml.compose(value, Loader=yaml.SafeLoader)
-        except yaml.YAMLError:
-            node = None
-        if node is None:
-            raise InputError(f"{params.FILE}: {key} must be {SCHEMA[key].expects}")
-        return node
-    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style="'")
-
-
-def _replace(root: yaml.MappingNode, key: str, node: yaml.Node) -> None:
-    section, dot, rest = key.partition(".")
-    for number, (name, value) in enumerate(root.value):
-        if name.value == section and dot:
-            _replace(value, rest, node)
-        elif name.value == section:
-            root.value[number] = (name, node)
 
 
 def main() -> None:
@@ -174,7 +108,7 @@ def main() -> None:
         check(values)
         words = arguments(values)
         if given.run is not None:
-            mlproject.become_dvc_exp_run(words + given.run)
+            overrides.become_dvc_exp_run(words + given.run)
         if odd := [word for word in words if NOT_FOR_A_SHELL.search(word)]:
             raise InputError(f"a shell would change {odd[0]}: add --run in place of `dvc exp run`")
     except InputError:
@@ -185,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

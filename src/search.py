@@ -15,11 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import pipeline, recipe, repository, stage
-from src.comparison import predictions, stored
-from src.errors import InputError
-from src.files import write_bytes, write_csv
-from src.trials import configuration, leaderboard, queue, search_space, tasks
+from src.base.files import write_bytes, write_csv
+from src.experiments import stored
+from src.experiments.compare import predictions
+from src.experiments.queue import configuration, queue, tasks
+from src.experiments.search import leaderboard, space
+from src.plumbing import command, git, overrides, workspace
+from src.plumbing.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +31,15 @@ MOST = 9999
 NUMBER = re.compile("[0-9]{4}")  # that ends the name of a trial
 
 
-def always_varied(space: list[search_space.Dimension]) -> list[str]:
+def always_varied(dimensions: list[space.Dimension]) -> list[str]:
     """The keys that each trial draws; where the condition of another does not hold, its value in
     params.yaml decides."""
-    return [item.key for item in space if not item.condition]
+    return [item.key for item in dimensions if not item.condition]
 
 
-def prefix_of(space: list[search_space.Dimension], seed: int, inputs: Mapping[str, Any]) -> str:
+def prefix_of(dimensions: list[space.Dimension], seed: int, inputs: Mapping[str, Any]) -> str:
     """The beginning of the names of a search's trials: all that decides them is in the hash."""
-    extra = {"space": [asdict(item) for item in space], "seed": seed}
+    extra = {"space": [asdict(item) for item in dimensions], "seed": seed}
     return f"search-{configuration.digest(inputs, extra)}-"
 
 
@@ -51,30 +53,30 @@ def main() -> None:
         "--workers", type=int, metavar="J", help="run them, so many at a time; without, queue them"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
-    recipe.take_values(parser)
+    overrides.take_values(parser)
     given = parser.parse_args()
     if given.count is not None and not 1 <= given.count <= MOST:
         raise InputError(f"N must be in 1..{MOST}, got {given.count}")
     queue.check_workers(given.workers)
-    repository.require_project()
-    space = search_space.read()
-    overrides = recipe.merge({}, given.values)
-    if twice := [item.key for item in space if item.key in overrides]:
-        raise InputError(f"{twice[0]} is varied by {search_space.FILE}: give no -S for it")
-    params = recipe.check(overrides)
-    inputs = configuration.inputs(params, always_varied(space))
-    prefix = prefix_of(space, given.seed, inputs)
+    workspace.require_project()
+    dimensions = space.read()
+    changed = overrides.merge({}, given.values)
+    if twice := [item.key for item in dimensions if item.key in changed]:
+        raise InputError(f"{twice[0]} is varied by {space.FILE}: give no -S for it")
+    params = overrides.check(changed)
+    inputs = configuration.inputs(params, always_varied(dimensions))
+    prefix = prefix_of(dimensions, given.seed, inputs)
     if given.count is not None:
-        drawn = search_space.trials(space, given.seed, given.count, params)
+        drawn = space.trials(dimensions, given.seed, given.count, params)
         wanted = {}
         for number, values in enumerate(drawn):
-            require_accepted({**overrides, **values}, number)
-            wanted[f"{prefix}{number:04d}"] = recipe.arguments({**overrides, **values})
+            require_accepted({**changed, **values}, number)
+            wanted[f"{prefix}{number:04d}"] = overrides.arguments({**changed, **values})
         configuration.require_in_git(inputs)
 
         def require_unchanged() -> None:
-            now = recipe.check(overrides)
-            configuration.require_unchanged(inputs, now, always_varied(space))
+            now = overrides.check(changed)
+            configuration.require_unchanged(inputs, now, always_varied(dimensions))
 
         if given.workers is None:
             new = queue.queue_missing(wanted, require_unchanged)
@@ -88,21 +90,21 @@ def main() -> None:
             lambda now: print(queue.line(now), flush=True),
             require_unchanged,
         )
-    show(prefix, space, given.seed, params, overrides)
+    show(prefix, dimensions, given.seed, params, changed)
 
 
 def require_accepted(values: Mapping[str, str], number: int) -> None:
     """InputError that names the space for values, drawn by a trial, that params.yaml refuses."""
     try:
-        recipe.check(values)
+        overrides.check(values)
     except InputError as error:
-        raise InputError(f"{search_space.FILE}: trial {number}: {error}") from None
+        raise InputError(f"{space.FILE}: trial {number}: {error}") from None
 
 
 def predictions_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.ndarray]":
     """Whether each val picture was classified right (bool N), by the name of a trial, for those
     whose predictions are in DVC's cache."""
-    root, found = pipeline.main_repository(), {}
+    root, found = workspace.main_repository(), {}
     for name, result in results.items():
         with suppress(InputError):
             found[name] = predictions.right(result, "val", name, root)[1]
@@ -111,10 +113,10 @@ def predictions_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.nd
 
 def show(
     prefix: str,
-    space: list[search_space.Dimension],
+    dimensions: list[space.Dimension],
     seed: int,
     params: Mapping[str, Any],
-    overrides: Mapping[str, str],
+    changed: Mapping[str, str],
 ) -> None:
     """Print the leaderboard and write it with the picture."""
     states = {
@@ -123,12 +125,12 @@ def show(
         if NUMBER.fullmatch(name.removeprefix(prefix))  # `dvc exp rename` may have named it
     }
     if not states:
-        others = {item.name.rpartition("-")[0] for item in repository.experiments()
+        others = {item.name.rpartition("-")[0] for item in git.experiments()
                   if item.name.startswith("search-")}  # fmt: skip
         also = f"; {', '.join(sorted(others))} had another space, code or params" if others else ""
         raise InputError(f"this search has no trials yet: `python -m src.search 20`{also}")
     numbers = {name: int(name.rpartition("-")[2]) for name in states}
-    drawn = search_space.trials(space, seed, max(numbers.values()) + 1, params)
+    drawn = space.trials(dimensions, seed, max(numbers.values()) + 1, params)
     finished = {name: state.rev for name, state in states.items() if state.state == "finished"}
     results = stored.results_at(finished)
     metrics = {name: result.metrics["val"] for name, result in results.items()}
@@ -139,13 +141,13 @@ def show(
         ]
     )
     right = predictions_on_val(results)
-    print("\n".join(leaderboard.lines(rows, [item.key for item in space], overrides, right)))
+    print("\n".join(leaderboard.lines(rows, [item.key for item in dimensions], changed, right)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
-    write_csv(table, *leaderboard.table(rows, [item.key for item in space]))
+    write_csv(table, *leaderboard.table(rows, [item.key for item in dimensions]))
     if metrics:
-        write_bytes(table.with_suffix(".png"), leaderboard.picture(rows, space))
+        write_bytes(table.with_suffix(".png"), leaderboard.picture(rows, dimensions))
         print(f"picture: {table.with_suffix('.png')}   table: {table}")
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

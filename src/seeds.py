@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from src import recipe, repository, stage
-from src.comparison import stored
-from src.errors import GateError, InputError
-from src.trials import configuration, queue
+from src.experiments import stored
+from src.experiments.queue import configuration, queue
+from src.plumbing import command, git, identity, overrides, workspace
+from src.plumbing.errors import GateError, InputError
 
 SEED = "seed"
 MOST = 1000
@@ -36,7 +36,7 @@ def there(wanted: Mapping[str, Any]) -> dict[int, float]:
             stages = stored.stages_of(lock)
             if stages and configuration.locked_inputs(lock, wanted, (SEED,)) == wanted:
                 found[rev] = name, stages
-    texts = repository.read_at([(rev, repository.METRICS) for rev in found])
+    texts = git.read_at([(rev, identity.METRICS) for rev in found])
     results = [
         stored.finished(name, rev, stages, text)
         for (rev, (name, stages)), text in zip(found.items(), texts, strict=True)
@@ -74,23 +74,23 @@ def main() -> None:
     )
     parser.add_argument("count", type=int, metavar="N", help="how many seeds")
     parser.add_argument("--workers", type=int, default=1, metavar="J", help="trainings at a time")
-    recipe.take_values(parser)
+    overrides.take_values(parser)
     given = parser.parse_args()
     if not 2 <= given.count <= MOST:
         raise InputError(f"N must be in 2..{MOST}, got {given.count}: one seed has no deviation")
     queue.check_workers(given.workers)
-    repository.require_project()
-    overrides = recipe.merge({}, given.values)
-    if SEED in overrides:
+    workspace.require_project()
+    changed = overrides.merge({}, given.values)
+    if SEED in changed:
         raise InputError("-S seed=... contradicts seeds: these are 0 .. N-1")
     # Once: code may be edited while the queue runs.
-    inputs = configuration.inputs(recipe.check(overrides), (SEED,))
+    inputs = configuration.inputs(overrides.check(changed), (SEED,))
     digest = configuration.digest(inputs)
     found = there(inputs)
     missing = [seed for seed in range(given.count) if seed not in found]
     print(f"seeds: {given.count - len(missing)} of {given.count} are there", flush=True)
     wanted = {
-        name_of(digest, seed): recipe.arguments({**overrides, SEED: str(seed)}) for seed in missing
+        name_of(digest, seed): overrides.arguments({**changed, SEED: str(seed)}) for seed in missing
     }
     if wanted:
         configuration.require_in_git(inputs)
@@ -98,7 +98,7 @@ def main() -> None:
             wanted,
             given.workers,
             lambda now: print(queue.line(now), flush=True),
-            lambda: configuration.require_unchanged(inputs, recipe.check(overrides), (SEED,)),
+            lambda: configuration.require_unchanged(inputs, overrides.check(changed), (SEED,)),
         )
         found = there(inputs)
     values = {seed: value for seed, value in found.items() if seed < given.count}
@@ -117,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -7,7 +7,7 @@ net in the same way on every rung of the ladder.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import stage
+from src.plumbing import stage
 
 if TYPE_CHECKING:
     from src.data.packed import PackedSplit
@@ -16,9 +16,9 @@ SOURCE, OUT = "data/prepared", Path("data/subset")
 
 
 def main(run: stage.Stage) -> None:
+    from src.base.files import fresh_directory, write_json
     from src.data.packed import PackedSplit
-    from src.files import fresh_directory, write_json
-    from src.packing.writer import SplitWriter
+    from src.data.writer import SplitWriter
 
     wanted = {
         "train": run.params["subset.train_per_class"],
@@ -45,7 +45,7 @@ def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]
     hash of a picture decides, so adding pictures exchanges few."""
     import numpy as np
 
-    from src.packing.split import hash_share
+    from src.data.split import hash_share
 
     counts = np.bincount(data.labels, minlength=len(data.meta["classes"]))
     take = min(per_class, int(counts[counts > 0].min()))  # val may lack a class, see prepare

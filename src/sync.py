@@ -9,10 +9,11 @@ is gone are closed as killed.
 import argparse
 import sys
 
-from src import pipeline, repository, stage
-from src.errors import GateError, InputError
-from src.tracking import leftovers, store
-from src.tracking.address import reason
+from src.plumbing import command, workspace
+from src.plumbing.errors import GateError, InputError
+from src.tracking.journal import leftovers
+from src.tracking.store import store
+from src.tracking.store.address import reason
 
 
 def main() -> None:
@@ -20,8 +21,8 @@ def main() -> None:
     argparse.ArgumentParser(
         prog="python -m src.sync", description=(__doc__ or "").split("\n")[0]
     ).parse_args()
-    repository.require_project()
-    root = pipeline.main_repository()
+    workspace.require_project()
+    root = workspace.main_repository()
     name = store.name(root)
     try:
         sent = leftovers.send(root)
@@ -62,4 +63,4 @@ def _some(number: int, thing: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

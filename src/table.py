@@ -15,11 +15,12 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
-from src import pipeline, repository, stage
-from src.comparison import stored
-from src.errors import InputError
-from src.params import UNDECLARED
-from src.repository import METRICS, experiments, head
+from src.experiments import stored
+from src.plumbing import command, git, identity, workspace
+from src.plumbing.errors import InputError
+from src.plumbing.git import experiments, head
+from src.plumbing.identity import METRICS
+from src.plumbing.params import UNDECLARED
 
 WIDTH = 120
 GAP = 2  # blanks between columns
@@ -60,7 +61,7 @@ def collect(every: bool) -> list[Row]:
             state = (child["executor"] or {}).get("state", "success")
             item = child["revs"][0]
             found.append((item, _row(item, "" if state == "success" else state)))
-    locks = repository.read_at([(item["rev"], "dvc.lock") for item, _ in found])
+    locks = git.read_at([(item["rev"], "dvc.lock") for item, _ in found])
     return [_without_old_metrics(row, lock) for (_, row), lock in zip(found, locks, strict=True)]
 
 
@@ -70,11 +71,11 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
     if row.val is None and row.test is None:
         return row
     if row.name == "workspace":
-        changed = bool(repository.changed_inputs(repository.read_here("dvc.lock") or ""))
+        changed = bool(identity.changed_inputs(workspace.read_here("dvc.lock") or ""))
     else:
         changed = any(
             key in row.params
-            and str(pipeline.canonical(value)) != str(pipeline.canonical(row.params[key]))
+            and str(identity.canonical(value)) != str(identity.canonical(row.params[key]))
             for locked in (stored.stages_of(lock or "") or {}).values()
             for key, value in locked["params"].items()
         )
@@ -108,14 +109,14 @@ def _row(item: dict[str, Any], state: str) -> Row:
 
 def _text(value: Any) -> str:
     """A value of params.yaml as it is written there."""
-    return str(pipeline.canonical(value) if isinstance(value, bool | list) else value)
+    return str(identity.canonical(value) if isinstance(value, bool | list) else value)
 
 
 def differing(rows: list[Row]) -> list[str]:
     """The params that differ between the rows, most values first; none of section machine."""
     keys = {key: 0 for row in rows for key in row.params if not key.startswith(UNDECLARED)}
     values = {
-        key: {str(pipeline.canonical(row.params.get(key, ""))) for row in rows if row.params}
+        key: {str(identity.canonical(row.params.get(key, ""))) for row in rows if row.params}
         for key in keys
     }
     return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key]))
@@ -236,7 +237,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="also those on earlier commits")
     parser.add_argument("--csv", action="store_true", help="print CSV, with nothing shortened")
     arguments = parser.parse_args()
-    repository.require_project()
+    workspace.require_project()
     rows = collect(arguments.all)
     if arguments.csv:
         print(to_csv(rows), end="")
@@ -245,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -8,27 +8,27 @@ src/training/loop.py.
 from pathlib import Path
 from typing import Any
 
-from src import locks, process, stage
+from src.plumbing import locks, process, stage
 
 RESULTS, MODELS = Path("results/train"), Path("models")
 
 
 def main(run: stage.Stage) -> None:
-    from src.data.augment import Augmentation
     from src.data.batches import steps_per_epoch, told_of_rest
-    from src.data.mix import Mix
     from src.data.packed import PackedSplit
     from src.data.readers import Reading
-    from src.data.show import examples_picture
-    from src.pipeline import md5_of
-    from src.terminal import Progress
-    from src.tracking import journal
+    from src.images.augment import Augmentation
+    from src.images.mix import Mix
+    from src.model.device import machine_kind, prepare_device, told_in_one_line
+    from src.plumbing.dvc_files import md5_of
+    from src.plumbing.terminal import Progress
+    from src.reports.batch import examples_picture
+    from src.reports.training import write_outputs
     from src.tracking import run as tracking
+    from src.tracking.journal import journal
     from src.tracking.lookup import KIND
-    from src.train_outputs import write_outputs
     from src.training.average import told_of_warm_up
     from src.training.checkpoint import Checkpoint
-    from src.training.device import machine_kind, prepare_device, told_in_one_line
     from src.training.loop import Plan, Training
     from src.training.setup import build_setup
 

@@ -16,9 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src import difference, noise, pipeline, repository, rerun, stage, where
-from src.comparison.targets import run_of
-from src.errors import GateError, InputError
+from src import noise, where
+from src.experiments.compare.groups import run_of
+from src.experiments.verify import difference, rerun
+from src.plumbing import command, identity, workspace
+from src.plumbing.errors import GateError, InputError
 from src.tracking import lookup
 
 HISTORY = "results/train/history.csv"
@@ -43,7 +45,7 @@ def judge(target: where.Target, folder: Path, same_kind: bool | None) -> Verdict
     if not found:
         return Verdict("bit", ["every output is equal"])
     history = _text(target.read(HISTORY)), (folder / HISTORY).read_text()
-    metrics = _text(target.read(repository.METRICS)), (folder / repository.METRICS).read_text()
+    metrics = _text(target.read(identity.METRICS)), (folder / identity.METRICS).read_text()
     if parted := difference.parting(*history):
         verdict.lines.append(parted)
     if same_kind:
@@ -89,8 +91,8 @@ def main() -> None:
     )
     parser.add_argument("name", nargs="?", metavar="REV|EXPERIMENT|RUN ID", default="HEAD")
     arguments = parser.parse_args()
-    repository.require_project()
-    root = pipeline.main_repository()
+    workspace.require_project()
+    root = workspace.main_repository()
     target = where.find_target(arguments.name, root)
     assert target.rev is not None
     lock, entries = where.locked(target)
@@ -133,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import repository, stage
-from src.errors import GateError, InputError
-from src.training.nets.names import TORCHVISION
+from src.model.nets.names import TORCHVISION
+from src.plumbing import command, workspace
+from src.plumbing.errors import GateError, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +25,11 @@ FOLDER = Path("data/weights")
 def fetch(model: str, force: bool = False) -> Path:
     """The weights file of a model, fetched unless it is there already. InputError for a model that
     is unknown or has no pretrained weights, GateError when they cannot be fetched."""
-    from src.training.nets.weights_file import write_weights
+    from src.model.nets.weights_file import write_weights
 
     path = FOLDER / f"{model.replace(':', '_')}.safetensors"
     if model.startswith(TORCHVISION):
-        from src.training.nets.torchvision_models import require_known
+        from src.model.nets.torchvision_models import require_known
 
         require_known(model.removeprefix(TORCHVISION), "MODEL")
     else:
@@ -52,7 +52,7 @@ def _require_pretrained(model: str) -> None:
     """InputError unless `model` is a timm name, or one with a tag, of which there are weights."""
     import timm
 
-    from src.training.nets.timm_models import require_timm_name
+    from src.model.nets.timm_models import require_timm_name
 
     require_timm_name(model, "MODEL")
     config = timm.get_pretrained_cfg(model)
@@ -71,7 +71,7 @@ def _from_timm(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     import timm
     from safetensors import SafetensorError
 
-    from src.training.nets.pretrained import published
+    from src.model.nets.pretrained import published
 
     config = timm.get_pretrained_cfg(model)
     assert config is not None
@@ -131,8 +131,8 @@ def _from_url(url: str) -> "dict[str, torch.Tensor]":
 
 
 def _from_torchvision(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    from src.training.nets.pretrained import published
-    from src.training.nets.torchvision_models import fetch_tensors
+    from src.model.nets.pretrained import published
+    from src.model.nets.torchvision_models import fetch_tensors
 
     about = published(model)
     assert about is not None
@@ -160,8 +160,8 @@ def _not_fetched(address: str, error: Exception) -> GateError:
 
 def next_steps(model: str, path: Path) -> str:
     """The commands that put the file into DVC and train from it."""
-    from src.training.nets.pretrained import settings
-    from src.training.nets.weights_file import read_metadata
+    from src.model.nets.pretrained import settings
+    from src.model.nets.weights_file import read_metadata
 
     values = {"model": model, "weights": path.as_posix()}
     values |= {f"prepare.{key}": v for key, v in settings(read_metadata(path) or {}).items()}
@@ -183,9 +183,9 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL", help="a name of timm, or torchvision:<name>")
     parser.add_argument("--force", action="store_true", help="fetch it again if it is there")
     arguments = parser.parse_args()
-    repository.require_project()
+    workspace.require_project()
     print(next_steps(arguments.model, fetch(arguments.model, arguments.force)))
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

@@ -17,12 +17,14 @@ from typing import Any
 
 import yaml
 
-from src import params, pipeline, repository, stage
 from src.answer import STAGES, Answer, render
-from src.comparison import stored
-from src.errors import InputError
-from src.repository import METRICS, git
-from src.tracking import journal, lookup, store, ui
+from src.experiments import stored
+from src.plumbing import command, dvc_files, git, identity, params, workspace
+from src.plumbing.errors import InputError
+from src.plumbing.identity import METRICS
+from src.tracking import lookup
+from src.tracking.journal import journal
+from src.tracking.store import pages, store
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 MODEL = "models/model.safetensors"
@@ -41,8 +43,8 @@ class Target:
     def read(self, path: str) -> str | None:
         """The text of a file of the project; None if it is not there."""
         if self.rev is not None:
-            return git("show", f"{self.rev}:./{path}")
-        return repository.read_here(path)
+            return git.output("show", f"{self.rev}:./{path}")
+        return workspace.read_here(path)
 
 
 def resolve(name: str | None) -> Target:
@@ -50,24 +52,26 @@ def resolve(name: str | None) -> Target:
     than one thing. An experiment goes before a branch of the same name."""
     if name is None:
         return Target("workspace")
-    known = repository.experiments()
+    known = git.experiments()
     named = [item for item in known if item.name == name]
     # The same name may stand under several commits; the one under HEAD is what `make table` shows.
-    named = [item for item in named if item.baseline == repository.head()] or named
+    named = [item for item in named if item.baseline == git.head()] or named
     if len(named) > 1:
         revs = ", ".join(item.rev[:7] for item in named)
         raise InputError(f"{len(named)} experiments are called {name}: give one of {revs}")
     if named:
         title = f"experiment {name} ({named[0].rev[:7]}) on {_commit(named[0].baseline)}"
         return Target(title, named[0].rev, name)
-    rev = git("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
+    rev = git.output("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
     if rev is not None:
         return Target(_commit(rev.strip()), rev.strip())
-    if state := repository.queue_state(name):
+    if state := git.queue_state(name):
         raise InputError(f"experiment {name} {state}")
     if trouble := _without_result(name):
         raise InputError(trouble)
-    branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
+    branches = (
+        git.output("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
+    )
     hint = params.did_you_mean(name, [item.name for item in known] + branches.split())
     raise InputError(f"no experiment or commit is called '{name}'{hint or '; see `make table`'}")
 
@@ -76,7 +80,7 @@ def _without_result(name: str) -> str:
     """What MLflow tells of an experiment that has no result: a failed one leaves nothing in git.
     Empty if no run has its name."""
     with suppress(Exception):  # whatever MLflow raises: the name then counts as unknown
-        root = pipeline.main_repository()
+        root = workspace.main_repository()
         if run := _search(root, {"dvc.exp_name": name}):
             what = f"is {run['address']}" if run["address"] else f"has the id {run['run_id']}"
             return f"{name} left no result in git; its run {run['name']} ({run['state']}) {what}"
@@ -84,14 +88,14 @@ def _without_result(name: str) -> str:
 
 
 def _commit(rev: str) -> str:
-    subject = (git("log", "-1", "--format=%s", rev) or "").strip()
+    subject = (git.output("log", "-1", "--format=%s", rev) or "").strip()
     return f'commit {rev[:7]} "{subject if len(subject) <= 40 else subject[:39] + "…"}"'
 
 
 def find_target(name: str | None, root: Path) -> Target:
     """As `resolve`, also for an MLflow run: the commit whose dvc.lock has its fingerprint and its
     model."""
-    if name and RUN_ID.fullmatch(name) and git("cat-file", "-t", name) is None:
+    if name and RUN_ID.fullmatch(name) and git.output("cat-file", "-t", name) is None:
         return _of_run(name, root)
     return resolve(name)
 
@@ -148,7 +152,7 @@ def locked(target: Target) -> tuple[str, dict[str, dict[str, Any]]]:
     if lock is None:
         raise InputError(f"{target.title}: there is no dvc.lock yet; `make repro` makes it")
     try:
-        found = {name: pipeline.locked_stage(lock, name) for name in repository.STAGES}
+        found = {name: identity.locked_stage(lock, name) for name in dvc_files.STAGES}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{target.title}: dvc.lock cannot be read ({reason})") from None
@@ -160,10 +164,10 @@ def locked(target: Target) -> tuple[str, dict[str, dict[str, Any]]]:
 def find(target: Target, root: Path) -> Answer:
     """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
     lock, entries = locked(target)
-    prints = {name: pipeline.fingerprint_from_lock(lock, name) for name in STAGES}
+    prints = {name: identity.fingerprint_from_lock(lock, name) for name in STAGES}
     answer = Answer(target.title, target.rev, store.name(root))
     metrics, evaluate = target.read(METRICS), entries.get("evaluate")
-    if metrics is not None and repository.metrics_belong(metrics, entries["train"], evaluate):
+    if metrics is not None and identity.metrics_belong(metrics, entries["train"], evaluate):
         answer.metrics = json.loads(metrics)
     else:
         answer.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
@@ -174,13 +178,13 @@ def find(target: Target, root: Path) -> Answer:
         else:
             answer.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
     # Figures by other settings of `evaluate` have a run of their own, noted where that of train is.
-    own = pipeline.fingerprint_from_lock(lock, "evaluate") or ""
+    own = identity.fingerprint_from_lock(lock, "evaluate") or ""
     noted = [journal.load_record(root, name or "", answer.store) for name in (own, prints["train"])]
     if own and (noted[0] or not noted[1]) and (run := _find_run(root, own)[0]):
         answer.runs["evaluate"] = run
     if target.rev is None:
-        answer.changed = repository.changed_inputs(lock)
-    answer.ui = ui.server_address() or ui.running_address(root)
+        answer.changed = identity.changed_inputs(lock)
+    answer.ui = pages.server_address() or pages.running_address(root)
     return answer
 
 
@@ -190,7 +194,7 @@ def _find_run(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]
     here, trouble = store.name(root), ""
     record = journal.load_record(root, fingerprint, here)
     if record and record.run_id:
-        return _recorded(record, ui.base_address(root), here), ""
+        return _recorded(record, pages.base_address(root), here), ""
     try:
         if run := _search(root, {"fingerprint": fingerprint}):
             return run, ""
@@ -217,7 +221,7 @@ def _search(root: Path, tags: dict[str, str]) -> dict[str, str] | None:
     if not found:
         return None
     info = found.info
-    state, base = info.status.lower(), ui.base_address(root)
+    state, base = info.status.lower(), pages.base_address(root)
     return _run(info.run_name, state, info.experiment_id, info.run_id, base, store.name(root))
 
 
@@ -225,7 +229,7 @@ def _run(
     name: str, state: str, experiment_id: str, run_id: str, base: str, where: str
 ) -> dict[str, str]:
     """`base`: the address of the server, ending in a slash; empty if none shows the store."""
-    page = f"{base}#/experiments/{experiment_id}/runs/{run_id}{ui.TRAINING_VIEW}" if base else ""
+    page = f"{base}#/experiments/{experiment_id}/runs/{run_id}{pages.TRAINING_VIEW}" if base else ""
     return {"name": name, "state": state, "run_id": run_id, "address": page, "store": where}
 
 
@@ -238,8 +242,8 @@ def main() -> None:
     parser.add_argument("name", nargs="?", metavar=names, help="default: the workspace")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
-    repository.require_project()
-    root = pipeline.main_repository()
+    workspace.require_project()
+    root = workspace.main_repository()
     target = find_target(arguments.name, root)
     answer = find(target, root)
     text = render(answer, target.experiment)
@@ -247,4 +251,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.guarded(main))
+    sys.exit(command.guarded(main))

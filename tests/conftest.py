@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from src import params, prepare, process
-from src.closure import ROOT
+from src import prepare
+from src.base.files import fresh_directory
+from src.base.imports import ROOT
 from src.data.packed import PackedSplit
-from src.files import fresh_directory
-from src.packing.split import SPLITS
+from src.data.split import SPLITS
+from src.plumbing import params, process
+from src.plumbing.command import guarded
+from src.plumbing.stage import Stage
 from src.preparation.sources.catalog import open_source
-from src.stage import Stage, guarded
 from tests.sharing import once_for_all
 
 process.share_cores()  # before a test imports torch
@@ -209,9 +211,9 @@ def few(finished: tuple[Path, dict[str, Stage]]) -> tuple[PackedSplit, PackedSpl
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose pipeline has run once and is committed. Tests leave it clean."""
-    from tests import pipeline_clone
+    from tests.pipeline import clone
 
-    folder = pipeline_clone.new_clone(tmp_path_factory.mktemp("pipeline") / "project")
-    pipeline_clone.run(folder, "dvc", "repro")
-    pipeline_clone.commit(folder, "results")
+    folder = clone.new_clone(tmp_path_factory.mktemp("pipeline") / "project")
+    clone.run(folder, "dvc", "repro")
+    clone.commit(folder, "results")
     return folder

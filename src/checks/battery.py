@@ -6,24 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from src.checks import (
-    average,
-    data,
-    evaluation,
-    labels,
-    leakage,
-    loaders,
-    normalisation,
-    outputs,
-    resume,
-    rungs,
-    schedule,
-    static,
-    steps,
-    stub,
-    sweep,
-    turned,
-)
+from src.checks.afterwards import average, evaluation, resume
 from src.checks.context import (
     Context,
     OutOfTime,
@@ -34,17 +17,21 @@ from src.checks.context import (
     split_batch,
 )
 from src.checks.crash import explain, one_line
+from src.checks.data import labels, leakage, loaders, normalisation, turned, values
+from src.checks.learning import rungs, schedule, sweep
+from src.checks.net import outputs, settings
 from src.checks.report import Check, Report, link_consequences
 from src.checks.setup import Declared, TrainingSetup
+from src.checks.step import controlled, real_steps
 
 # Of a plain processor core or two, for the estimate of how much fits into the budget (measured).
 FLOPS = 2.5e10  # per second
 CALL = 6e-5  # seconds for a layer, forward and backward and the optimizer's part
 BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     # (id when it crashes, check, what it needs)
-    ("optimizer_params", static.check_optimizer, ()),
-    ("layers", static.check_layers, ()),
-    ("input_values", data.check_values, ("train_data",)),
+    ("optimizer_params", settings.check_optimizer, ()),
+    ("layers", settings.check_layers, ()),
+    ("input_values", values.check_values, ("train_data",)),
     ("input_statistics", normalisation.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
@@ -57,8 +44,8 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("sample_independence", outputs.check_independence, ("train_data", "width")),
     ("outputs", outputs.check_outputs, ("train_data",)),
     ("input_gradient", outputs.check_inputs, ("train_data", "width")),
-    ("stub", stub.check_stub, ("batches", "width")),
-    ("steps", steps.check_steps, ("batches", "width")),
+    ("stub", controlled.check_stub, ("batches", "width")),
+    ("steps", real_steps.check_steps, ("batches", "width")),
     ("schedule", schedule.check_schedule, ()),
     ("overfit_batch", rungs.check_rungs, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
@@ -138,7 +125,7 @@ def _prepare(ctx: Context, found: list[Check]) -> set[str]:
             found.append(explain(error))
     if setup.train_data is not None:
         try:
-            data.look(ctx)
+            values.look(ctx)
             have.add("train_data")
         except SetupError as error:
             found.append(explain(error))

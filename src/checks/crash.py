@@ -2,9 +2,7 @@
 
 import re
 
-from src.checks.context import (
-    SetupError,
-)
+from src.checks.context import SetupError
 from src.checks.report import Check
 
 SIZE = re.compile(r"shape|size|dimension|expected input|mat1|channels|out of bounds|out of range")

@@ -1,9 +1,9 @@
 """`overfit_check.waive`: which checks do not count, each with its reason."""
 
+from src.base.keys import NONE
 from src.checks.catalogue import CHECKS
-from src.errors import InputError
-from src.params import did_you_mean
-from src.schema import NONE
+from src.plumbing.errors import InputError
+from src.plumbing.params import did_you_mean
 
 
 def parse_waivers(text: str) -> dict[str, str]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from src.base.randomness import balanced_order, sample_order
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Batch, Reading, read_batches
-from src.randomness import balanced_order, sample_order
 
 REST = 0.1  # share of the samples that an epoch may leave out without a word (choice)
 EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move

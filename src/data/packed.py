@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.errors import InputError
+from src.plumbing.errors import InputError
 
 COLUMNS = ("index", "label", "path", "sha256")
 STAGE_OF = {"prepared": "prepare"}  # the stage that makes a folder; elsewhere they share a name

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.packed import PackedSplit
-from src.errors import InputError
+from src.plumbing.errors import InputError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Indices = Sequence[np.ndarray]

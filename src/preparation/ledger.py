@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.files import scratch_database
-from src.packing.split import SPLITS, split_of
+from src.base.files import scratch_database
+from src.data.split import SPLITS, split_of
 from src.preparation.sources.base import Item
 
 LISTED = 50  # examples of each kind in report.json (choice)

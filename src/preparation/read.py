@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from src.preparation.decode import BadPicture
-from src.preparation.fit import fit_picture
-from src.preparation.near import perceptual_hash
+from src.images.decode import BadPicture
+from src.images.fit import fit_picture
+from src.images.near_duplicates import perceptual_hash
 from src.preparation.sources.base import Item
 
 # Standard deviation in grey levels of 255 below which a picture shows nothing: that of noise. The

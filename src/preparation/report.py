@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from src.files import CsvWriter, write_bytes, write_json
+from src.base.files import CsvWriter, write_bytes, write_json
 from src.preparation.ledger import Cases, Ledger
 from src.preparation.read import Packed, Rejected
 from src.preparation.sources.base import Item, Source

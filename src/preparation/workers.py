@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
 
-from src import process
-from src.errors import GateError
+from src.plumbing import process
+from src.plumbing.errors import GateError
 from src.preparation.read import Reader, Result
 from src.preparation.sources.base import Item
 

@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.stage import Stage
-from src.tracking import opening, provenance, store
-from src.tracking.journal import (
+from src.plumbing.stage import Stage
+from src.tracking.about import provenance
+from src.tracking.journal import opening
+from src.tracking.journal.journal import (
     Record,
     add_points,
     load_record,
@@ -19,9 +20,10 @@ from src.tracking.journal import (
     record_path,
     warn,
 )
-from src.tracking.leftovers import Sent, close_the_dead, send_one, take_over
+from src.tracking.journal.leftovers import Sent, close_the_dead, send_one, take_over
+from src.tracking.journal.outbox import Outbox, add_waiting
 from src.tracking.lookup import KIND
-from src.tracking.outbox import Outbox, add_waiting
+from src.tracking.store import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from src.errors import InputError
-from src.tracking import journal, store
-from src.tracking.address import reason
-from src.tracking.journal import warn
+from src.plumbing.errors import InputError
+from src.tracking.journal import journal
+from src.tracking.journal.journal import warn
+from src.tracking.store import store
+from src.tracking.store.address import reason
 
 KIND = "machine.kind"  # what must be equal for the same bits; train sets it
 

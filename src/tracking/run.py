@@ -1,7 +1,7 @@
 """The MLflow run of a stage. The tracker never stops the work.
 
 `log_metrics` appends to the journal on disk, `log_picture` writes to the outbox beside it; a thread
-sends what is new every two seconds (src/tracking/shipping.py). Whatever MLflow raises ends in one
+sends what is new every two seconds (src/tracking/journal/shipping.py). Whatever MLflow raises ends in one
 line on stderr. What it did not take waits on disk and is sent by the next stage that opens the run,
 or by src.sync.
 """
@@ -13,14 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import process
-from src.errors import InputError
-from src.stage import Stage
-from src.tracking import continuation, notes, opening, recorded, store, system, uncommitted
-from src.tracking.address import reason
-from src.tracking.journal import Journal, Record, hold, journal_path, load_record, now, warn
-from src.tracking.outbox import Outbox
-from src.tracking.shipping import Shipper
+from src.plumbing import process
+from src.plumbing.errors import InputError
+from src.plumbing.stage import Stage
+from src.tracking import continuation
+from src.tracking.about import notes, system, uncommitted
+from src.tracking.journal import opening, recorded
+from src.tracking.journal.journal import Journal, Record, hold, journal_path, load_record, now, warn
+from src.tracking.journal.outbox import Outbox
+from src.tracking.journal.shipping import Shipper
+from src.tracking.store import store
+from src.tracking.store.address import reason
 from src.tracking.untracked import Run
 
 if TYPE_CHECKING:
@@ -172,7 +175,7 @@ class TrackedRun(Run):
     def log_model(self, folder: Path) -> None:
         files = [folder / "model.json", folder / "model.safetensors"]
         try:
-            from src.tracking import serving
+            from src.tracking.serving import serving
 
             with tempfile.TemporaryDirectory(dir=self.root / ".cache", prefix="model-") as target:
                 run_id = self.record.run_id if self.record else None

@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from src.errors import InputError
-from src.tracking import provenance, store, uncommitted
-from src.tracking.address import reason
-from src.tracking.journal import now, warn
+from src.plumbing.errors import InputError
+from src.tracking.about import provenance, uncommitted
+from src.tracking.journal.journal import now, warn
+from src.tracking.store import store
+from src.tracking.store.address import reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

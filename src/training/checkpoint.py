@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from src.files import write_bytes
+from src.base.files import write_bytes
 
 
 class Checkpoint:

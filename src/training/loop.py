@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
-from src.data.augment import Augmentation
-from src.data.batches import Batch, steps_per_epoch, training_batches
-from src.data.mix import Mix
+from src.data.batches import steps_per_epoch, training_batches
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
-from src.errors import GateError
-from src.terminal import Progress
+from src.images.augment import Augmentation
+from src.images.mix import Mix
+from src.plumbing.errors import GateError
+from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.setup import Setup, train_step
+from src.training.setup import Setup
+from src.training.step import prepared, update
 from src.training.validation import validate
 
 # Steps between two looks at the loss: each waits for the device. (choice)
@@ -228,16 +229,3 @@ class Training:
         self.history = state["history"]
         best = state["best"]
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])
-
-
-def prepared(batch: Batch, setup: Setup, augmentation: Augmentation, mix: Mix, step: int) -> Batch:
-    """A batch (pictures uint8 B x H x W x C, labels int64 B), augmented and mixed."""
-    pictures, labels = batch
-    return mix(augmentation(pictures, setup.seed, step), labels, setup.seed, step)
-
-
-def update(setup: Setup, batch: Batch, step: int) -> torch.Tensor:
-    """One optimizer step and one of the schedule; what `train_step` returns."""
-    sums = train_step(setup, batch, step)
-    setup.scheduler.step_update(step + 1)
-    return sums

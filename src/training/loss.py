@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from src.errors import InputError
+from src.plumbing.errors import InputError
 
 
 class Loss(nn.Module):

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from src.errors import InputError
-from src.params import did_you_mean
+from src.plumbing.errors import InputError
+from src.plumbing.params import did_you_mean
 
 
 def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> Optimizer:

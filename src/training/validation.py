@@ -5,8 +5,9 @@ from torch.nn import functional
 
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
-from src.training.inference import logits_of
-from src.training.setup import Setup, batch_sums
+from src.model.inference import logits_of
+from src.training.setup import Setup
+from src.training.step import batch_sums
 
 
 def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> dict[str, float]:

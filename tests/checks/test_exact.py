@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from src.checks import TrainingSetup, average, battery, schedule, steps, stub
+from src.checks import TrainingSetup, battery
+from src.checks.afterwards import average
 from src.checks.context import Context
+from src.checks.learning import schedule
 from src.checks.report import Check
+from src.checks.step import controlled, real_steps
 from tests.checks import base
 from tests.checks.base import CLASSES
 
@@ -97,7 +100,7 @@ def mixing(setup: TrainingSetup, rule: str, form: str) -> None:
     ],
 )  # fmt: skip
 def test_labels_that_are_mixed_like_their_pictures_are_fine(rule: str, form: str) -> None:
-    assert loud(lambda setup: mixing(setup, rule, form), stub.check_stub) == {}
+    assert loud(lambda setup: mixing(setup, rule, form), controlled.check_stub) == {}
 
 
 @pytest.mark.parametrize("form", ["soft", "twice"])
@@ -113,7 +116,7 @@ def test_labels_that_are_mixed_like_their_pictures_are_fine(rule: str, form: str
     ],
 )
 def test_labels_that_are_mixed_otherwise_are_found(rule: str, cause: str, form: str) -> None:
-    found = loud(lambda setup: mixing(setup, rule, form), stub.check_stub)
+    found = loud(lambda setup: mixing(setup, rule, form), controlled.check_stub)
     assert found.get("step_inputs", ("", ""))[1] == cause, found
 
 
@@ -146,7 +149,7 @@ def test_mixing_inside_the_net_is_not_judged() -> None:
         setup.model, setup.train_step = Net(), step
         setup.optimizer = torch.optim.AdamW(setup.model.parameters(), 3e-3)
 
-    assert loud(plant, stub.check_stub) == {}
+    assert loud(plant, controlled.check_stub) == {}
 
 
 # --- graphs
@@ -192,7 +195,7 @@ def test_losses_kept_with_their_graphs_are_found(keep: Any, accumulate: int) -> 
             kept = lambda loss: numbered(id(loss), loss)  # noqa: E731
         keeping(setup, kept, accumulate)
 
-    assert loud(plant, steps.check_steps).get("graphs") == ("warn", "graph_kept")
+    assert loud(plant, real_steps.check_steps).get("graphs") == ("warn", "graph_kept")
 
 
 @pytest.mark.parametrize("window", [1, 10])
@@ -209,7 +212,7 @@ def test_a_short_window_of_losses_and_plain_numbers_are_fine(window: int) -> Non
 
         keeping(setup, keep)
 
-    assert "graphs" not in loud(plant, steps.check_steps)
+    assert "graphs" not in loud(plant, real_steps.check_steps)
 
 
 # --- averaged weights
@@ -369,12 +372,12 @@ def test_a_schedule_that_is_stepped_in_or_outside_of_the_step_is_fine(
     rate: Any, stepped: bool
 ) -> None:
     plant = lambda setup: scheduled(setup, rate, stepped)  # noqa: E731
-    assert loud(plant, steps.check_steps, schedule.check_schedule) == {}
+    assert loud(plant, real_steps.check_steps, schedule.check_schedule) == {}
 
 
 def test_a_warm_up_from_0_that_nobody_steps_is_found() -> None:
     found = loud(
         lambda setup: scheduled(setup, lambda step: min(1.0, step / 10), False),
-        steps.check_steps, schedule.check_schedule,
+        real_steps.check_steps, schedule.check_schedule,
     )  # fmt: skip
     assert found == {"schedule": ("warn", "schedule_never_stepped")}

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from src.checks import TrainingSetup, loaders, normalisation, outputs, stub
+from src.checks import TrainingSetup
 from src.checks.context import draw
+from src.checks.data import loaders, normalisation
+from src.checks.net import outputs
+from src.checks.step import controlled
 from tests.checks import base
 from tests.checks.base import CLASSES
 from tests.checks.test_exact import loud
@@ -88,7 +91,7 @@ def test_losses_that_take_log_probabilities_are_fine(loss: Loss, own_step: bool)
         setup.declared = {**setup.declared, "label_smoothing": None}
         log_probabilities(setup, loss, own_step)
 
-    assert loud(plant, outputs.check_outputs, stub.check_stub) == {}
+    assert loud(plant, outputs.check_outputs, controlled.check_stub) == {}
 
 
 @pytest.mark.parametrize("own_step", [False, True])
@@ -98,7 +101,7 @@ def test_binary_cross_entropy_of_log_probabilities_is_found(
 ) -> None:
     found = loud(
         lambda setup: log_probabilities(setup, bce(smoothing), own_step),
-        outputs.check_outputs, stub.check_stub,
+        outputs.check_outputs, controlled.check_stub,
     )  # fmt: skip
     id = "step_loss_confident" if own_step else "loss_confident"
     assert found == {id: ("fail", "activation_before_loss")}
@@ -123,13 +126,13 @@ def focal(setup: TrainingSetup, classes: int, gamma: float, told: bool, factor: 
     [(0.0, False), (1.0, False), (3.0, False), (0.5, True), (3.0, True), (5.0, True), (8.0, True)],
 )
 def test_focal_loss_is_fine(classes: int, gamma: float, told: bool) -> None:
-    assert loud(lambda setup: focal(setup, classes, gamma, told), stub.check_stub) == {}
+    assert loud(lambda setup: focal(setup, classes, gamma, told), controlled.check_stub) == {}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("factor", [0.02, 100.0])
 def test_a_temperature_in_a_focal_loss_is_found(classes: int, factor: float) -> None:
-    found = loud(lambda setup: focal(setup, classes, 5.0, True, factor), stub.check_stub)
+    found = loud(lambda setup: focal(setup, classes, 5.0, True, factor), controlled.check_stub)
     assert found["temperature"] == ("fail", "temperature")
 
 
@@ -143,11 +146,11 @@ def smoothed(setup: TrainingSetup, classes: int, used: float, declared: float) -
 @pytest.mark.parametrize("smoothing", [0.1, 0.8, 0.95])
 def test_smoothing_that_is_the_declared_one_is_fine(classes: int, smoothing: float) -> None:
     plant = lambda setup: smoothed(setup, classes, smoothing, smoothing)  # noqa: E731
-    assert loud(plant, stub.check_stub) == {}
+    assert loud(plant, controlled.check_stub) == {}
 
 
 def test_smoothing_that_is_not_the_declared_one_fails() -> None:
-    found = loud(lambda setup: smoothed(setup, 3, 0.8, 0.1), stub.check_stub)
+    found = loud(lambda setup: smoothed(setup, 3, 0.8, 0.1), controlled.check_stub)
     assert found["loss_confident"][0] == "fail"
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from src.base.imports import ROOT
 from src.checks.catalogue import CHECKS
 from src.checks.causes import CAUSES
 from src.checks.report import Check, Report, link_consequences
 from src.checks.waivers import parse_waivers
-from src.closure import ROOT
-from src.errors import InputError
+from src.plumbing.errors import InputError
 
 FINE = Check("outputs", "pass", 1.0, 2.0, "fine")
 ODD = Check("class_balance", "warn", 30.0, 20.0, "some are rare", ["class_imbalance"])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from src.checks.catalogue import CHECKS
-from src.checks.spy import Spy
-from src.errors import GateError, InputError
+from src.checks.step.watching import Spy
+from src.plumbing.errors import GateError, InputError
 from src.tracking.untracked import Run as Untracked
 from tests.conftest import run_stage, set_params
 

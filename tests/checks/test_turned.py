@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.checks import TrainingSetup, turned
+from src.checks import TrainingSetup
 from src.checks.battery import _prepare
 from src.checks.context import Context
+from src.checks.data import turned
 from tests.checks import base
 from tests.checks.base import CLASSES
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from src.tracking import system
-from tests.tracked_project import make_tracked_project
+from src.tracking.about import system
+from tests.tracking.tracked_project import make_tracked_project
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from src.stage import Stage
-from src.tracking import address
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
+from src.tracking.store import address
 
 
 @pytest.mark.parametrize(

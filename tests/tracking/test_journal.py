@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from src.closure import ROOT
-from src.tracking.journal import (
+from src.base.imports import ROOT
+from src.tracking.journal.journal import (
     Journal,
     Record,
     add_points,

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from src import locks
-from src.stage import Stage, guarded
+from src.plumbing import locks
+from src.plumbing.command import guarded
+from src.plumbing.stage import Stage
 from src.sync import main, told
-from src.tracking import leftovers, store
 from src.tracking import run as tracking
-from src.tracking.journal import load_record, lock_path
-from src.tracking.outbox import Outbox
-from tests.tracked_project import DIGEST, edit, evaluate, history, runs, train, train_until
+from src.tracking.journal import leftovers
+from src.tracking.journal.journal import load_record, lock_path
+from src.tracking.journal.outbox import Outbox
+from src.tracking.store import store
+from tests.tracking.tracked_project import DIGEST, edit, evaluate, history, runs, train, train_until
 
 NOWHERE = "sqlite:////proc/nothing/mlflow.db"
 
@@ -88,7 +90,7 @@ with tracking.start(Stage("train")) as run:
 
 @pytest.mark.parametrize("by", ["the next start", "sync"])
 def test_the_run_of_a_killed_process_is_closed(by: str, project: Path) -> None:
-    from src.closure import ROOT
+    from src.base.imports import ROOT
 
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER],
@@ -216,7 +218,7 @@ def test_the_command_says_what_it_did(
     main()
     assert capsys.readouterr().out == "sync: nothing waited for sqlite:///mlflow.db\n"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret-word@127.0.0.1:9")
-    from src.errors import GateError
+    from src.plumbing.errors import GateError
 
     with pytest.raises(GateError, match="everything waits") as raised:
         main()

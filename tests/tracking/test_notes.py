@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from src import params
-from src.stage import Stage
-from src.tracking import notes
+from src.plumbing import params
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking.notes import Origin, Patch, changed_line, compose, how_to_bring_back
-from tests.tracked_project import commit, edit, evaluate, git, runs, train
+from src.tracking.about import notes
+from src.tracking.about.notes import Origin, Patch, changed_line, compose, how_to_bring_back
+from tests.tracking.tracked_project import commit, edit, evaluate, git, runs, train
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from src import process
-from src.pipeline import VERSIONS_FILE
-from src.stage import Stage
-from src.tracking import opening, recorded, store
+from src.plumbing import process
+from src.plumbing.dvc_files import VERSIONS_FILE
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking.journal import load_record
-from tests.tracked_project import edit, history, runs, train, train_until
+from src.tracking.journal import opening, recorded
+from src.tracking.journal.journal import load_record
+from src.tracking.store import store
+from tests.tracking.tracked_project import edit, history, runs, train, train_until
 
 
 @pytest.fixture

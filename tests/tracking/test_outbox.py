@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import shipping, store
-from src.tracking.outbox import Outbox
-from tests.tracked_project import evaluate, runs, train, train_until
+from src.tracking.journal import shipping
+from src.tracking.journal.outbox import Outbox
+from src.tracking.store import store
+from tests.tracking.tracked_project import evaluate, runs, train, train_until
 
 NOWHERE = "sqlite:////proc/nothing/mlflow.db"
 

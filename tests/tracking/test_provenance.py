@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.pipeline import locked_stage
-from src.stage import Stage
-from src.tracking import provenance
-from tests.tracked_project import (
+from src.plumbing.identity import locked_stage
+from src.plumbing.stage import Stage
+from src.tracking.about import provenance
+from tests.tracking.tracked_project import (
     commit,
     edit,
     git,

@@ -5,19 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import store
-from src.tracking.journal import load_record
-from tests.tracked_project import (
-    MODEL,
-    edit,
-    evaluate,
-    history,
-    runs,
-    train,
-    train_until,
-)
+from src.tracking.journal.journal import load_record
+from src.tracking.store import store
+from tests.tracking.tracked_project import MODEL, edit, evaluate, history, runs, train, train_until
 
 
 def test_evaluate_writes_into_the_run_of_train(

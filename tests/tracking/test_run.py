@@ -9,19 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import GateError
-from src.stage import Stage
+from src.plumbing.errors import GateError
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import shipping, store
-from src.tracking.journal import load_record
-from tests.tracked_project import (
-    DIGEST,
-    edit,
-    history,
-    runs,
-    train,
-    train_until,
-)
+from src.tracking.journal import shipping
+from src.tracking.journal.journal import load_record
+from src.tracking.store import store
+from tests.tracking.tracked_project import DIGEST, edit, history, runs, train, train_until
 
 
 def test_a_run_holds_what_the_stage_told(

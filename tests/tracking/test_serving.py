@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import serving, store
+from src.tracking.serving import serving
+from src.tracking.store import store
 from tests.conftest import SMALL, STAGES, copy_project, free_port, run_stage, set_params, working_in
-from tests.tracked_project import VARIABLES, runs
+from tests.tracking.tracked_project import VARIABLES, runs
 
 LOAD = """
 import json, sys
@@ -47,9 +48,9 @@ def as_text(picture: Image.Image, kind: str = "PNG") -> str:
 
 
 def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
-    from src.training import model
+    from src.model import create, saved
 
-    net = model.create_model(architecture, classes=3, channels=3, size=16)
+    net = create.create_model(architecture, classes=3, channels=3, size=16)
     description = {
         "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
@@ -61,15 +62,15 @@ def save_model(folder: Path, activation: str, architecture: str = "test_resnet")
         "crop_ratio": 0.9,
         "activation": activation,
     }
-    model.save_model(net.state_dict(), description, folder)
+    saved.save_model(net.state_dict(), description, folder)
 
 
 def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
     """What src.predict says."""
-    from src.predict import predict_pictures
-    from src.training.model import load_model
+    from src.model.prediction import predict_pictures
+    from src.model.saved import load_model
 
-    model, description = load_model(folder)
+    create, description = load_model(folder)
     classes = description["classes"]
     return [
         {
@@ -77,7 +78,7 @@ def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
             "probability": pytest.approx(float(row.max()), abs=1e-6),
             "probabilities": pytest.approx(dict(zip(classes, row, strict=True)), abs=1e-6),
         }
-        for row in predict_pictures(model, description, images)
+        for row in predict_pictures(create, description, images)
     ]
 
 
@@ -122,14 +123,14 @@ def test_an_own_net_is_served_with_its_source(
     import mlflow
     import pandas as pd  # type: ignore[import-untyped]
 
-    from src.training import model
+    from src.model import create
 
     save_model(tmp_path / "models", "softmax", "own")
     serving.save(tmp_path / "models", tmp_path / "model", run_id=None)
     images = pictures(2)
     answers = expected(tmp_path / "models", images)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(model, "own_net", lambda classes, channels, size: None)
+    monkeypatch.setattr(create, "own_net", lambda classes, channels, size: None)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     found = loaded.predict(pd.DataFrame({"image": [as_text(picture) for picture in images]}))
     assert found.to_dict("records") == answers
@@ -139,17 +140,15 @@ def test_an_own_net_is_served_with_its_source(
 def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
     import pandas as pd
 
-    import src.preparation.fit
+    import src.images.fit
 
     images = pictures(130)  # more than a batch
     content = [base64.b64decode(as_text(picture)) for picture in images]
     answer = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
     assert answer == expected(tmp_path / "models", images)
-    assert (
-        sys.modules["src.preparation.fit"] is src.preparation.fit
-    )  # the repository has its own again
+    assert sys.modules["src.images.fit"] is src.images.fit  # the repository has its own again
     used = sys.modules[type(loaded.unwrap_python_model()).__module__]
-    own = used._own_modules["src.preparation.fit"].__file__
+    own = used._own_modules["src.images.fit"].__file__
     assert Path(own).is_relative_to(tmp_path / "model/code")
 
 

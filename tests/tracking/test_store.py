@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import InputError
-from src.stage import Stage
+from src.plumbing.errors import InputError
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import store
-from tests.tracked_project import make_tracked_project, runs, train
+from src.tracking.store import store
+from tests.tracking.tracked_project import make_tracked_project, runs, train
 
 
 def test_the_store_is_the_main_repository_s_also_in_a_temporary_workspace(

@@ -8,10 +8,10 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import system
-from tests.tracked_project import evaluate, history, runs, train
+from src.tracking.about import system
+from tests.tracking.tracked_project import evaluate, history, runs, train
 
 CPU = "system/cpu_utilization_percentage"
 MEMORY = "system/system_memory_usage_megabytes"

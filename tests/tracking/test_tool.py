@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from src.tracking import uncommitted
+from src.tracking.about import uncommitted
 from src.tracking.tool import log_run
-from tests.tracked_project import runs
+from tests.tracking.tracked_project import runs
 
 
 def log(project: Path, **given: object) -> str | None:

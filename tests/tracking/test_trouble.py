@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking import store
-from tests.tracked_project import (
-    DIGEST,
-    evaluate,
-    history,
-    runs,
-    train,
-    train_until,
-)
+from src.tracking.store import store
+from tests.tracking.tracked_project import DIGEST, evaluate, history, runs, train, train_until
 
 
 def test_a_store_that_was_deleted_gets_all_points_again(

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from src.closure import ROOT
-from src.stage import Stage
-from src.tracking import provenance, uncommitted
+from src.base.imports import ROOT
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from tests.tracked_project import commit, edit, git, make_project, runs, train, write_versions
+from src.tracking.about import provenance, uncommitted
+from tests.tracking.tracked_project import (
+    commit,
+    edit,
+    git,
+    make_project,
+    runs,
+    train,
+    write_versions,
+)
 
 
 def test_the_run_has_what_is_not_committed_and_git_takes_it(project: Path) -> None:

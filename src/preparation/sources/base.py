@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from src.preparation.decode import BadPicture, Picture, decode, read_content
+from src.images.decode import BadPicture, Picture, decode, read_content
 
 SPLIT_NAMES = {
     "train": "train",
@@ -128,7 +128,7 @@ def remark_on_twins(classes: list[str]) -> list[str]:
 
 def data_folder(path: str, source: str, holds: str) -> Path:
     """`prepare.path` as a folder; InputError when it is none or cannot be read."""
-    from src.errors import InputError
+    from src.plumbing.errors import InputError
 
     folder = Path(path)
     if not folder.is_dir():
@@ -142,7 +142,7 @@ def data_folder(path: str, source: str, holds: str) -> Path:
 
 def require_readable(folder: Path) -> None:
     """InputError when what lies in a folder cannot be listed and read."""
-    from src.errors import InputError
+    from src.plumbing.errors import InputError
 
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f"{folder} cannot be read (no permission): `chmod u+rX {folder}`")

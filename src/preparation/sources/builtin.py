@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src.preparation.decode import Picture
+from src.images.decode import Picture
 from src.preparation.sources.base import Item, Pixels, Source
 from src.preparation.sources.shapes import CLASS_NAMES, draw_shape
 

@@ -1,5 +1,5 @@
 """The table of sources. A new one: a function of the `prepare` params that returns a Source, in a
-file of its own, a line here, and its name in src/schema.py."""
+file of its own, a line here, and its name in src/plumbing/schema.py."""
 
 from collections.abc import Mapping
 from typing import Any

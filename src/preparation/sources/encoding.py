@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from src.errors import InputError
+from src.plumbing.errors import InputError
 
 # What a text that is not UTF-8 is shown as, so that its writer recognises the right one.
 OTHERS = ("cp1251", "cp1252", "gb18030", "shift_jis")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.errors import InputError
-from src.preparation.decode import PICTURE_SUFFIXES
+from src.images.decode import PICTURE_SUFFIXES
+from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
     Item,

@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from src.errors import InputError
+from src.plumbing.errors import InputError
 from src.preparation.sources.base import Item, Pixels, Source
 
 TYPES: dict[int, "np.dtype[Any]"] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}

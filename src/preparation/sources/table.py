@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from src.errors import InputError
-from src.files import scratch_database
+from src.base.files import scratch_database
+from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
     Item,

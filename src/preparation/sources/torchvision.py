@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.errors import InputError
-from src.params import did_you_mean
+from src.plumbing.errors import InputError
+from src.plumbing.params import did_you_mean
 from src.preparation.sources.base import Item, PictureFile, Pixels, Read, Source
 from src.preparation.sources.idx import IDX_SETS, idx_source
 from src.preparation.sources.torchvision_sets import SETS, Set

@@ -1,0 +1,1 @@
+"""What everything is built on: files, randomness, pictures by matplotlib, types of keys, imports."""

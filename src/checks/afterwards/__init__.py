@@ -1,0 +1,1 @@
+"""Checks of evaluation, averaged weights and checkpoints."""

@@ -1,0 +1,1 @@
+"""Checks of the net and its settings."""

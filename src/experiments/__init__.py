@@ -1,0 +1,1 @@
+"""Results of many runs: found, compared, queued, searched, verified."""

@@ -1,0 +1,57 @@
+"""The stored predictions of a result, from DVC's cache by their md5, without a checkout."""
+
+import csv
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from src.experiments.stored import Result
+from src.plumbing.errors import InputError
+
+FILE = "results/evaluate/predictions.csv"
+
+
+def right(result: Result, split: str, name: str, root: Path) -> tuple[list[str], np.ndarray]:
+    """The labels of the pictures of a split, and whether each was classified right (bool N), in the
+    order of the data set. InputError if the predictions are not here."""
+    path = _find(result, name, root)
+    labels, hits = [], []
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        if header[:4] != ["split", "index", "label", "prediction"]:
+            raise InputError(f"{name}: {FILE} has other columns than this code writes")
+        for row in rows:
+            if row[0] == split:
+                labels.append(row[2])
+                hits.append(row[2] == row[3])
+    if not labels:
+        raise InputError(f"{name}: {FILE} has no predictions on {split}")
+    return labels, np.array(hits, dtype=bool)
+
+
+def _find(result: Result, name: str, root: Path) -> Path:
+    md5 = result.stages["evaluate"]["outs"].get(FILE)
+    if not md5:
+        raise InputError(f"{name} has no predictions: its dvc.lock names no {FILE}")
+    part = Path("files/md5") / md5[:2] / md5[2:]
+    path = root / ".dvc/cache" / part
+    if not path.is_file():
+        path = _cache(root) / part  # DVC may be told to keep it elsewhere
+    if path.is_file():
+        return path
+    here = "`dvc exp apply` (of a commit: `git checkout`) and " if result.rev else ""
+    raise InputError(
+        f"{name} has no predictions here: {FILE} is not in DVC's cache; `dvc fetch --all-commits` "
+        f"brings it from the remote, {here}`dvc repro` makes it again"
+    )
+
+
+@cache
+def _cache(root: Path) -> Path:
+    command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
+    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
+    return root / shown.strip()

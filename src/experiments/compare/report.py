@@ -1,0 +1,121 @@
+"""The comparison of the first group with each of the others."""
+
+import statistics as plain
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.experiments import stored
+from src.experiments.compare import changes, predictions, statistics
+from src.experiments.compare.changes import Changes
+from src.experiments.compare.groups import Group
+from src.experiments.compare.statistics import Paired, Pictures
+from src.plumbing.errors import InputError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracy of a group; `by_seed` 0..1; `spread`: standard deviation, None for one seed."""
+
+    name: str
+    by_seed: dict[int, float]
+    mean: float
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`second` against `first`, both as `*_overrides` of the workspace. `verdict` on training
+    again: better, worse or undecided, from the corrected p; `pictures` on the networks of seeds
+    `pictures_seeds`. `*_corrected` by Holm, as one of `among`; intervals are each its own."""
+
+    first: str
+    second: str
+    first_overrides: dict[str, str]
+    second_overrides: dict[str, str]
+    changed: Changes
+    seeds: list[int]
+    training: Paired
+    p_corrected: float | None
+    verdict: str
+    pictures: Pictures
+    pictures_seeds: tuple[int, int]
+    pictures_p_corrected: float
+    among: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """`looks`: how often test was looked at so far, None for val."""
+
+    split: str
+    groups: list[Scores]
+    comparisons: list[Comparison]
+    looks: int | None = None
+
+
+def make(groups: list[Group], split: str, root: Path) -> Report:
+    """Compare all groups with the first one on val or test. InputError where their data differ or
+    predictions are missing."""
+    first, others = groups[0], groups[1:]
+    for other in others:
+        changes.require_same_data((first.name, other.name), first.named, other.named)
+    trained = [_training(first, other, split) for other in others]
+    shown = [_on_pictures(first, other, split, root) for other in others]
+    corrected = statistics.holm([pair.p for _, pair in trained])
+    pictures_corrected = statistics.holm([pictures.p for pictures, _ in shown])
+    comparisons = []
+    for index, other in enumerate(others):
+        seeds, training = trained[index]
+        pictures, pictures_seeds = shown[index]
+        p_pictures = pictures_corrected[index]
+        assert p_pictures is not None
+        comparisons.append(
+            Comparison(
+                first.name,
+                other.name,
+                stored.overrides(first.named),
+                stored.overrides(other.named),
+                changes.between(first.named, other.named),
+                seeds,
+                training,
+                corrected[index],
+                statistics.verdict(training.n, training.difference, corrected[index]),
+                pictures,
+                pictures_seeds,
+                p_pictures,
+                len(others),
+            )
+        )
+    return Report(split, [_scores(group, split) for group in groups], comparisons)
+
+
+def _scores(group: Group, split: str) -> Scores:
+    by_seed = group.scores(split)
+    values = list(by_seed.values())
+    spread = plain.stdev(values) if len(values) > 1 else None
+    return Scores(group.name, by_seed, plain.fmean(values), spread)
+
+
+def _training(first: Group, second: Group, split: str) -> tuple[list[int], Paired]:
+    one, other = first.scores(split), second.scores(split)
+    seeds = sorted(set(one) & set(other))
+    step = 1 / first.named.metrics[split]["n"]
+    return seeds, statistics.paired([other[seed] - one[seed] for seed in seeds], step)
+
+
+def _on_pictures(
+    first: Group, second: Group, split: str, root: Path
+) -> tuple[Pictures, tuple[int, int]]:
+    """The two networks that were named, or, if one of these has no partner, those of a seed that
+    both groups have."""
+    one, other = first.named, second.named
+    if one.seed != other.seed:
+        if other.seed in first.by_seed:
+            one = first.by_seed[other.seed]
+        elif common := sorted(set(first.by_seed) & set(second.by_seed)):
+            one, other = first.by_seed[common[0]], second.by_seed[common[0]]
+    labels, hits = predictions.right(one, split, first.name, root)
+    other_labels, other_hits = predictions.right(other, split, second.name, root)
+    if labels != other_labels:
+        raise InputError(f"{first.name} and {second.name} have predictions on different pictures")
+    return statistics.on_pictures(hits, other_hits), (one.seed, other.seed)

@@ -1,0 +1,1 @@
+"""Random search: the space, and the leaderboard."""

@@ -1,0 +1,1 @@
+"""A result run again from its sources, and what differs."""

@@ -1,0 +1,1 @@
+"""All that knows a pixel: images are the first kind of sample."""

@@ -1,0 +1,166 @@
+"""Augmentation, per sample on the whole batch: parameters drawn on the CPU for the global batch, a
+gather or one resampling on the device. A function of (seed, step).
+
+torchvision's v2 transforms draw once per batch, kornia's from the global generator: only formulas
+are theirs. Each feature draws for a purpose of its own: none moves another's draws."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.base.randomness import generator
+from src.images.geometry import (
+    TRIES,
+    _first,
+    _log_uniform,
+    _uniform,
+    affine_matrices,
+    draw_boxes,
+    rectangle_mask,
+    resample,
+    to_device,
+)
+
+ERASE_AREA = (0.02, 0.33)  # share of the picture, torchvision's RandomErasing
+ERASE_RATIO = (0.3, 3.3)  # height / width in pixels, the same
+GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 with torchvision's digits
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What varies, in the order in which it is applied; the defaults change nothing.
+
+    `crop`: shift by up to that many pixels in each direction, edges repeated (the same as padding
+    and cropping). `scale`: smallest area of a resized crop, as a share; aspect ratio 3/4 to 4/3.
+    `flip`, `vertical_flip`: mirror every other sample on average. `rotation`: by up to that many
+    degrees either way. `color`: factors of brightness, contrast and saturation, each in
+    [1 - color, 1 + color]. `erase`: probability that a rectangle of 2 to 33 % of the area gets the
+    picture's mean colour (arXiv:1708.04896).
+    """
+
+    crop: int = 0
+    flip: bool = False
+    _: KW_ONLY
+    vertical_flip: bool = False
+    scale: float = 1.0
+    rotation: float = 0.0
+    color: float = 0.0
+    erase: float = 0.0
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "Augmentation":
+        """The `augment_...` keys of params.yaml; every one of them is read."""
+        return cls(
+            crop=params["augment_crop"],
+            flip=params["augment_flip"],
+            vertical_flip=params["augment_vertical_flip"],
+            scale=params["augment_scale"],
+            rotation=params["augment_rotation"],
+            color=params["augment_color"],
+            erase=params["augment_erase"],
+        )
+
+    def __call__(self, pictures: Tensor, seed: int, step: int) -> Tensor:
+        """`pictures` B x H x W x C in 0..255, changed sample by sample: same shape and device.
+
+        With crop and flips alone the dtype stays (uint8) and so do the values of the pixels;
+        everything else gives float32 in 0..255. Nothing waits for the device.
+        """
+        count, height, width, _ = pictures.shape
+        if self.scale < 1 or self.rotation:
+            matrices = self.draw_matrices(count, height, width, seed, step)
+            pictures = resample(pictures, to_device(matrices, pictures.device))
+        elif self.crop or self.flip or self.vertical_flip:
+            pictures = self._shift(pictures, seed, step)
+        if self.color:
+            factors = draw_factors(count, self.color, seed, step)
+            pictures = adjust_color(pictures, to_device(factors, pictures.device))
+        if self.erase:
+            boxes = draw_rectangles(count, height, width, self.erase, seed, step)
+            pictures = fill_rectangles(pictures, to_device(boxes, pictures.device))
+        return pictures
+
+    def _shift(self, pictures: Tensor, seed: int, step: int) -> Tensor:
+        count, height, width, _ = pictures.shape
+        shift, mirrored = self._draw_shift(count, seed, step)
+        rows = (torch.arange(height) + shift[0]).clamp(0, height - 1)
+        columns = (torch.arange(width) + shift[1]).clamp(0, width - 1)
+        rows = torch.where(mirrored[0], rows.flip(1), rows)
+        columns = torch.where(mirrored[1], columns.flip(1), columns)
+        rows, columns = to_device(rows, pictures.device), to_device(columns, pictures.device)
+        samples = torch.arange(count, device=pictures.device)
+        return pictures[samples[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def _draw_shift(self, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """(shift int64, mirrored bool), both 2 x B x 1: of the rows, of the columns."""
+        draws = generator(seed, "augment", step)
+        shift = torch.randint(-self.crop, self.crop + 1, (2, count, 1), generator=draws)
+        flip = torch.randint(0, 2, (count, 1), generator=draws).bool() & self.flip
+        draws = generator(seed, "augment.vertical_flip", step)
+        upside_down = torch.randint(0, 2, (count, 1), generator=draws).bool() & self.vertical_flip
+        return shift, torch.stack([upside_down, flip])
+
+    def draw_matrices(self, count: int, height: int, width: int, seed: int, step: int) -> Tensor:
+        """Crop, resized crop, flips and rotation as matrices for `resample`."""
+        shift, mirrored = self._draw_shift(count, seed, step)
+        size, centre = draw_boxes(count, height, width, self.scale, seed, step)
+        centre = centre + 2 * shift[:, :, 0] / torch.tensor([[height], [width]])
+        draws = generator(seed, "augment.rotation", step)
+        angle = (_uniform(draws, (count,)) * 2 - 1) * self.rotation
+        return affine_matrices(size, centre, mirrored[:, :, 0], angle, height / width)
+
+
+def draw_factors(count: int, color: float, seed: int, step: int) -> Tensor:
+    """Brightness, contrast and saturation: float32 3 x B, uniform in [1 - color, 1 + color]."""
+    draws = generator(seed, "augment.color", step)
+    return (1 + (_uniform(draws, (3, count)) * 2 - 1) * color).float()
+
+
+def adjust_color(pictures: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast about the mean grey of the picture and, for 3 channels, saturation
+    against the grey picture, in this order and clamped each time, as torchvision's adjust_...
+    do it. `pictures` B x H x W x C in 0..255, `factors` 3 x B; float32 of the same shape."""
+    brightness, contrast, saturation = factors[:, :, None, None, None]
+    pictures = (pictures.float() * brightness).clamp(0, 255)
+    mean = _grey(pictures).mean(dim=(1, 2, 3), keepdim=True)
+    pictures = (pictures * contrast + mean * (1 - contrast)).clamp(0, 255)
+    if pictures.shape[3] == 3:
+        pictures = pictures * saturation + _grey(pictures) * (1 - saturation)
+    return pictures.clamp(0, 255)
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    """B x H x W x 1; one channel is grey already."""
+    if pictures.shape[3] != 3:
+        return pictures
+    red, green, blue = pictures.split(1, dim=3)
+    return red * GREY[0] + green * GREY[1] + blue * GREY[2]
+
+
+def draw_rectangles(
+    count: int, height: int, width: int, probability: float, seed: int, step: int
+) -> Tensor:
+    """int64 4 x B: top, bottom, left, right of what is erased; an empty rectangle where nothing
+    is. Sizes and the ten tries as in torchvision's RandomErasing, in whole pixels."""
+    draws = generator(seed, "augment.erase", step)
+    erased = _uniform(draws, (count,)) < probability
+    low, high = ERASE_AREA
+    area = (low + (high - low) * _uniform(draws, (TRIES, count))) * height * width
+    ratio = _log_uniform(draws, ERASE_RATIO, (TRIES, count))
+    sizes = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]).round().long()
+    sides = torch.tensor([[height], [width]])
+    fits = (sizes < sides[:, :, None]).all(0)
+    size = torch.where(erased & fits.any(0), _first(sizes, fits), 0)
+    start = (_uniform(draws, (2, count)) * (sides - size + 1)).long()
+    return torch.stack([start[0], start[0] + size[0], start[1], start[1] + size[1]])
+
+
+def fill_rectangles(pictures: Tensor, rectangles: Tensor) -> Tensor:
+    """`pictures` B x H x W x C with `rectangles` (4 x B, see `draw_rectangles`) in the mean colour
+    of each picture; float32 of the same shape."""
+    pictures = pictures.float()
+    inside = rectangle_mask(rectangles, pictures.shape[1], pictures.shape[2])
+    return torch.where(inside, pictures.mean(dim=(1, 2), keepdim=True), pictures)

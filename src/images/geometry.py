@@ -1,0 +1,105 @@
+"""Boxes, rotations and rectangles per sample, and the resampling that applies them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from src.base.randomness import generator
+
+CROP_RATIO = (3 / 4, 4 / 3)  # width / height of the box in pixels, torchvision's RandomResizedCrop
+
+
+TRIES = 10  # for a box that fits, as in both of them
+
+
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """Move drawn parameters; from pageable memory a copy to a GPU would wait for the GPU."""
+    drawn = drawn.pin_memory() if device.type == "cuda" else drawn
+    return drawn.to(device, non_blocking=True)
+
+
+def draw_boxes(
+    count: int, height: int, width: int, scale: float, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Boxes of resized crops, (size, centre), float64 2 x B each, vertical first: size as a share
+    of the side, centre from -1 to 1 between the edges.
+
+    The area is uniform in [scale, 1], the logarithm of the aspect ratio too; as in torchvision the
+    first of ten tries that lies in the picture counts, or else the whole picture.
+    """
+    draws = generator(seed, "augment.scale", step)
+    area = scale + (1 - scale) * _uniform(draws, (TRIES, count))
+    ratio = _log_uniform(draws, CROP_RATIO, (TRIES, count)) * height / width
+    sizes = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()])
+    fits = (sizes <= 1).all(0)
+    size = torch.where(fits.any(0), _first(sizes, fits), 1.0)
+    return size, (_uniform(draws, (2, count)) * 2 - 1) * (1 - size)
+
+
+def affine_matrices(
+    size: Tensor, centre: Tensor, mirrored: Tensor, angle: Tensor, aspect: float
+) -> Tensor:
+    """Where each output point is taken from, for a box that is turned about its centre.
+
+    `size`, `centre` 2 x B as from `draw_boxes`; `mirrored` bool 2 x B, vertical first; `angle` B
+    in degrees, positive turns the picture counter-clockwise; `aspect` height / width in pixels.
+    Returns float32 B x 2 x 3 in the coordinates of torch.nn.functional.affine_grid
+    (align_corners=False): from (x, y, 1) in the output to (x, y) in the picture.
+    """
+    down, across = torch.where(mirrored, -size, size)
+    cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
+    x = torch.stack([cos * across, -sin * down * aspect, centre[1]], dim=1)
+    y = torch.stack([sin * across / aspect, cos * down, centre[0]], dim=1)
+    return torch.stack([x, y], dim=1).float()
+
+
+def resample(pictures: Tensor, matrices: Tensor) -> Tensor:
+    """`pictures` B x H x W x C through `matrices` (see `affine_matrices`): float32 of the same
+    shape, bilinear, edges repeated. grid_sample is deterministic in the forward pass."""
+    _, height, width, _ = pictures.shape
+    x = _pixel_centres(width, pictures.device)[None, None, :]
+    y = _pixel_centres(height, pictures.device)[None, :, None]
+    # Not affine_grid: its matrix product would lose pixels to TF32 where that is allowed.
+    terms = matrices[:, :, :, None, None]
+    grid = terms[:, :, 0] * x[:, None] + terms[:, :, 1] * y[:, None] + terms[:, :, 2]
+    sampled = torch.nn.functional.grid_sample(
+        pictures.permute(0, 3, 1, 2).float(),
+        grid.permute(0, 2, 3, 1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    # The four weights of a point add up to one but for rounding.
+    return sampled.clamp(0, 255).permute(0, 2, 3, 1)
+
+
+def _pixel_centres(count: int, device: torch.device) -> Tensor:
+    return (torch.arange(count, device=device) * 2 + 1) / count - 1
+
+
+def rectangle_mask(rectangles: Tensor, height: int, width: int) -> Tensor:
+    """bool B x H x W x 1, true inside; `rectangles` int64 4 x B: top, bottom, left, right, of
+    which bottom and right lie outside."""
+    top, bottom, left, right = rectangles[:, :, None, None, None]
+    row = torch.arange(height, device=rectangles.device)[:, None, None]
+    column = torch.arange(width, device=rectangles.device)[:, None]
+    return (row >= top) & (row < bottom) & (column >= left) & (column < right)
+
+
+def _uniform(draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    # float64: its product with a number of pixels never rounds up to that number.
+    return torch.rand(shape, generator=draws, dtype=torch.float64)
+
+
+def _log_uniform(
+    draws: torch.Generator, bounds: tuple[float, float], shape: tuple[int, ...]
+) -> Tensor:
+    low, high = math.log(bounds[0]), math.log(bounds[1])
+    return (low + (high - low) * _uniform(draws, shape)).exp()
+
+
+def _first(tries: Tensor, fits: Tensor) -> Tensor:
+    """2 x B of the `tries` 2 x T x B: of each sample the first one that `fits` (bool T x B)."""
+    index = fits.byte().argmax(dim=0)
+    return tries.gather(1, index.expand(2, 1, -1)).squeeze(1)

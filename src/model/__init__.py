@@ -1,0 +1,1 @@
+"""The net: built by name, saved, loaded, asked."""

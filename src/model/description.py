@@ -1,0 +1,90 @@
+"""model.json: all that prediction needs to know beside the weights, read and checked here alone."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.plumbing.errors import InputError
+from src.plumbing.schema import SCHEMA
+
+FILE = "model.json"
+TRAIN = "run `dvc repro train`"
+# What prediction cannot do without; other keys have a default, or are for those who ask for them.
+REQUIRED = ("architecture", "classes", "input_size", "mean", "std", "fit", "interpolation")
+FITS, INTERPOLATIONS = SCHEMA["prepare.fit"].choices, SCHEMA["prepare.interpolation"].choices
+ACTIVATIONS = ("softmax", "sigmoid")  # src.reports.metrics has them; training need not depend on it
+
+Accepts = Callable[[Any], bool]
+
+
+def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of model.json in `folder`; `needed`: keys that must be there beside those of
+    prediction. InputError names the file and the key that is missing or makes no sense."""
+    path = folder / FILE
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: must hold keys and their values: {TRAIN}")
+    for key in (*REQUIRED, *needed):
+        if key not in about:
+            raise InputError(f"{path}: {key} is missing: {TRAIN}")
+    for key, (expects, accepts) in KEYS.items():
+        if key in about and not accepts(about[key]):
+            got = json.dumps(about[key], ensure_ascii=False)[:80]
+            raise InputError(f"{path}: {key} must be {expects}, got {got}: {TRAIN}")
+    for key in ("mean", "std"):
+        if len(about[key]) != about["input_size"][0]:
+            raise InputError(f"{path}: {key} must have a number per channel of input_size: {TRAIN}")
+    return about
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _list_of(accepts: Accepts) -> Accepts:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(accepts, value))
+
+
+def _one_of(choices: Sequence[str]) -> tuple[str, Accepts]:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+def _are_names(value: Any) -> bool:
+    return _list_of(_is_text)(value) and len(set(value)) == len(value)
+
+
+def _is_input_size(value: Any) -> bool:
+    counts = _list_of(_is_count)(value) and len(value) == 3
+    return counts and value[0] in (1, 3) and value[1] == value[2]
+
+
+# What each key must be, and whether a value is that.
+KEYS: dict[str, tuple[str, Accepts]] = {
+    "architecture": ("the name of a model", _is_text),
+    "classes": ("a list of names, each of them once", _are_names),
+    "input_size": ("[1 or 3, size, size]", _is_input_size),
+    "mean": ("a list of numbers", _list_of(_is_number)),
+    "std": ("a list of numbers > 0", _list_of(lambda value: _is_number(value) and value > 0)),
+    "fit": _one_of(FITS),
+    "interpolation": _one_of(INTERPOLATIONS),
+    "crop_ratio": ("a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1),
+    "activation": _one_of(ACTIVATIONS),
+    "own_net": ("the hash of a source", _is_text),
+    "epochs": ("an integer >= 1", _is_count),
+    "best_epoch": ("an integer >= 1", _is_count),
+    "fingerprint": ("the fingerprint of a training", _is_text),
+}

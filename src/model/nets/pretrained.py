@@ -1,0 +1,141 @@
+"""What pretrained weights expect of pictures, and where the packed data differ from that."""
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.base.files import round_floats
+from src.model.nets.names import TORCHVISION
+from src.model.nets.weights_file import NO_WEIGHTS, read_metadata
+from src.plumbing.errors import InputError
+
+# timm's words for how a picture that is not square becomes square, as prepare.fit has them.
+FITS = {"center": "crop", "border": "pad", "squash": "squash"}
+
+
+def published(model_name: str) -> dict[str, Any] | None:
+    """What timm or torchvision publishes about the pretrained weights of a model, in the words of
+    the metadata; None for `own`, for an unknown name, and where they publish nothing."""
+    if model_name.startswith(TORCHVISION):
+        from src.model.nets.torchvision_models import about_weights
+
+        return about_weights(model_name.removeprefix(TORCHVISION))
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(model_name) if timm.is_model(model_name) else None
+    except RuntimeError:  # an unknown tag behind the name
+        return None
+    if config is None:
+        return None
+    tag = f".{config.tag}" if config.tag else ""
+    return {
+        "architecture": f"{config.architecture}{tag}",
+        "num_classes": config.num_classes,
+        "input_size": list(config.input_size),
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "interpolation": config.interpolation,
+        "crop_ratio": config.crop_pct,
+        "fit": FITS.get(config.crop_mode),
+        "license": config.license,
+    }
+
+
+def normalisation(
+    weights: str, model_name: str, meta: Mapping[str, Any]
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel (0..1) with which pictures enter the net.
+
+    Random weights: those of the training pictures. A weights file: those it was trained with, by
+    its metadata, else as published for `model_name`, since its first layer expects them; said in a
+    line on stdout. For grey pictures each is the average over the colours: the first layer is
+    summed over them, so that this comes as near as one number can. InputError for metadata that
+    make no sense.
+    """
+    own = list(meta["mean"]), list(meta["std"])
+    if weights == NO_WEIGHTS:
+        return own
+    about, where = _about(weights, model_name)
+    if "mean" not in about or "std" not in about:
+        _say_once(f"weights: {weights} says no mean and std, so those of the data are used")
+        return own
+    channels = meta["channels"]
+    mean = _per_channel(about["mean"], channels, weights, "mean")
+    std = _per_channel(about["std"], channels, weights, "std")
+    if not all(value > 0 for value in std):
+        raise _senseless(weights, "std")
+    shown = ", ".join(f"{name} {' '.join(f'{v:.4g}' for v in values)}"
+                      for name, values in (("mean", mean), ("std", std)))  # fmt: skip
+    grey = ", averaged for grey pictures" if len(about["mean"]) > channels else ""
+    _say_once(f"weights: pictures enter the net with {shown} from {where}{grey}")
+    return mean, std
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """The check before training makes several set-ups of the same kind."""
+    print(line)
+
+
+def _per_channel(values: Any, channels: int, weights: str, name: str) -> list[float]:
+    if not isinstance(values, list) or len(values) not in (1, 3):
+        raise _senseless(weights, name)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise _senseless(weights, name)
+    numbers = [float(value) for value in values]
+    if len(numbers) != channels:
+        numbers = [sum(numbers) / len(numbers)] * channels
+    return round_floats(numbers)  # as model.json will hold them
+
+
+def _senseless(weights: str, name: str) -> InputError:
+    return InputError(
+        f"params.yaml: weights {weights} has metadata in which {name} makes no sense: "
+        "fetch it again with `python -m src.weights MODEL --force`"
+    )
+
+
+def _about(weights: str, model_name: str) -> tuple[dict[str, Any], str]:
+    """What is known of how weights were trained, and who says so."""
+    if about := read_metadata(weights):
+        return about, f"the metadata of {Path(weights).name}"
+    library = "torchvision" if model_name.startswith(TORCHVISION) else "timm"
+    return published(model_name) or {}, f"{library}'s entry of {model_name}"
+
+
+def disagreements(weights: str, model_name: str, meta: Mapping[str, Any]) -> list[str]:
+    """Where the packed data (`meta`) differ from the pictures that the weights were trained with,
+    each as what to set, `prepare.size=224 (now 32)`. Empty for random weights."""
+    if weights == NO_WEIGHTS:
+        return []
+    about, _ = _about(weights, model_name)
+    now = {"size": meta["size"], "interpolation": meta.get("interpolation", "bilinear"),
+           "crop_ratio": meta.get("crop_ratio", 1), "fit": meta.get("fit", "crop"),
+           "channels": meta["channels"]}  # fmt: skip
+    return [
+        f"prepare.{key}={_shown(value)} (now {_shown(now[key])})"
+        for key, value in settings(about).items()
+        if value != now[key]
+    ]
+
+
+def settings(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `prepare` that make pictures as the weights with these metadata expect them."""
+    input_size = about.get("input_size") or [None, None, None]
+    # A fit is named only where it is not the usual one, for which nobody has chosen it.
+    fit = about.get("fit") if about.get("fit") != "crop" else None
+    found = {
+        "size": input_size[1],
+        "interpolation": about.get("interpolation"),
+        "crop_ratio": about.get("crop_ratio"),
+        "fit": fit,
+        "channels": input_size[0],
+    }
+    return {key: round_floats(value) for key, value in found.items() if value is not None}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,47 @@
+"""The command line of a stage or tool: every ending is one line and an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from src.plumbing import process
+from src.plumbing.errors import GateError, InputError
+
+ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
+    process.set_up()
+    try:
+        work()
+    except InputError as error:
+        return _say(str(error), 2)
+    except GateError as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except process.Terminated:
+        return _say("terminated", 143)
+    except ModuleNotFoundError as error:
+        if (error.name or "src").split(".")[0] == "src":
+            raise
+        return _say(f"{error.name} is not installed in {sys.executable}: {ACTIVATE}", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _say(f"{error.filename}: the name is too long: give a shorter one", 2)
+        if error.errno not in process.CANNOT_WRITE:
+            raise
+        if error.errno == errno.EACCES and (closed := process.closed_part(error.filename)):
+            return _say(f"{closed} cannot be read (no permission): `chmod u+rX {closed}`", 2)
+        return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
+    return 0
+
+
+def _say(line: str, code: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)  # a file's name may hold line breaks
+    return code

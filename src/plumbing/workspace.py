@@ -1,0 +1,50 @@
+"""The folder that the user works in, and the repository that it belongs to."""
+
+import os
+import shlex
+from pathlib import Path
+
+from src.plumbing.errors import InputError
+
+TEMPORARY_WORKSPACES = ".dvc/tmp/exps"  # where DVC runs --temp and queued experiments
+
+
+def main_repository(cwd: Path | None = None) -> Path:
+    """The repository that the user cloned, also when `cwd` (default: the working directory) is a
+    temporary workspace of DVC inside it. `.cache` and the MLflow store live there."""
+    here = (cwd or Path.cwd()).resolve()
+    workspace = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
+    given = os.environ.get("DVC_ROOT")
+    if given:
+        root = Path(given).resolve()
+        # DVC's own points to this workspace or to the repository that the workspace belongs to;
+        # one that the user exported for another project, or for one around this, does not.
+        if root == workspace or (root / TEMPORARY_WORKSPACES).resolve() in workspace.parents:
+            return root
+    before, found, _ = workspace.as_posix().rpartition(f"/{TEMPORARY_WORKSPACES}/")
+    return Path(before) if found else workspace
+
+
+PROJECT_FILES = ("params.yaml", "dvc.yaml")
+
+
+def require_project() -> None:
+    """InputError in a subfolder of a project: the paths of the project would not be found there,
+    and what is made would be made in the wrong place."""
+    here = Path.cwd()
+    if any((here / name).exists() for name in PROJECT_FILES):
+        return
+    for folder in here.parents:
+        if all((folder / name).is_file() for name in PROJECT_FILES):
+            raise InputError(
+                f"run this in the folder of the project: `cd {shlex.quote(str(folder))}` first"
+            )
+
+
+def read_here(path: str) -> str | None:
+    """The text of a file of the workspace; None if it is not there. InputError if it is no text."""
+    file = Path(path)
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no UTF-8 text: `git checkout {path}` brings it back") from None

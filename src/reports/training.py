@@ -1,0 +1,64 @@
+"""What a finished training leaves: the model with its description, history, metrics, pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.base.files import write_bytes, write_csv, write_json
+from src.base.plots import curves
+from src.model.saved import save_model
+from src.reports.batch import batch_picture
+from src.training.loop import Training
+
+
+def write_outputs(
+    training: Training, params: Mapping[str, Any], fingerprint: str, models: Path, results: Path
+) -> None:
+    """Write the outputs of stage `train`: model.safetensors and model.json into `models`; the
+    history, the metrics, the curves and the first batch into `results`."""
+    history, best = training.history, training.best
+    save_model(best.weights, _description(training, params, fingerprint), models)
+    write_csv(results / "history.csv", list(history[0]), [list(row.values()) for row in history])
+    chosen = history[best.epoch - 1]
+    metrics = {
+        "train_loss": chosen["train_loss"],
+        "train_accuracy": chosen["train_accuracy"],
+        "best_epoch": best.epoch,
+    }
+    write_json(results / "metrics.json", metrics)
+    panels = {
+        name: {split: [row[f"{split}_{name}"] for row in history] for split in ("train", "val")}
+        for name in ("loss", "accuracy")
+    }
+    panels["learning rate"] = {"lr": [row["lr"] for row in history]}
+    panels["gradient norm"] = {"mean of the epoch": [row["grad_norm"] for row in history]}
+    write_bytes(results / "curves.png", curves(panels, "epoch"))
+    picture = batch_picture(
+        training.train,
+        training.val,
+        training.setup,
+        training.augmentation,
+        training.plan.step_size,
+        training.mix,
+        training.plan.sampling,
+    )
+    write_bytes(results / "batch.png", picture)
+
+
+def _description(training: Training, params: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """What prediction needs beside the weights, and which run of `train` made them."""
+    meta = training.train.meta
+    return {
+        "architecture": params["model"],
+        "classes": meta["classes"],
+        "input_size": [meta["channels"], meta["size"], meta["size"]],
+        "mean": training.setup.mean,
+        "std": training.setup.std,
+        "fit": meta["fit"],
+        "interpolation": meta["interpolation"],
+        "crop_ratio": meta["crop_ratio"],
+        "activation": "sigmoid" if params["loss"] == "bce" else "softmax",
+        "epochs": training.epoch,
+        "best_epoch": training.best.epoch,
+        "fingerprint": fingerprint,
+    }

@@ -1,0 +1,244 @@
+"""What is kept on disk before anything is sent: the points of a run, its record, and its lock.
+
+All of it lies in <main repository>/.cache, so that it outlives temporary workspaces, and is enough
+to send later what a tracking server did not take.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.base.files import write_json
+from src.plumbing import locks
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; `time` in milliseconds since 1970."""
+
+    key: str
+    value: float
+    step: int
+    time: int
+
+
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts time."""
+    return time.time_ns() // 1_000_000
+
+
+def journal_path(root: Path, name: str) -> Path:
+    """The journal of a run id, or of a fingerprint as long as its run has no id."""
+    return root / ".cache" / "journal" / f"{name}.jsonl"
+
+
+class Journal:
+    """An append-only file with one point per line, {"key", "value", "step", "time"}.
+
+    The same value of the same key at the same step is appended once, also across processes, so a
+    resumed run may log its last steps again.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a point is with the operating system when append returns, so it survives a
+        # kill. Not fsynced: what a power cut takes, the training notes again from its checkpoint.
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the whole run
+        _cut_torn_line(path)
+        self._lock = threading.Lock()
+        self._values: dict[tuple[str, int], set[str]] = {}
+        for point in self.read(0)[0]:
+            self._values.setdefault((point.key, point.step), set()).add(repr(point.value))
+
+    def append(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add the values of `metrics` at `step`; a value that differs from an earlier one of the
+        same key and step is added with a warning. Raises OSError when the disk is full; then none
+        of them is there, and they may be added again."""
+        time_of_point = now()
+        with self._lock:  # the loop and the thread that samples the machine
+            new: dict[str, float] = {}
+            for key, value in metrics.items():
+                known = self._values.get((key, step), set())
+                if repr(float(value)) in known:  # as text: nan is equal to nan
+                    continue
+                if known:
+                    warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
+                new[key] = float(value)
+            points = [
+                {"key": key, "value": value, "step": step, "time": time_of_point}
+                for key, value in new.items()
+            ]
+            self._write("".join(json.dumps(point) + "\n" for point in points).encode())
+            for key, value in new.items():
+                self._values.setdefault((key, step), set()).add(repr(value))
+
+    def _write(self, data: bytes) -> None:
+        """Add whole lines or nothing: a disk that fills up takes the first part of them."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
+
+    def next_step(self, prefix: str) -> int:
+        """The step after the last one of the keys that begin with `prefix`; 0 if there is none."""
+        return max((step + 1 for key, step in self._values if key.startswith(prefix)), default=0)
+
+    def read(self, position: int, limit: int | None = None) -> tuple[list[Point], int]:
+        """The points from byte `position` on, at most `limit`, and the position behind them."""
+        points: list[Point] = []
+        if not self.path.exists():  # deleted while the run goes on
+            return points, position
+        with open(self.path, "rb") as file:
+            file.seek(position)
+            for line in file:
+                if not line.endswith(b"\n"):  # being written
+                    break
+                position += len(line)
+                if point := _parse(line):
+                    points.append(point)
+                if len(points) == limit:
+                    break
+        return points, position
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def add_points(root: Path, source: str, target: str) -> None:
+    """Add the points of one journal to another one that is not being written; each once."""
+    if not (path := journal_path(root, source)).exists():
+        return
+    old = journal_path(root, target)
+    if old.exists():
+        _cut_torn_line(old)
+    known = set(old.read_bytes().splitlines()) if old.exists() else set()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    with open(old, "ab") as file:
+        file.writelines(line for line in lines if line.rstrip(b"\n") not in known)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut what a crash left behind the last whole line."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _parse(line: bytes) -> Point | None:
+    """The point on a line; None for one that a power cut or a full disk spoilt."""
+    try:
+        return Point(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass
+class Record:
+    """What this machine knows of the MLflow run of a fingerprint.
+
+    `state` is running (also after a kill), failed, killed or finished; `position` is the number of
+    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is;
+    `dvc` names the DVC that ran the stage, as `process.own_dvc` does.
+    """
+
+    path: Path
+    run_id: str
+    experiment_id: str
+    name: str
+    stage: str
+    state: str
+    position: int = 0
+    store: str = ""
+    dvc: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return self.path.stem
+
+    def save(self) -> None:
+        """Write it to `path`. A record of another store that is there is kept beside it."""
+        other = _read_record(self.path, self.path)
+        if other and other.store and other.store != self.store:
+            os.replace(self.path, _aside(self.path, other.store))
+        fields = {key: value for key, value in vars(self).items() if key != "path"}
+        write_json(self.path, fields, durable=True)
+
+
+def record_path(root: Path, fingerprint: str) -> Path:
+    return root / ".cache" / "runs" / f"{fingerprint}.json"
+
+
+def records(root: Path, store: str) -> list[Record]:
+    """The records of all runs in `store`."""
+    files = sorted((root / ".cache" / "runs").glob("*.json"))
+    # <fingerprint>.json, or <fingerprint>-<store>.json while another store's is in use.
+    found = [_read_record(file, record_path(root, file.stem.split("-")[0])) for file in files]
+    return [record for record in found if record and record.store in ("", store)]
+
+
+def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
+    """The record of a fingerprint's run in `store`; None if there is none that can be read."""
+    path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    if record and record.store in ("", store):  # written before records named their store
+        record.store = store
+        return record
+    return _read_record(_aside(path, store), path)
+
+
+def finished_since(root: Path, fingerprint: str, time: float) -> bool:
+    """Whether the last run with a fingerprint ended well after `time` (seconds since 1970), in
+    whatever store."""
+    path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    return record is not None and record.state == "finished" and path.stat().st_mtime >= time
+
+
+def record_elsewhere(root: Path, fingerprint: str, store: str) -> Record | None:
+    """The last record of a fingerprint, if its run is in another store than `store`."""
+    path = record_path(root, fingerprint)
+    record = _read_record(path, path)
+    return record if record and record.store not in ("", store) else None
+
+
+def _aside(path: Path, store: str) -> Path:
+    """Where the record of a store is kept while that of another one is in use."""
+    return path.with_name(f"{path.stem}-{hashlib.sha256(store.encode()).hexdigest()[:8]}.json")
+
+
+def _read_record(file: Path, path: Path) -> Record | None:
+    """The record in `file`, to be saved to `path`."""
+    try:
+        return Record(path, **json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def lock_path(root: Path, fingerprint: str) -> Path:
+    return root / ".cache" / "locks" / f"{fingerprint}.lock"
+
+
+@contextmanager
+def hold(root: Path, fingerprint: str) -> Iterator[None]:
+    """Keep the journal, the record and the checkpoint of a fingerprint to this process; wait, and
+    say for whom, while another one holds them."""
+    with locks.hold(lock_path(root, fingerprint), "works on the same inputs"):
+        yield
+
+
+def warn(message: str, prefix: str = "tracking: ") -> None:
+    """One line on stderr, in place of a progress bar that may stand there."""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}{prefix}{message}", file=sys.stderr, flush=True)

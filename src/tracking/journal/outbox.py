@@ -1,0 +1,161 @@
+"""What the tracker has not taken yet of a run: <main repository>/.cache/waiting/<run>.
+
+Files, tags, names of data sets, and, as long as the store has no run, what the run is to be. Like
+the journal, it outlives the process: whatever opens the run next, or src.sync, sends what waits.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from src.base.files import write_bytes
+from src.tracking.store import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Beside the folder of files, where no file of a run can have its name.
+TAGS, INPUTS, RUN = "tags.json", "inputs.json", "run.json"
+
+
+class Outbox:
+    """What waits for a run id, or for a fingerprint as long as its run has no id.
+
+    `add...` take a write to disk and may be called beside `send`, which talks to the tracker.
+    """
+
+    def __init__(self, root: Path, name: str):
+        self.path = _path(root, name)
+        self._files = self.path / "files"
+        self._tags, self._inputs = self.path / TAGS, self.path / INPUTS
+        self._lock = threading.Lock()  # never held while something is sent
+
+    def add(self, name: str, content: bytes | Path) -> None:
+        """Keep the artifact `name` (such as examples/epoch_005.png) in place of an earlier one that
+        still waits. ValueError for a name that leads out of the run; OSError when the disk is full.
+        """
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts:
+            raise ValueError(f"{name!r} is no name of an artifact")
+        data = content.read_bytes() if isinstance(content, Path) else content
+        with self._lock:
+            write_bytes(self._files / name, data)
+
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Keep tags, each in place of an earlier value that still waits."""
+        with self._lock:
+            _write(self._tags, {**_read_tags(self._tags), **tags})
+
+    def add_input(self, name: str, digest: str, context: str) -> None:
+        """Keep the name of a data set."""
+        with self._lock:
+            _write(self._inputs, [*_inputs(self._inputs), [name, digest, context]])
+
+    def describe_run(self, **about: Any) -> None:
+        """Keep what the run is to be, as long as the store has none: `stage`, `name`, `params`,
+        `tags`, `start_time`, and how it ended: `state`, `end_time` (times in milliseconds)."""
+        with self._lock:
+            _write(self.path / RUN, {**self.described_run(), **about})
+
+    def described_run(self) -> dict[str, Any]:
+        """What `describe_run` kept; empty if it was never called."""
+        return dict(_read(self.path / RUN, {}))
+
+    def forget_run(self) -> None:
+        """Forget what `describe_run` kept: the store knows it."""
+        (self.path / RUN).unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        """Forget an artifact: a newer one of this name was sent."""
+        with self._lock:
+            (self._files / name).unlink(missing_ok=True)
+
+    def items(self) -> list[Path]:
+        """What waits: the tags first, then the data sets, then the files."""
+        return [path for path in (self._tags, self._inputs) if path.exists()] + self.files()
+
+    def files(self) -> list[Path]:
+        """The files that wait, by name."""
+        try:
+            found = [path for path in self._files.rglob("*") if path.is_file()]
+        except OSError:  # removed meanwhile
+            return []
+        # A process that was killed while it wrote left .<name>.<pid>.tmp.
+        return sorted(path for path in found if not path.name.endswith(".tmp"))
+
+    def send(self, item: Path, client: "MlflowClient", run_id: str) -> None:
+        """Send one of `items` and forget it, unless it was replaced meanwhile."""
+        try:
+            before = _state(item)
+        except FileNotFoundError:  # sent by the other thread
+            return
+        if item == self._tags:
+            store.write(client, run_id, _read_tags(item), {})
+        elif item == self._inputs:
+            for name, digest, context in _inputs(item):
+                store.add_input(client, run_id, name, digest, context)
+        else:
+            folder = item.parent.relative_to(self._files).as_posix()
+            client.log_artifact(run_id, str(item), None if folder == "." else folder)
+        with self._lock:
+            if item.exists() and _state(item) == before:
+                item.unlink()
+
+    def send_tags(self, client: "MlflowClient", run_id: str) -> None:
+        self.send(self._tags, client, run_id)
+
+
+def outboxes(root: Path) -> list[str]:
+    """The names under which something may wait."""
+    folder = _path(root, "")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def add_waiting(root: Path, source: str, target: str, move: bool) -> None:
+    """Give one outbox what waits in another one; `move`: and empty that one. To be called again
+    when the process died in it."""
+    old, new = _path(root, source), _path(root, target)
+    if not old.exists():
+        return
+    tags = {**_read_tags(new / TAGS), **_read_tags(old / TAGS)}
+    inputs = _inputs(new / INPUTS)
+    inputs += [item for item in _inputs(old / INPUTS) if item not in inputs]
+    shutil.copytree(old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN))
+    if tags:
+        _write(new / TAGS, tags)
+    if inputs:
+        _write(new / INPUTS, inputs)
+    if move:
+        shutil.rmtree(old)
+
+
+def _path(root: Path, name: str) -> Path:
+    return root / ".cache" / "waiting" / name
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _read_tags(path: Path) -> dict[str, str]:
+    return dict(_read(path, {}))
+
+
+def _inputs(path: Path) -> list[list[str]]:
+    return list(_read(path, []))
+
+
+def _read(path: Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return otherwise
+
+
+def _write(path: Path, value: Any) -> None:
+    # Not write_json: it rounds floats, and these are texts already.
+    write_bytes(path, json.dumps(value, ensure_ascii=False).encode(), durable=True)

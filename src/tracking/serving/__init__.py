@@ -1,0 +1,1 @@
+"""The model of a run as MLflow serves it."""

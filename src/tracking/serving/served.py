@@ -1,0 +1,103 @@
+"""The trained model as MLflow serves it. A copy of this file lies in the model's folder beside
+model.json and model.safetensors, with the code that they need in `code/`; it runs without this
+repository. Nothing here imports it: MLflow does, when it saves or loads a model.
+
+It answers without what `evaluate.flip` and `evaluate.refresh_batchnorm` do for the figures of
+`evaluate`.
+
+Input: a column `image`, in each row a picture file as base64 text (or bytes). Output: per row
+`class`, its `probability`, and `probabilities` of all classes by name.
+"""
+
+import base64
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+HERE = Path(__file__).resolve().parent
+
+
+class Answers:
+    """Answers pictures of any size, as `python -m src.predict` does; on the CPU."""
+
+    def load_context(self, context: Any) -> None:
+        with _own_code():
+            from src.model.saved import load_model
+
+            self._model, self._about = load_model(HERE)
+
+    # No type hints: MLflow would take them for the schema.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """A pandas frame with one row per row of `model_input`. MlflowException, which the server
+        answers with status 400, for a value that is no picture."""
+        import pandas as pd  # type: ignore[import-untyped]
+
+        classes = self._about["classes"]
+        with _own_code():
+            from src.model.prediction import packed_content, predict_pictures
+            from src.plumbing.errors import InputError
+
+            try:
+                pictures = [
+                    packed_content(_content(row, value), self._about, f"image of row {row}")
+                    for row, value in enumerate(model_input["image"])
+                ]
+                found = predict_pictures(self._model, self._about, pictures)
+            except InputError as error:
+                raise MlflowException.invalid_parameter_value(str(error)) from None
+        return pd.DataFrame(
+            {
+                "class": [classes[index] for index in found.argmax(axis=1)],
+                "probability": found.max(axis=1),
+                "probabilities": [dict(zip(classes, row, strict=True)) for row in found.tolist()],
+            }
+        )
+
+
+def _content(row: int, value: Any) -> bytes:
+    """The bytes of the picture file in one value of the input."""
+    try:
+        if isinstance(value, bytes):
+            return value
+        return base64.b64decode("".join(value.split()), validate=True)  # `base64` breaks its lines
+    except (AttributeError, ValueError):
+        text = f"image of row {row} is not base64 text"
+        raise MlflowException.invalid_parameter_value(text) from None
+
+
+@contextmanager
+def _own_code() -> Iterator[None]:
+    """Inside the block `import src...` gives the model's own files, also in a process that has
+    imported those of a repository; that one has its modules back after it."""
+    path = str(HERE / "code")
+    with _LOCK:
+        others = _take_modules()
+        sys.modules.update(_own_modules)
+        sys.path.insert(0, path)
+        try:
+            yield
+        finally:
+            sys.path.remove(path)
+            _own_modules.update(_take_modules())
+            sys.modules.update(others)
+
+
+def _take_modules() -> dict[str, Any]:
+    names = [name for name in sys.modules if name == "src" or name.startswith("src.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+class PictureModel(Answers, PythonModel):
+    """Two classes: MLflow complains of a `predict` without hints that stands in this one."""
+
+
+_LOCK = threading.RLock()
+_own_modules: dict[str, Any] = {}
+set_model(PictureModel())

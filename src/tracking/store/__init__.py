@@ -1,0 +1,1 @@
+"""The MLflow store: where it is, what runs it has."""

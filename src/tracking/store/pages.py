@@ -1,0 +1,47 @@
+"""The addresses under which MLflow shows the store."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+from src.tracking.store import store
+from src.tracking.store.address import public
+from src.ui import PORT
+
+HOST = "127.0.0.1"
+
+
+# A fresh browser would open the view for language models, without the runs of a training.
+TRAINING_VIEW = "?workflowType=machine_learning"
+
+
+def server_address() -> str | None:
+    """The address of the MLflow server that MLFLOW_TRACKING_URI names, without credentials and
+    ending in a slash; None if the runs are kept in a database."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return public(uri) + "/" if uri.startswith(("http://", "https://")) else None
+
+
+def base_address(root: Path) -> str:
+    """Where the pages of the runs are, ending in a slash: the server's, or that of `make ui`."""
+    return server_address() or running_address(root) or f"http://{HOST}:{PORT}/"
+
+
+def running_address(root: Path) -> str | None:
+    """The address of a `make ui` that runs now and serves the store of the project."""
+    try:
+        note = json.loads(_note(root).read_text(encoding="utf-8"))
+        os.kill(int(note["pid"]), 0)
+        if note["store"] != store.name(root):
+            return None
+        # The process may have been killed, and its number be that of another one by now.
+        socket.create_connection((HOST, int(note["port"])), timeout=1).close()
+        return f"http://{HOST}:{note['port']}/"
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _note(root: Path) -> Path:
+    """Where a server notes its address while it runs, for `src.where`."""
+    return root / ".cache" / "ui.json"

@@ -1,0 +1,200 @@
+"""Where runs are kept: the server that MLFLOW_TRACKING_URI names, else a file in the main
+repository. Only `MlflowClient` is used: the fluent API has one active run per process, which
+`mlflow run` fills with a run of its own."""
+
+import json
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from src.plumbing.errors import InputError
+from src.tracking.store.address import public
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LOCK_SECONDS = 5.0  # how long to wait for one who keeps a SQLite file locked (choice)
+# What MLflow reads from the environment when it is imported; what the user has set goes first.
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default of 7 blocks each call for four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds without an answer (choice; default 120)
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about tables being created
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # no stage opens a connection that nobody asked for
+}
+
+
+class StoreError(Exception):
+    """The store cannot be opened: one line says why. The work goes on without it."""
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI if it is set, else the SQLite file <root>/mlflow.db.
+
+    A relative SQLite path means the main repository `root`, not the temporary workspace that a
+    queued experiment runs in: the file would be lost with it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
+    scheme, path = _sqlite(uri)
+    return f"{scheme}{_encoded(root)}/{path}" if scheme and not path.startswith("/") else uri
+
+
+def local_uri(root: Path) -> str:
+    """The URI of the SQLite file that is the store when nothing else is said."""
+    return f"sqlite:///{_encoded(root)}/mlflow.db"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that MLflow opens for the address of a store; None if the store is no such file."""
+    scheme, path = _sqlite(uri)
+    return Path(unquote(path.partition("?")[0])) if scheme else None
+
+
+def name(root: Path) -> str:
+    """The store as records and people know it: its address without credentials, and relative to
+    the project if it lies there, so that a project that was moved still knows its runs."""
+    uri = tracking_uri(root)
+    file = sqlite_file(uri)
+    if file is None:
+        return public(uri)
+    home = root.resolve()
+    return f"sqlite:///{file.relative_to(home) if file.is_relative_to(home) else file}"
+
+
+def _sqlite(uri: str) -> tuple[str, str]:
+    """`sqlite:///` and the path of an address, encoded, with its query; empty if it is another."""
+    found = re.match(r"(sqlite(?:\+\w+)?:///)(.+)", uri, re.S)
+    return (found[1], found[2]) if found else ("", "")
+
+
+def _encoded(root: Path) -> str:
+    path = str(root.resolve())
+    for special in "%?#":  # MLflow decodes the path of this URI; others may stand as they are
+        path = path.replace(special, f"%{ord(special):02X}")
+    return path
+
+
+def open_store(root: Path) -> tuple["MlflowClient", str]:
+    """A client of the store and the id of the project's experiment; both are made if need be.
+
+    Raises InputError if the experiment was deleted, StoreError if its SQLite file cannot be opened,
+    and what MLflow raises if the store cannot be reached. Takes about 2 s of CPU for the import,
+    and 4 s more for a new SQLite file.
+    """
+    from filelock import FileLock
+
+    lock = root / ".cache" / "locks" / "store.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    if file := sqlite_file(tracking_uri(root)):
+        with FileLock(lock):  # its tables may be in the making
+            _try_file(file)
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each failed connection
+    # Of four processes that opened a fresh SQLite store at once, three died in its migrations.
+    with FileLock(lock):
+        client = MlflowClient(tracking_uri=tracking_uri(root))
+        return client, _experiment_id(client, root)
+
+
+def _try_file(file: Path) -> None:
+    """StoreError if a SQLite file cannot be opened: MLflow would try for minutes, and print each
+    attempt. Makes the file if there is none, as MLflow would."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise StoreError(f"{file} is a folder, not a SQLite file")
+        # Not read-only: what a killed process left half written could not be rolled back.
+        with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{file} cannot be made: its folder is a file") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be made: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise StoreError(f"{file} cannot be opened: {error}") from None
+
+
+def _experiment_id(client: "MlflowClient", root: Path) -> str:
+    if parent_run_id():  # the user interface nests runs of one experiment only
+        given = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+        if given not in ("", "0"):  # 0 is MLflow's "Default": nobody chose it
+            return given
+    title = os.environ.get("MLFLOW_EXPERIMENT_NAME") or root.resolve().name
+    experiment = client.get_experiment_by_name(title)
+    if experiment is None:
+        is_local = tracking_uri(root) == local_uri(root)
+        artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
+        return client.create_experiment(title, artifact_location=artifacts)
+    if experiment.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the MLflow experiment {title} was deleted: bring it back with `mlflow experiments "
+            f"restore -x {experiment.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
+    return experiment.experiment_id
+
+
+def parent_run_id() -> str | None:
+    """The run that `mlflow run` opened for the whole project, if this process is below it."""
+    return os.environ.get("MLFLOW_RUN_ID") or None
+
+
+def create_run(
+    client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, Any], start_time: int
+) -> "Run":
+    """A new run, below that of `mlflow run` if there is one; `start_time` in milliseconds."""
+    parent = parent_run_id()
+    nested = {"mlflow.parentRunId": parent, **tags} if parent else dict(tags)
+    return client.create_run(experiment_id, start_time, nested, run_name=name)
+
+
+def write(
+    client: "MlflowClient", run_id: str, tags: Mapping[str, Any], params: Mapping[str, str]
+) -> None:
+    """Set tags and params of a run in one call; at most 100 of each (MLflow's limit)."""
+    from mlflow.entities import Param, RunTag
+
+    client.log_batch(
+        run_id,
+        tags=[RunTag(key, str(value)) for key, value in tags.items()],
+        params=[Param(key, value) for key, value in params.items()],
+    )
+
+
+def add_input(client: "MlflowClient", run_id: str, name: str, digest: str, context: str) -> None:
+    """Name a data set (its digest at most 36 characters) as an input of a run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": name})
+    dataset = Dataset(name=name, digest=digest, source_type="local", source=source)
+    tags = [InputTag("mlflow.data.context", context)]
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+
+
+def stored_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """A run that can be written to; None if the store has none with this id, or a deleted one."""
+    from mlflow import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def newest_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
+    """The run that began last among those of an experiment with all these tags."""
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    order = ["attributes.start_time DESC"]
+    found = client.search_runs([experiment_id], wanted, order_by=order, max_results=1)
+    return found[0] if found else None

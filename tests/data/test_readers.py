@@ -1,0 +1,209 @@
+"""The ways to read: the same batches from each, chosen by size, and a clean end of the thread."""
+
+import gc
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from src.base.files import write_json
+from src.data import readers
+from src.data.batches import ordered_batches, training_batches
+from src.data.packed import PackedSplit
+from src.data.readers import Batch, Reading, read_batches, tier
+from src.data.writer import SplitWriter
+from src.plumbing import params
+from src.plumbing.errors import InputError
+from tests.conftest import set_params
+
+CPU = torch.device("cpu")
+WAYS = [Reading("resident"), Reading("mapped"), Reading("workers", 2), Reading("auto", 1)]
+COUNT, SIDE = 301, 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PackedSplit:
+    """Pictures of noise in shards of 64, in classes of different sizes."""
+    folder = tmp_path_factory.mktemp("packed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("src.data.writer.SHARD_BYTES", 64 * SIDE * SIDE * 3)
+        draws = np.random.default_rng(0)
+        with SplitWriter(folder, "train", (SIDE, SIDE, 3)) as writer:
+            for index in range(COUNT):
+                picture = draws.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                writer.add(picture, int(index**0.5) % 3, f"{index}", f"{index:064x}")
+    assert len(writer.shards) == 5
+    write_json(
+        folder / "meta.json",
+        {"classes": ["a", "b", "c"], "size": SIDE, "channels": 3, "mean": [0.5] * 3,
+         "std": [0.3] * 3, "shards": {"train": writer.shards}},
+    )  # fmt: skip
+    return PackedSplit(folder, "train")
+
+
+def raw(batches: Iterator[Batch]) -> list[tuple[bytes, tuple[int, ...], list[int]]]:
+    return [(p.numpy().tobytes(), tuple(p.shape), y.tolist()) for p, y in batches]
+
+
+@pytest.mark.parametrize("reading", WAYS, ids=str)
+@pytest.mark.parametrize("sampling", ["random", "balanced"])
+@pytest.mark.parametrize("first_step", [0, 1, 11, 18])
+def test_each_way_gives_the_same_batches(
+    data: PackedSplit, reading: Reading, sampling: str, first_step: int
+) -> None:
+    options: dict[str, Any] = {"seed": 3, "epoch": 2, "batch_size": 16, "sampling": sampling}
+    found = raw(
+        training_batches(data, device=CPU, reading=reading, first_step=first_step, **options)
+    )
+    order = np.concatenate([y.numpy() for _, y in training_batches(data, device=CPU, **options)])
+    assert len(order) == 18 * 16
+    pictures = data.pictures(np.arange(COUNT))
+    by_content = {picture.tobytes(): index for index, picture in enumerate(pictures)}
+    expected = raw(training_batches(data, device=CPU, **options))[first_step:]
+    assert found == expected
+    for content, shape, labels in found:
+        assert shape == (16, SIDE, SIDE, 3)
+        step = len(content) // 16
+        indices = [by_content[content[k : k + step]] for k in range(0, len(content), step)]
+        assert data.labels[indices].tolist() == labels
+
+
+@pytest.mark.parametrize("reading", WAYS, ids=str)
+def test_each_way_evaluates_in_order(data: PackedSplit, reading: Reading) -> None:
+    batches = list(ordered_batches(data, CPU, reading))
+    assert [len(labels) for _, labels in batches] == [128, 128, 45]
+    assert np.array_equal(torch.cat([p for p, _ in batches]).numpy(), data.pictures(range(COUNT)))
+    assert np.array_equal(torch.cat([y for _, y in batches]).numpy(), data.labels)
+
+
+@pytest.mark.parametrize("reading", WAYS, ids=str)
+def test_a_batch_may_be_changed_in_place(data: PackedSplit, reading: Reading) -> None:
+    for pictures, labels in ordered_batches(data, CPU, reading):
+        pictures.zero_()
+        labels.zero_()
+    assert raw(ordered_batches(data, CPU, reading)) == raw(ordered_batches(data, CPU))
+
+
+def test_the_size_chooses(data: PackedSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = PackedSplit(data.folder, "train")
+    assert fresh.picture_bytes == COUNT * SIDE * SIDE * 3
+    enough = int(fresh.picture_bytes / readers.RESIDENT_SHARE) + 1
+    for free, workers, expected in (
+        (enough, 0, "resident"), (enough, 2, "resident"),
+        (enough - 8, 0, "mapped"), (enough - 8, 2, "workers"),
+    ):  # fmt: skip
+        monkeypatch.setattr(readers, "free_memory", lambda device, free=free: free)
+        assert tier(fresh, CPU, Reading("auto", workers)) == expected
+    assert tier(fresh, CPU, Reading("resident")) == "resident"
+    assert tier(fresh, CPU, Reading("mapped", 2)) == "mapped"
+
+
+def test_what_is_resident_stays_when_memory_gets_short(
+    data: PackedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = PackedSplit(data.folder, "train")
+    list(ordered_batches(fresh, CPU, Reading("resident")))
+    monkeypatch.setattr(readers, "free_memory", lambda device: 0)
+    assert tier(fresh, CPU, Reading()) == "resident"
+    assert tier(PackedSplit(data.folder, "train"), CPU, Reading()) == "mapped"
+
+
+def test_resident_pictures_go_with_their_split(data: PackedSplit) -> None:
+    before = len(readers._resident)
+    fresh = PackedSplit(data.folder, "train")
+    list(ordered_batches(fresh, CPU, Reading("resident")))
+    assert len(readers._resident) == before + 1
+    del fresh
+    gc.collect()
+    assert len(readers._resident) == before
+
+
+def test_too_much_to_be_resident_is_said_in_a_line(data: PackedSplit) -> None:
+    huge = PackedSplit(data.folder, "train")
+    huge.meta = {**huge.meta, "size": 2**24}  # as many pictures of 2 ** 48 pixels
+    with pytest.raises(InputError, match=r"machine.reading resident needs .* GiB on cpu") as caught:
+        next(read_batches(huge, [np.arange(4)], CPU, Reading("resident")))
+    assert "set auto or mapped" in str(caught.value)
+
+
+def test_free_memory_knows_the_limit_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "CGROUP", tmp_path)
+    whole = readers.free_memory(CPU)
+    assert whole > 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert readers.free_memory(CPU) > 2**20
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert readers.free_memory(CPU) == 4000
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def test_the_thread_ends_with_the_loop(data: PackedSplit) -> None:
+    for _ in ordered_batches(data, CPU, Reading("mapped")):
+        assert threads()
+        break
+    assert threads() == []
+
+    def fail() -> None:
+        for _ in training_batches(data, 0, 0, 2, CPU):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert threads() == []
+    list(ordered_batches(data, CPU))
+    assert threads() == []
+
+
+def test_the_thread_reads_ahead_but_not_everything(
+    data: PackedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = PackedSplit.pictures
+    enough = threading.Event()
+
+    def noted(self: PackedSplit, indices: np.ndarray) -> np.ndarray:
+        read.append(int(indices[0]))
+        if len(read) == 1 + readers.AHEAD:
+            enough.set()
+        return whole(self, indices)
+
+    monkeypatch.setattr(PackedSplit, "pictures", noted)
+    batches = read_batches(data, [np.array([number]) for number in range(50)], CPU)
+    next(batches)
+    assert enough.wait(10)  # without anybody asking for them
+    batches.close()  # type: ignore[attr-defined]
+    assert read == list(range(1 + readers.AHEAD))
+
+
+def test_an_error_of_the_thread_is_raised_where_its_batch_is_read(data: PackedSplit) -> None:
+    batches = read_batches(data, [np.arange(4), np.arange(4), np.array([COUNT + 64])], CPU)
+    assert len(next(batches)[0]) == len(next(batches)[0]) == 4
+    with pytest.raises(IndexError):
+        next(batches)
+    assert threads() == []
+
+
+def test_to_another_process_go_no_pictures(data: PackedSplit) -> None:
+    text = pickle.dumps(data)
+    assert len(text) < data.picture_bytes
+    other = pickle.loads(text)
+    assert np.array_equal(other.pictures(range(COUNT)), data.pictures(range(COUNT)))
+
+
+def test_workers_must_be_there_to_read(project: Path) -> None:
+    set_params(project, reading="workers")
+    with pytest.raises(InputError, match=r"machine.workers must be at least 1 for machine.reading"):
+        params.load(project)
+    set_params(project, workers=1)
+    assert params.load(project)["machine.reading"] == "workers"

@@ -1,0 +1,139 @@
+"""A repository with many finished experiments, as DVC leaves them but without training: for the
+tests of what reads results. `git fast-import` writes hundreds of commits in one process."""
+
+import copy
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from src.base.imports import ROOT
+from src.plumbing.dvc_files import md5_of_folder
+from src.plumbing.identity import METRICS
+from tests.tracking.tracked_project import MODEL, VARIABLES
+
+PICTURES = 360
+PREDICTIONS = "results/evaluate/predictions.csv"
+HISTORY = "results/train/history.csv"
+PARAMS = {"seed": "0", "model": "resnet10t", "lr": "0.001", "weights": "data/weights/none"}
+DATA = "d" * 32 + ".dir"
+IDENTITY = "Somebody <somebody@example.org> 1767225600 +0000"
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def result_files(
+    root: Path,
+    wrong: int,
+    data: str = DATA,
+    code: str = "1",
+    cached: bool = True,
+    evaluated: bool = True,
+    machine: str = "",
+    **params: object,
+) -> dict[str, str]:
+    """The files of a result with `wrong` mistakes on val; its predictions go to the cache. Another
+    kind of `machine` gives another model."""
+    values = PARAMS | {key: str(value) for key, value in params.items()}
+    draws = np.random.default_rng(int(values["seed"]))
+    mistakes = set(draws.permutation(PICTURES)[:wrong].tolist())
+    rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(PICTURES)]
+    rows += [f"test,{i},{i % 10},{i % 10}" for i in range(PICTURES)]
+    predictions = "\n".join(["split,index,label,prediction", *rows]) + "\n"
+    if cached:
+        path = root / ".dvc/cache/files/md5" / md5(predictions)[:2] / md5(predictions)[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(predictions)
+    group = {"n": PICTURES, "accuracy": 1 - wrong / PICTURES}
+    metrics = json.dumps({"val": group, "test": {"n": PICTURES, "accuracy": 1.0}})
+    model = md5(json.dumps([values, data, code]) + machine)
+    train = {
+        "cmd": "python -m src.train",
+        "deps": [
+            {"path": "data/prepared", "md5": data},
+            {"path": "src/training", "md5": md5_of_folder({"loop.py": md5(code)})},
+        ],
+        "params": {"params.yaml": values, "requirements/versions.yaml": {"torch": "2"}},
+        "outs": [
+            {"path": "models/model.json", "md5": model},
+            {"path": MODEL, "md5": md5(model)},
+        ],
+    }
+    evaluate = {
+        "cmd": "python -m src.evaluate",
+        "deps": [
+            {"path": "data/prepared", "md5": data},
+            {"path": "models/model.json", "md5": model},
+            {"path": MODEL, "md5": md5(model)},
+        ],
+        "params": {"params.yaml": {"evaluate.flip": "false"}},
+        "outs": [
+            {"path": METRICS, "md5": md5(metrics)},
+            {"path": PREDICTIONS, "md5": md5(predictions)},
+        ],
+    }
+    stages = {"train": train} | ({"evaluate": evaluate} if evaluated else {})
+    history = "epoch,val_loss,val_accuracy\n1,0.5,0.8\n2,0.1,0.9\n"
+    lock = yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
+    return {"dvc.lock": lock, METRICS: metrics, HISTORY: history, "src/training/loop.py": code}
+
+
+class Project:
+    """A repository in `root` with a commit; `add` makes experiments on it, `write` stores them."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        root.mkdir(parents=True)
+        self._stream: list[str] = []
+        self._git("init", "--quiet", "--initial-branch=main")
+        shutil.copy(ROOT / "params.yaml", root)
+        (root / "dvc.yaml").write_text("")
+        (root / ".gitignore").write_text("/.cache/\n/.dvc/\n/mlflow.db*\n")
+        (root / "docs").mkdir()
+        (root / "docs/experiments.md").write_text("# Log\n\nLooks at test so far: 0\n")
+        for path, text in result_files(root, wrong=5).items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        self._git("add", ".")
+        self._git("commit", "--quiet", "--message", "results")
+        self.head = self._git("rev-parse", "HEAD").strip()
+
+    def _git(self, *arguments: str, stdin: str | None = None) -> str:
+        identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=self.root, input=stdin, check=True,
+            capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    def add(self, name: str, wrong: int, **options: object) -> None:
+        """An experiment of a name, made on the commit; options as for `result_files`."""
+        ref = f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
+        self._stream.append(f"commit {ref}\ncommitter {IDENTITY}\ndata 0\nfrom {self.head}\n")
+        for path, text in result_files(self.root, wrong, **options).items():  # type: ignore[arg-type]
+            self._stream.append(f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}\n")
+
+    def copy(self, folder: Path, patch: pytest.MonkeyPatch) -> "Project":
+        """A copy in `folder`, as working directory of the test."""
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        copied = copy.copy(self)
+        copied.root, copied._stream = Path(shutil.copytree(self.root, folder)), []
+        patch.chdir(folder)
+        return copied
+
+    def write(self) -> None:
+        self._git("fast-import", "--quiet", stdin="".join(self._stream))
+        self._stream.clear()
+
+
+def add_group(project: Project, name: str, wrong: list[int], **options: object) -> None:
+    """Experiments <name>-<seed> of seeds 0, 1, 2 ... with these mistakes each."""
+    for seed, count in enumerate(wrong):
+        project.add(f"{name}-{seed}", count, seed=seed, **options)

@@ -1,0 +1,440 @@
+"""`python -m src.compare`: what changed, whether it is more than noise, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench import compare as bench
+from src import compare, noise, where
+from src.experiments import stored
+from src.experiments.compare import changes, groups, predictions, statistics
+from src.experiments.stored import Result
+from src.plumbing import git
+from src.plumbing.errors import InputError
+from src.plumbing.identity import METRICS
+from src.tracking import lookup
+from src.tracking.store import store
+from tests.conftest import run_main
+from tests.experiments.stored_results import PREDICTIONS, Project, add_group, md5
+from tests.tracking.tracked_project import MODEL, empty_store
+from tests.tracking.tracked_project import git as run_git
+
+Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
+BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
+BETTER = [3, 2, 2, 4, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Six seeds of the baseline (seed 0 is HEAD's), of a better rate and of a rate as good; and
+    one experiment of each kind that is refused or warned about."""
+    made = Project(tmp_path_factory.mktemp("compare") / "project")
+    add_group(made, "base", BASE)
+    add_group(made, "fast", BETTER, lr=0.003)
+    add_group(made, "same", [6, 6, 6, 7, 6, 7], lr=0.002)
+    made.add("both", 4, lr=0.003, model="resnet18")
+    made.add("coded", 4, code="2")
+    made.add("other-data", 4, data="e" * 32 + ".dir")
+    made.add("unfinished", 4, lr=0.004, evaluated=False)
+    made.add("lost", 1, lr=0.005, cached=False, seed=99)
+    made.write()
+    return made
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it as working directory, to change at will."""
+    return made.copy(tmp_path / "project", monkeypatch)
+
+
+@pytest.fixture
+def tool(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Project
+) -> Tool:
+    return lambda *arguments: run_main(compare.main, arguments, monkeypatch, capsys)
+
+
+def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> None:
+    code, out, _ = tool("HEAD", "fast-3", "--json")
+    assert code == 0
+    found = json.loads(out)
+    [item] = found["comparisons"]
+    assert item["changed"]["params"] == {"lr": ["0.001", "0.003"]}
+    assert item["changed"]["code"] == []
+    assert item["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert item["verdict"] == "better"
+    gains = [(one - other) / 360 for one, other in zip(BASE, BETTER, strict=True)]
+    assert item["training"]["difference"] == pytest.approx(np.mean(gains), rel=1e-4)
+    assert item["pictures_seeds"] == [3, 3]  # that of the name, which HEAD's group has too
+    assert item["pictures"]["only_second"] - item["pictures"]["only_first"] == 8 - 4
+    assert found["looks"] is None
+    assert (project.root / found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert subprocess.check_output(["git", "status", "--porcelain"]) == b""
+
+
+def test_the_same_groups_are_found_by_params(tool: Tool) -> None:
+    by_name = json.loads(tool("HEAD", "fast-0", "--json")[1])
+    code, out, err = tool("lr=1e-3", "lr=0.003", "--json")
+    assert (code, err) == (0, "")
+    by_params = json.loads(out)
+    for one, other in zip(by_name["groups"], by_params["groups"], strict=True):
+        assert one["by_seed"] == other["by_seed"]
+
+
+def test_two_changes_warn(tool: Tool) -> None:
+    code, out, _ = tool("HEAD", "both")
+    assert code == 0
+    assert "WARNING: 2 things changed (param model, param lr)" in out
+    assert "undecided: 1 common seed, 5 are needed" in out
+    assert "src.seeds 5; python -m src.seeds 5 -S model=resnet18 -S lr=0.003" in out
+    assert "these pictures and these two networks, not about training again" in out
+    assert max(len(line) for line in out.splitlines() if "WARNING" not in line) <= 100
+    code, out, _ = tool("base-1", "fast-1")
+    assert "WARNING" not in out
+    code, out, _ = tool("HEAD", "coded")
+    assert "code     src/training/loop.py" in out  # dvc.lock names its folder only
+
+
+def test_code_that_moved_into_a_folder_did_not_change(project: Project) -> None:
+    """A commit may list a file, and the next one the folder that it lies in."""
+    lock = Path("dvc.lock")
+    text = lock.read_text()
+    one = stored.stages_of(text)
+    listed = text.replace("path: src/training\n", "path: src/training/loop.py\n")
+    other = stored.stages_of(listed)
+    assert one
+    assert other
+    head = git.head()
+
+    def between(rev: str) -> list[str]:
+        results = [Result("a", head, one, {}), Result("b", rev, other, {})]
+        return changes.between(results[0], results[1]).code
+
+    assert between(head) == []
+    Path("src/training/loop.py").write_text("edited = 1\n")
+    run_git("commit", "--quiet", "-am", "edited")
+    assert between(git.head()) == ["src/training/loop.py"]
+
+
+def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
+    """Committed without running it: the lock, and so the result, is that of the code before."""
+    before = git.head()
+    Path("src/training/new.py").write_text("new = 1\n")
+    run_git("add", "src")
+    run_git("commit", "--quiet", "-m", "edited")
+    coded = next(item.rev for item in git.experiments() if item.name == "coded")
+    for rev in (before, git.head()):
+        locks = [git.read_at([(name, "dvc.lock")])[0] for name in (rev, coded)]
+        one, other = (stored.stages_of(str(lock)) for lock in locks)
+        assert one
+        assert other
+        found = changes.between(Result("a", rev, one, {}), Result("b", coded, other, {}))
+        assert found.code == ["src/training/loop.py"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("HEAD", "other-data"), "were evaluated on different data"),
+        (("HEAD", "nosuch"), "no experiment or commit is called 'nosuch'"),
+        (("HEAD", "unfinished"), "is not finished"),
+        (("HEAD", "lost"), "lost has no predictions here"),
+        (("HEAD", "base-4"), "are the same configuration but for the seed"),
+        (("HEAD", "lr=0.7"), "no finished experiment has lr=0.7: `dvc exp run -S lr=0.7`"),
+        (("HEAD", "lrr=0.7"), "unknown param lrr, did you mean lr?"),
+        (("HEAD", "lr=abc"), "lr must be a number"),
+        (("HEAD", "seed=3"), "leave seed= out"),
+        (("HEAD", "lr=0.003,lr=0.002"), "gives a param twice"),
+        (("HEAD", "prepare.size=64"), "prepare.size is no param of train or evaluate"),
+        (("HEAD", "workspace"), "the workspace has changed"),
+        (("HEAD",), "compare needs two names or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_line(
+    tool: Tool,
+    names: tuple[str, ...],
+    words: str,
+) -> None:
+    code, out, err = tool(*names)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_many_comparisons_are_corrected(tool: Tool) -> None:
+    [alone] = json.loads(tool("HEAD", "fast-0", "--json")[1])["comparisons"]
+    both = json.loads(tool("HEAD", "fast-0", "same-0", "--json")[1])["comparisons"]
+    assert both[0]["p_corrected"] == pytest.approx(2 * alone["p_corrected"], rel=1e-4)
+    assert both[1]["verdict"] == "undecided"
+    said = "corrected for 2 comparisons (Holm), the interval is not"
+    assert said not in tool("HEAD", "fast-0")[1]
+    assert tool("HEAD", "fast-0", "same-0")[1].count(said) == 4  # t and McNemar, of two
+    code, out, _ = tool("HEAD", "fast-0", "same-0", "--markdown", "--log", "many")
+    assert (code, out.count(said)) == (0, 4)
+    assert Path("docs/experiments.md").read_text().count(said) == 2
+
+
+def test_looks_at_test_are_counted_and_entries_logged(tool: Tool, project: Project) -> None:
+    path = project.root / "docs/experiments.md"
+    assert tool("HEAD", "nosuch", "--final")[0] == 2
+    assert "so far: 0\n" in path.read_text()
+    for number in (1, 2):
+        code, out, _ = tool("HEAD", "fast-0", "--final")
+        assert (code, f"look {number} at test" in out) == (0, True)
+    assert "Accuracy on test" in out
+    assert "so far: 2\n" in path.read_text()
+    before = path.read_text()
+    tool("HEAD", "same-0", "--log", "the curve was\nflat")
+    added = path.read_text().removeprefix(before.rstrip("\n"))
+    assert added.startswith("\n\n## 20")
+    assert "- Tried: param lr: 0.001 → 0.002\n- Why: the curve was flat\n" in added
+    assert "- Came out: undecided: val accuracy" in added
+
+
+def test_markdown_says_what_the_terminal_says(tool: Tool) -> None:
+    _, out, _ = tool("HEAD", "fast-0", "--markdown")
+    assert out.startswith("### `fast-0` against `HEAD`: better\n\n- param lr: 0.001 → 0.003\n")
+    assert "| `fast-0` | 6 |" in out
+    assert "not about training again" in out
+
+
+def test_what_is_noise_is_read_from_the_same_results(project: Project) -> None:
+    lock = (project.root / "dvc.lock").read_text()
+    found = noise.seeds_like(lock)
+    assert sorted(found) == [str(seed) for seed in range(6)]  # other rates, code, data: none
+    assert found["3"] == pytest.approx(1 - BASE[3] / 360)
+
+
+def test_200_experiments_take_no_more_processes_than_20(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would grow with the store is a process for each experiment."""
+    count = 0
+    original = subprocess.run
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "run", counted)
+    groups.find(["HEAD", "fast-0", "lr=0.002"], project.root)
+    few = count
+    for number in range(200):
+        project.add(f"more-{number}", 5, lr=0.01 + number / 1e5, cached=False)
+    project.write()
+    count = 0
+    groups.find(["HEAD", "fast-0", "lr=0.002"], project.root)
+    assert count == few
+
+
+def test_a_picture_of_a_long_name_is_written(tool: Tool) -> None:
+    name = "\u732b" * 80  # three bytes each
+    run_git("branch", name, next(x.rev for x in git.experiments() if x.name == "fast-2"))
+    assert tool("HEAD", name)[0] == 0
+
+
+def test_a_lock_that_is_no_text_is_said_in_a_line(tool: Tool) -> None:
+    Path("dvc.lock").write_bytes(b"\xff\xfe")
+    line = "dvc.lock is no UTF-8 text: `git checkout dvc.lock` brings it back\n"
+    assert tool("HEAD", "workspace") == (2, "", line)
+
+
+def test_the_run_of_a_check_is_refused(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    client, experiment = store.open_store(project.root)
+    tags = {"stage": "overfit-check", "fingerprint": "0"}
+    run_id = store.create_run(client, experiment, "check", tags, 0).info.run_id
+    with pytest.raises(InputError, match=f"run {run_id} is an overfit-check: name its training's"):
+        where.find_target(run_id, project.root)
+
+
+@pytest.mark.slow
+def test_a_run_id_leads_to_its_commit_and_gets_a_note(
+    tool: Tool,
+    project: Project,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    [group] = groups.find(["fast-2"], project.root)
+    train = group.named.stages["train"]
+    client, experiment = store.open_store(project.root)
+    tags = {"stage": "train", lookup.NOTE: "before"}
+    tags["fingerprint"] = stored.fingerprint(train)
+    run_id = store.create_run(client, experiment, "train", tags, 0).info.run_id
+    [found] = groups.find([run_id], project.root)
+    assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
+    for _ in range(2):
+        code, out, _ = tool("HEAD", run_id)
+        assert code == 0
+        assert f"noted on the MLflow run of {run_id}" in out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["where", run_id])
+        where.main()
+    assert capsys.readouterr().out.startswith(f"run {run_id} ({str(group.named.rev)[:7]})\n")
+    note = lookup.tags_of(project.root, run_id)[lookup.NOTE]
+    assert note.startswith("before\n\n## Compared\n\n### `")
+    assert note.count(lookup.COMPARED) == 1
+    other = store.create_run(client, experiment, "x", {"stage": "train"}, 0).info.run_id
+    code, _, err = tool("HEAD", other)
+    assert (code, f"run {other} is running: it has no result" in err) == (2, True)
+
+
+def test_a_run_leads_to_the_commit_that_has_its_model(
+    tool: Tool,
+    project: Project,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two trainings of the same inputs, on two kinds of machine."""
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    for machine in ("one", "other"):
+        project.add(f"on-{machine}", 4, lr=0.006, machine=machine)
+    project.write()
+    revs = {item.name: item.rev for item in git.experiments()}
+    client, experiment = store.open_store(project.root)
+    trains, ids = {}, {}
+    for start, name in enumerate(("on-one", "on-other")):
+        lock = git.read_at([(revs[name], "dvc.lock")])[0]
+        trains[name] = (stored.stages_of(str(lock)) or {})["train"]
+        tags = {"stage": "train", "fingerprint": stored.fingerprint(trains[name])}
+        tags["model.md5"] = trains[name]["outs"][MODEL]
+        ids[name] = store.create_run(client, experiment, name, tags, start).info.run_id
+    for name in trains:
+        target = where.find_target(ids[name], project.root)
+        assert (target.rev, target.run_id) == (revs[name], ids[name])
+        # Without a run that was asked for: not the newest of these inputs, which gave another.
+        assert groups.run_of(project.root, trains[name]) == ids[name]
+        assert lookup.NOTE not in lookup.tags_of(project.root, ids[name])
+        assert tool("HEAD", name)[0] == 0
+        assert lookup.NOTE in lookup.tags_of(project.root, ids[name])
+    tags["model.md5"] = "0" * 32
+    lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
+    with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
+        where.find_target(lost, project.root)
+
+
+def test_predictions_are_those_of_the_lock(project: Project) -> None:
+    [group] = groups.find(["fast-2"], project.root)
+    labels, hits = predictions.right(group.named, "val", "fast-2", project.root)
+    assert (len(labels), int((~hits).sum())) == (360, BETTER[2])
+    outs = group.named.stages["evaluate"]["outs"]
+    metrics = subprocess.check_output(["git", "show", f"{group.named.rev}:{METRICS}"], text=True)
+    assert outs[METRICS] == md5(metrics)
+    assert outs.pop(PREDICTIONS)
+    with pytest.raises(Exception, match="has no predictions"):
+        predictions.right(group.named, "val", "fast-2", project.root)
+
+
+def test_the_interval_is_that_of_the_t_test() -> None:
+    values = np.random.default_rng(0).normal(0.003, 0.004, 9)
+    pair = statistics.paired(values.tolist(), 1e-9)
+    reference = stats.ttest_1samp(values, 0)
+    low, high = reference.confidence_interval(0.95)
+    assert (pair.p, pair.low, pair.high) == pytest.approx((reference.pvalue, low, high))
+
+
+def test_ties_have_a_width() -> None:
+    pair = statistics.paired([0.0] * 6, 1 / 360)
+    assert (pair.p, pair.better) == (pytest.approx(1.0), 0.5)
+    assert pair.low is not None
+    assert pair.low < -0.0005
+    assert statistics.verdict(6, pair.difference, pair.p) == "undecided"
+
+
+def test_nothing_is_decided_below_five_seeds() -> None:
+    gains = [0.1, 0.11, 0.12, 0.1]
+    pair = statistics.paired(gains, 1 / 360)
+    assert pair.p is not None
+    assert pair.p < 0.001
+    assert statistics.verdict(pair.n, pair.difference, pair.p) == "undecided"
+    more = statistics.paired([*gains, 0.1], 1 / 360)
+    assert statistics.verdict(more.n, more.difference, more.p) == "better"
+    worse = statistics.paired([-gain for gain in [*gains, 0.1]], 1 / 360)
+    assert statistics.verdict(worse.n, worse.difference, worse.p) == "worse"
+    assert statistics.paired([], 1 / 360).p is None
+
+
+def test_mcnemar_and_bootstrap_by_what_is_known_of_them() -> None:
+    first = np.array([True] * 90 + [False] * 10)
+    second = np.array([True] * 88 + [False] * 2 + [True] * 9 + [False])
+    found = statistics.on_pictures(first, second)
+    assert (found.only_first, found.only_second) == (2, 9)
+    assert found.p == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
+    error = np.sqrt((11 / 100 - 0.07**2) / 100)  # of the mean of values -1, 0, 1
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert statistics.on_pictures(first, first).p == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+
+
+def test_the_interval_of_a_share_is_exact_and_ties_lie_between() -> None:
+    for wins, n in ((0, 5), (3, 7), (5, 5), (20, 20)):
+        low, high = stats.binomtest(wins, n).proportion_ci(0.95, method="exact")
+        assert statistics.share_limits(wins, n) == pytest.approx((low, high), abs=1e-9)
+    assert statistics.share_limits(5, 5)[0] < 0.5  # the sign test: p = 0.0625
+    below, tied, above = (statistics.share_limits(wins, 5) for wins in (2, 2.5, 3))
+    assert below[0] < tied[0] < above[0]
+    assert below[1] < tied[1] < above[1]
+
+
+@pytest.mark.parametrize("metric", bench.METRICS)
+def test_claims_without_a_difference_are_rare(metric: str) -> None:
+    """A small part of `python -m bench.compare`: 2,000 pairs, whose share moves by 0.35 %."""
+    assert bench.claims(metric, 5, pairs=2000) <= 0.035
+    assert bench.claims(metric, 5, shift=2.0, pairs=500) > 0.4
+
+
+def test_splits_of_twelve_alike_are_never_claimed() -> None:
+    assert bench.splits([0.99] * 12, 1 / 360) == (0, 0)
+
+
+def test_splits_of_two_groups_far_apart_are_claimed_in_part() -> None:
+    """The two extreme splits are claims, most of the mixed ones are not."""
+    in_order, of_all = bench.splits(
+        [n / 360 for n in (1, 2, 3, 2, 1, 3, 91, 92, 93, 92, 91, 93)], 1 / 360
+    )
+    assert 2 / 924 <= in_order < 0.2
+    assert 0.01 < of_all < 0.1
+
+
+def test_a_stash_is_no_result(project: Project) -> None:
+    [group] = groups.find(["fast-2"], project.root)
+    rev = str(group.named.rev)
+    refs = subprocess.check_output(["git", "for-each-ref", "--format=%(refname)"], text=True)
+    [ref] = [ref for ref in refs.split() if ref.endswith("/fast-2")]
+    assert rev in stored.names_by_rev()
+    subprocess.run(["git", "update-ref", "-d", ref], check=True)
+    subprocess.run(["git", "update-ref", "refs/stash", rev], check=True)
+    assert rev not in stored.names_by_rev()
+    subprocess.run(["git", "branch", "kept", rev], check=True)
+    assert rev in stored.names_by_rev()
+
+
+def test_more_seeds_of_other_code_need_that_code() -> None:
+    from types import SimpleNamespace
+
+    from src.experiments.compare.text import more_seeds
+
+    def told(code: list[str], **values: str) -> str:
+        changed = SimpleNamespace(code=code)
+        item: Any = SimpleNamespace(first_overrides={}, second_overrides=values, changed=changed)
+        return more_seeds(item)
+
+    command = "more seeds: python -m src.seeds 5"
+    assert told([], lr="0.01") == f"{command}; python -m src.seeds 5 -S lr=0.01"
+    assert told(["src/train.py"]).startswith(f"{command}, each with its own code (`dvc exp apply`")

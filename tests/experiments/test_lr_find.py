@@ -1,0 +1,212 @@
+"""The range test: real steps, nothing touched, and what a curve suggests."""
+
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import lr_find
+from src.data.packed import PackedSplit
+from src.experiments.lr import curve
+from src.experiments.lr.ramp import LR, MOMENTUM, range_test
+from src.plumbing.errors import GateError, InputError
+from src.plumbing.stage import Stage
+from src.training.setup import build_setup
+from src.training.step import train_step
+from tests.conftest import working_in
+
+CPU = torch.device("cpu")
+LOCK = """
+stages:
+  prepare:
+    cmd: python -m src.prepare
+    params: {params.yaml: {prepare.size: 8}}
+"""
+
+
+@pytest.fixture(scope="module")
+def ready(finished: tuple[Path, dict[str, Stage]]) -> tuple[dict, PackedSplit]:
+    params = dict(finished[1]["train"].params._values)
+    return params, PackedSplit(finished[0] / "data/prepared", "train")
+
+
+def bits(setup) -> bytes:
+    tensors = [*setup.model.state_dict().values()]
+    for state in setup.optimizer.state_dict()["state"].values():
+        tensors += [value for value in state.values() if torch.is_tensor(value)]
+    return b"".join(tensor.numpy().tobytes() for tensor in tensors)
+
+
+def test_weights_optimizer_and_generators_are_as_before(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    setup = build_setup(params, data, CPU, 3)
+    loss = setup.forward(setup.enter(torch.from_numpy(data.pictures(np.arange(8))))).sum()
+    loss.backward()
+    setup.optimizer.step()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    before = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()
+    rates, losses = range_test(params, data, CPU, LR, 30)
+    after = bits(setup), torch.get_rng_state(), random.getstate(), np.random.get_state()
+    assert len(rates) == len(losses) > 10
+    assert before[0] == after[0]
+    assert torch.equal(before[1], after[1])
+    assert before[2] == after[2]
+    assert str(before[3]) == str(after[3])
+    again = range_test(params, data, CPU, LR, 30)
+    assert (again[1] == losses).all()
+
+
+def test_it_learns_and_stops_when_the_loss_explodes(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    rates, losses = range_test({**params, "optimizer": "sgd"}, data, CPU, LR, 80)
+    fitted = curve.fit(rates, losses)
+    assert fitted.smooth.min() < 0.9 * losses[:10].mean()
+    assert 1e-6 < fitted.minimum < 10
+    low, high = curve.suggest([fitted]).limits
+    assert low < fitted.minimum
+    assert low <= curve.suggest([fitted]).to_try <= high
+
+
+def test_momentum_needs_an_optimizer_that_has_one(ready: tuple[dict, PackedSplit]) -> None:
+    params, data = ready
+    with pytest.raises(InputError, match="optimizer adamw has no momentum to vary"):
+        range_test({**params, "optimizer": "adamw"}, data, CPU, MOMENTUM, 30)
+    rates, losses = range_test({**params, "optimizer": "sgd"}, data, CPU, MOMENTUM, 30)
+    assert len(losses) > 5
+    assert lr_find.as_param("momentum", rates[0]) == "0.5"
+
+
+def test_momentum_rises_at_the_configured_lr(
+    ready: tuple[dict, PackedSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at what a warm-up begins with; and no momentum below those that were tried."""
+    params, data = ready
+    seen: list[tuple[float, float]] = []
+
+    def look(setup, batch, number):
+        group = setup.optimizer.param_groups[0]
+        seen.append((group["lr"], group["momentum"]))
+        return train_step(setup, batch, number)
+
+    monkeypatch.setattr("src.experiments.lr.ramp.train_step", look)
+    given = {**params, "optimizer": "sgd", "lr": 0.05, "warmup": 2, "epochs": 5}
+    rates, _ = range_test(given, data, CPU, MOMENTUM, 30)
+    assert {lr for lr, _ in seen} == {0.05}
+    assert [1 - 1 / rate for rate in rates] == pytest.approx([momentum for _, momentum in seen])
+    # A loss that only rises: the lowest rate is the best that is known.
+    found = curve.suggest([curve.fit(rates, np.linspace(1, 2, len(rates)))])
+    assert {lr_find.as_param("momentum", rate) for rate in (found.tenth, found.limits[0])} == {
+        "0.5"
+    }
+    assert 0.5 <= float(lr_find.as_param("momentum", found.to_try)) < 1
+    assert lr_find.explained(found, "momentum", 10.0)
+    assert found.from_start
+
+
+def test_a_curve_that_only_falls_does_not_say_that_it_diverges() -> None:
+    rates = np.geomspace(2, 1000, 100)
+    falls = np.exp(-np.log(rates / 2) / 2)  # fastest at the start of the range
+    found = curve.suggest([curve.fit(rates, falls)])
+    assert (found.diverges, found.from_start) == (False, True)
+    assert found.to_try == pytest.approx(100, rel=0.05)  # a tenth of the highest rate tried
+    lines = "\n".join(lr_find.explained(found, "momentum", 10.0))
+    assert "may lie below, and does not count" in lines
+    assert "still low where the range ends" in lines
+    rises = np.where(rates < 300, falls, falls + np.log10(rates / 300))
+    found = curve.suggest([curve.fit(rates, rises)])
+    assert found.diverges
+    assert "above it the loss rises" in "\n".join(lr_find.explained(found, "momentum", 10.0))
+
+
+def test_a_first_loss_that_is_no_number_is_said_in_a_line(
+    ready: tuple[dict, PackedSplit],
+    finished: tuple[Path, dict[str, Stage]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, _ = ready
+    monkeypatch.setattr(
+        "src.experiments.lr.ramp.train_step", lambda *_: torch.tensor([torch.nan, 0.0, 8.0, 1.0])
+    )
+    folder = str(finished[0] / "data/prepared")
+    with pytest.raises(GateError, match="explodes after 0 steps, at lr 1e-06: look at the data"):
+        lr_find.measure(dict(params), folder, "lr", 1, 30)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (30, r"after 23 steps, at lr 1: give it more, such as --steps 150"),
+        (150, "look at the data"),
+    ],
+)
+def test_a_curve_of_few_steps_that_explodes_late_needs_more(
+    steps: int, said: str, finished: tuple[Path, dict[str, Stage]],
+    ready: tuple[dict, PackedSplit], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ended = np.geomspace(1e-6, 1, 23), np.ones(23)
+    monkeypatch.setattr("src.experiments.lr.ramp.range_test", lambda *_: ended)
+    with pytest.raises(GateError, match=said):
+        lr_find.measure(dict(ready[0]), str(finished[0] / "data/prepared"), "lr", 1, steps)
+
+
+def test_a_curve_of_known_shape(tmp_path: Path) -> None:
+    """A loss that falls as a logistic function of log10(rate) around -3, and rises from -1 on."""
+    rates = np.geomspace(1e-6, 10, 200)
+    x = np.log10(rates)
+    noise = np.random.default_rng(0).normal(0, 0.03, 200)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.maximum(0, x + 1) * 3 + noise
+    fitted = curve.fit(rates, losses)
+    assert abs(np.log10(fitted.steepest) + 3) < 0.2
+    assert -2 < np.log10(fitted.minimum) < -0.9
+    assert np.abs(fitted.smooth - (losses - noise)).max() < 0.25
+    found = curve.suggest([fitted, fitted])
+    assert found.per_seed == pytest.approx((found.to_try, found.to_try))
+    picture = curve.picture([fitted, fitted], {"now": 1e-3}, found.limits, "lr", "title")
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_a_bump_after_divergence_is_no_descent() -> None:
+    rates = np.geomspace(1e-6, 10, 200)
+    x = np.log10(rates)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + 2 / (1 + np.exp(-8 * (x + 0.5)))
+    fitted = curve.fit(rates, losses + 6 * np.exp(-0.5 * ((x - 0.3) / 0.25) ** 2))
+    assert abs(np.log10(fitted.steepest) + 3) < 0.2
+
+
+def test_the_command_leaves_the_project_as_it_is(
+    finished: tuple[Path, dict[str, Stage]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "project"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    argv = ["lr_find", "--on", "subset", "--steps", "40", "--seeds", "2", "-S", "optimizer=sgd"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with working_in(folder):
+        lr_find.main()
+        (folder / "dvc.lock").write_text(LOCK)
+        monkeypatch.setattr(sys, "argv", [*argv, "-S", "prepare.size=64"])
+        with pytest.raises(InputError, match=r"data/subset was made with prepare.size=8, not 64"):
+            lr_find.main()
+        for content, said in (
+            (b"\xff\xfe", r"dvc.lock is no UTF-8 text: `git checkout dvc.lock`"),
+            (b"<<<<<<< HEAD\nstages:\n", r"dvc.lock cannot be read \("),  # a merge
+        ):
+            (folder / "dvc.lock").write_bytes(content)
+            with pytest.raises(InputError, match=said):
+                lr_find.main()
+    (folder / "dvc.lock").unlink()
+    printed = capsys.readouterr().out
+    assert "try next: dvc exp run -S optimizer=sgd -S lr=" in printed
+    assert "seeds alone suggest" in printed
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    new = {path.relative_to(folder).as_posix() for path in after.keys() - before.keys()}
+    assert {name for name in new if "__pycache__" not in name} == {
+        "results/lr_find/lr.png", "results/lr_find/lr.csv",
+    }  # fmt: skip
+    assert all(after[path] == content for path, content in before.items())

@@ -1,0 +1,182 @@
+"""`python -m src.verify` before anything runs, and the tag of a run. See test_slow_verify.py."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from src import verify, where
+from src.base.imports import ROOT
+from src.experiments.verify import rerun
+from src.plumbing import process
+from src.plumbing.errors import InputError
+from src.tracking import lookup
+from src.tracking.store import store
+from tests.conftest import run_main
+from tests.experiments.stored_results import Project
+from tests.tracking.tracked_project import empty_store, git
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path / "made").copy(tmp_path / "project", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("schema:", "<<<<<<< HEAD\nschema:"),
+        ("", "- a\n"),
+        ("    cmd: python -m src.train\n", ""),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_said_in_a_line(
+    old: str,
+    new: str,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = Path("dvc.lock")
+    text = lock.read_text()
+    lock.write_text(text.replace(old, new) if old else new)
+    assert lock.read_text() != text
+    git("commit", "--quiet", "--all", "--message", "broken")
+    code, out, err = run_main(verify.main, ["HEAD"], monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert "dvc.lock cannot be read" in err
+    assert len(err.splitlines()) == 1
+    with pytest.raises(InputError, match=r"dvc\.lock cannot be read"):
+        verify.judge(where.resolve("HEAD"), project.root, same_kind=None)
+
+
+def test_a_tier_that_holds_no_more_is_taken_back(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
+    client, experiment = store.open_store(project.root)
+    for before, after in (({verify.TAG: "bit"}, verify.NO), ({}, None)):
+        run_id = store.create_run(client, experiment, "train", before, 0).info.run_id
+        verify._take_back(project.root, run_id)
+        assert lookup.tags_of(project.root, run_id).get(verify.TAG) == after
+
+
+@pytest.fixture
+def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with data that DVC tracks and that lie nowhere."""
+    folder = tmp_path / "with-data"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def dvc(*arguments: str) -> None:
+        environment = rerun.isolated(folder)
+        subprocess.run(["dvc", *arguments], check=True, capture_output=True, env=environment)
+
+    git("init", "--quiet")
+    dvc("init", "--quiet")
+    Path("pictures.txt").write_text("pictures")
+    dvc("add", "--quiet", "pictures.txt")
+    dvc("remote", "add", "--default", "far", "s3://somebody:s3cret@bucket/store")
+    shutil.rmtree(".dvc/cache")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "data")
+    return folder
+
+
+@pytest.mark.slow
+def test_data_that_cannot_be_brought_say_what_the_remote_said(with_data: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"the data pictures\.txt are neither in") as caught,
+        rerun.clone_of(with_data, "HEAD"),
+    ):
+        pass
+    said = str(caught.value).partition("`dvc pull` ")[2]
+    assert "s3 is supported, but requires 'dvc-s3'" in said
+    assert "s3cret" not in said
+
+
+def test_the_password_of_a_remote_is_not_shown() -> None:
+    url = "https://somebody:s3/cr@t@example.org/store"
+    printed = f"ERROR: an earlier one\nERROR: cannot connect to {url}/files: refused:\n\nHelp?\n"
+    shown = "cannot connect to https://example.org/store/files: refused"
+    assert rerun._last_error(printed, f"far\t{url} (default)\n") == shown
+    assert rerun._last_error("no remote\n", "") == "no remote"
+
+
+# Takes a second to end, as one that finishes a step; with "stuck" it never does.
+STAGE = """
+import os, sys, time
+from src import process, stage
+def work():
+    process.end_with_parents()
+    print("stage", os.getpid(), flush=True)
+    while True:
+        try:
+            time.sleep(600)
+        except process.Terminated:
+            if "stuck" not in sys.argv:
+                break
+    time.sleep(1)
+    open("written", "w").close()
+sys.exit(stage.guarded(work))
+"""
+VERIFY = """
+import sys
+from pathlib import Path
+from src import process, rerun
+process.handle_signals()
+process.INSIST_SECONDS = float(sys.argv[1])
+try:
+    rerun.run_pipeline(Path.cwd())
+finally:
+    print("ended", Path("written").exists())
+"""
+
+
+@pytest.fixture
+def adopts_orphans() -> Iterator[None]:
+    """This process adopts the orphans below it and never asks how they ended, as the first process
+    of a container may do: they stay listed."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux gives orphans to another process than the first")
+    set_child_subreaper, libc = 36, ctypes.CDLL(None)  # linux/prctl.h
+    assert libc.prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    yield
+    assert libc.prctl(set_child_subreaper, 0, 0, 0, 0) == 0
+    for child in psutil.Process().children():
+        if not process.runs(child):
+            os.waitpid(child.pid, 0)
+
+
+# DVC runs a stage through $SHELL: bash becomes the stage, dash stays between.
+@pytest.mark.usefixtures("adopts_orphans")
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+@pytest.mark.parametrize(("stuck", "seconds"), [("", 600.0), ("stuck", 0.5)])
+def test_ended_it_waits_for_its_stage(
+    stuck: str, seconds: float, shell: str, tmp_path: Path
+) -> None:
+    """Else the stage would write into the folder that is being removed."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{a: {{cmd: python stage.py {stuck}}}}}\n")
+    verifying = subprocess.Popen(
+        [sys.executable, "-c", VERIFY, str(seconds)], cwd=tmp_path, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SHELL": shell},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert verifying.stderr is not None
+    lines = iter(verifying.stderr.readline, "")
+    stage = next(line for line in lines if line.startswith("stage "))
+    verifying.terminate()
+    printed, _ = verifying.communicate(timeout=60)
+    assert printed == f"ended {not stuck}\n"
+    with suppress(psutil.NoSuchProcess):
+        assert not process.runs(psutil.Process(int(stage.split()[1])))

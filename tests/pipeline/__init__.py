@@ -1,0 +1,1 @@
+"""The real pipeline, through `dvc`, in repositories of its own: the slow tests."""

@@ -1,0 +1,154 @@
+"""A search and a group of seeds through DVC's queue, killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from src.experiments.search import space
+from src.plumbing.identity import fingerprint_from_lock
+from tests.pipeline.clone import commit, environment, new_clone, queue_workers, run, runs
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 20
+SPACE = """
+lr: {log_uniform: [1e-4, 1e-2]}
+weight_decay: {log_uniform: [1e-3, 0.3]}
+optimizer: {choice: [adamw, sgd]}
+"""
+
+
+def finished(folder: Path, prefix: str) -> dict[str, str]:
+    """Commit of each finished experiment whose name begins with `prefix`; each must be one."""
+    listed = run(folder, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps")
+    rows = [line.split() for line in listed.splitlines()]
+    named = [(ref.rpartition("/")[2], rev) for rev, ref in rows if f"/{prefix}" in ref]
+    assert len(dict(named)) == len(named)
+    return dict(named)
+
+
+def kill_all_below(folder: Path) -> None:
+    """SIGKILL for the tool, the workers, and the experiments with their stages."""
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+
+
+def wait_for(condition: Callable[[], bool], tool: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it holds; the tool must go on in the meantime."""
+    deadline = time.monotonic() + 900
+    while not condition():
+        assert tool.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(1)
+
+
+def test_a_search_that_is_interrupted_and_then_killed_goes_on(tmp_path: Path) -> None:
+    folder = new_clone(tmp_path / "project", on_fail="report", epochs=1).resolve()
+    (folder / "recipes/search.yaml").write_text(SPACE)
+    run(folder, "dvc", "repro")
+    commit(folder, "results")
+    command = [sys.executable, "-m", "src.search", str(TRIALS), "--workers", "2"]
+    log = tmp_path / "search.log"
+
+    def start() -> subprocess.Popen[bytes]:
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment(), stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    tool = start()
+    try:
+        wait_for(lambda: len(finished(folder, "search-")) >= 1, tool, log)
+        tool.send_signal(signal.SIGINT)
+        assert tool.wait(60) == 130, log.read_text()
+        assert "the workers go on" in log.read_text()
+        assert 1 <= len(queue_workers(folder)) <= 2  # DVC's may have ended: no harm to the search
+        tool = start()
+        counts: list[int] = []
+
+        def five_are_done() -> bool:
+            counts.append(len(queue_workers(folder)))
+            return len(finished(folder, "search-")) >= 5
+
+        wait_for(five_are_done, tool, log)
+        assert max(counts) <= 2, counts
+        assert len(finished(folder, "search-")) < TRIALS
+        kill_all_below(folder)
+        tool.wait(30)
+        with open(log, "wb") as output:
+            done = subprocess.run(
+                command, cwd=folder, env=environment(), stdout=output, stderr=output, timeout=2400
+            )
+        printed = log.read_text()
+        assert done.returncode == 0, printed
+        assert "Traceback" not in printed, printed
+        assert not queue_workers(folder)
+    finally:
+        if tool.poll() is None:
+            os.killpg(tool.pid, signal.SIGKILL)
+        kill_all_below(folder)
+    revs = finished(folder, "search-")
+    assert len(revs) == TRIALS
+    dimensions = space.read(folder / "recipes/search.yaml")
+    logged = runs(folder)
+    wanted = space.trials(dimensions, 0, TRIALS, {})
+    for name, rev in revs.items():
+        params = yaml.safe_load(run(folder, "git", "show", f"{rev}:params.yaml"))
+        values = wanted[int(name[-4:])]
+        assert {key: float(params[key]) for key in ("lr", "weight_decay")} == {
+            key: float(values[key]) for key in ("lr", "weight_decay")
+        }
+        assert params["optimizer"] == values["optimizer"]
+        lock = run(folder, "git", "show", f"{rev}:dvc.lock")
+        assert "val/accuracy" in logged[str(fingerprint_from_lock(lock, "train"))]
+    assert len({tuple(values.items()) for values in wanted}) == TRIALS
+    again = run(folder, sys.executable, "-m", "src.search")
+    assert again.count("search-") >= TRIALS
+    assert f"of {TRIALS - 1} others cannot be told from the best" in again
+    assert (folder / "results/search").is_dir()
+    run(folder, "git", "diff", "HEAD", "--exit-code")
+
+
+def test_seeds_that_are_there_do_not_run_again_and_all_others_do(tmp_path: Path) -> None:
+    folder = new_clone(tmp_path / "project", on_fail="report", epochs=1)
+    run(folder, "dvc", "repro")
+    commit(folder, "results")
+    log = tmp_path / "seeds.log"
+    for count, there in ((2, 1), (2, 2)):  # the commit has seed 0; the second call runs nothing
+        with open(log, "wb") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "src.seeds", str(count)], cwd=folder, env=environment(),
+                stdout=output, stderr=output, timeout=900,
+            )  # fmt: skip
+        printed = log.read_text()
+        assert done.returncode == 0, printed
+        assert f"{there} of {count} are there" in printed
+        assert "standard deviation" in printed
+        assert len(finished(folder, "seeds-")) == 1
+    # A worker that ends with trials in the queue, as `dvc queue stop` asks it to: another goes on.
+    with open(log, "wb") as output:
+        tool = subprocess.Popen(
+            [sys.executable, "-m", "src.seeds", "4"], cwd=folder, env=environment(),
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while "1 running, 1 queued" not in log.read_text():
+        assert tool.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    run(folder, "dvc", "queue", "stop")
+    assert tool.wait(600) == 0, log.read_text()
+    assert len(finished(folder, "seeds-")) == 3

@@ -1,0 +1,208 @@
+"""`mlflow run`: its parameters are those of params.yaml, and an empty one means "as there"."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from src import mlproject
+from src.base.imports import ROOT
+from src.plumbing import overrides, params
+from src.plumbing.command import guarded
+from src.plumbing.errors import InputError
+from src.plumbing.schema import SCHEMA
+from tests.conftest import STAGES, copy_project, set_params
+from tests.tracking.tracked_project import VARIABLES, git
+
+# A value for each key that differs from the one in params.yaml, where that takes some thought.
+OTHER = {
+    "prepare.path": "my data/it's,\\ odd",
+    "weights": "data/weights/a b.safetensors",
+    "model": "vit=[x]",
+    "lr": "3e-3",
+    "machine.device": "cuda:1",
+    "best_by": "val/loss",
+    "prepare.source": "torchvision:MNIST",
+}
+
+
+def entry_points() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"])
+
+
+def arguments(**given: str) -> list[str]:
+    """What the command of `main` gets from MLflow (mlflow/projects/_project_spec.py)."""
+    main = entry_points()["main"]
+    values = {name: declared["default"] for name, declared in main["parameters"].items()} | given
+    command = main["command"].format(**{name: shlex.quote(text) for name, text in values.items()})
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "src.mlproject"]
+    return words[3:]
+
+
+def acceptable(key: str) -> str:
+    expects = SCHEMA[key].expects
+    for text in (OTHER.get(key, ""), "32", "1", "0.5", "true", expects.split()[-1], "none"):
+        if text and SCHEMA[key].parse(text) is not None:
+            return text
+    raise AssertionError(key)
+
+
+def test_parameters_are_the_keys_of_params_yaml() -> None:
+    points = entry_points()
+    declared = points["main"]["parameters"]
+    assert [overrides.key_of(name) for name in declared] == list(SCHEMA)
+    assert all(parameter == {"type": "string", "default": ""} for parameter in declared.values())
+    tools = {"recipe", "weights", "predict", "where", "table", "compare", "sync", "verify"}
+    tools |= {"lr_find", "seeds", "search"}
+    assert set(points) == {"main", *STAGES, *tools}
+    for name in tools:
+        assert points[name]["command"].startswith(f"python -m src.{name}")
+    for name in STAGES:
+        assert points[name] == {"command": f"dvc repro {name}"}
+
+
+def test_the_environment_file_exists() -> None:
+    assert (ROOT / yaml.safe_load((ROOT / "MLproject").read_text())["python_env"]).is_file()
+
+
+def test_nothing_given_changes_nothing() -> None:
+    assert overrides.accepted(arguments()) == []
+
+
+@pytest.mark.parametrize("key", SCHEMA)
+def test_every_key_can_be_set_in_both_spellings(key: str) -> None:
+    from dvc.utils.hydra import to_hydra_overrides
+
+    text = acceptable(key)
+    for given in (
+        arguments(**{key.replace(".", "__"): text}),
+        [*arguments(), f"--{key}", text],  # how MLflow hands on what MLproject does not declare
+    ):
+        (override,) = to_hydra_overrides(overrides.accepted(given))  # as `dvc exp run -S` reads it
+        assert override.key_or_group == key
+        value = override.value()
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        assert params.parse(key, shown) == params.parse(key, text)
+
+
+def test_a_list_stays_a_list() -> None:
+    from dvc.utils.hydra import to_hydra_overrides
+
+    given = overrides.accepted(["class_weights=[1, 2.5]", "loss=focal"])
+    assert given[0] == "class_weights=[1,2.5]"
+    assert to_hydra_overrides(given)[0].value() == [1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["class_weights=[1,-2]"], "class_weights must be none, balanced, or a list of one number"),
+        (["class_weights=[1,"], "class_weights must be none, balanced, or a list of one number"),
+        (["epochs=abc"], "params.yaml: epochs must be an integer >= 1, got 'abc'"),
+        (
+            ["--prepare.size", "3"],
+            "params.yaml: prepare.size must be an integer in 8..4096, got '3'",
+        ),
+        (["learning_rate=1"], "MLproject: unknown parameter learning_rate"),
+        (["--prepare.sise", "32"], "unknown parameter prepare.sise, did you mean prepare.size?"),
+        (["nosuch="], "MLproject: unknown parameter nosuch"),
+        (["lr"], "MLproject: expected key=value or --key value, got 'lr'"),
+        (
+            ["prepare__size=32", "--prepare.size", "28"],
+            "MLproject: prepare.size is given twice, as 32 and 28",
+        ),
+        (["lr=1e-3", "seed=range(1,5)"], "params.yaml: seed must be an integer >= 0"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str], line: str
+) -> None:
+    def start(*command: object) -> None:
+        raise AssertionError(command)
+
+    monkeypatch.setattr(os, "execvp", start)
+    monkeypatch.setattr(sys, "argv", ["mlproject", *given])
+    assert guarded(mlproject.main) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+
+
+def test_the_same_value_twice_is_fine() -> None:
+    assert overrides.accepted(["lr=0.1", "--lr", "0.1", "seed="]) == ["lr=0.1"]
+
+
+def test_without_dvc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", ["mlproject"])
+    with pytest.raises(InputError, match="dvc is neither in "):
+        mlproject.main()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A committed project whose five stages copy params.yaml."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    folder = copy_project(tmp_path / "project")
+    for name in ("MLproject", "python_env.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    stages = {
+        name: {
+            "cmd": f"mkdir -p out && cp params.yaml out/{name}",
+            "params": list(SCHEMA),
+            "deps": [f"out/{before}"] if before else [],
+            "outs": [f"out/{name}"],
+        }
+        for name, before in zip(STAGES, ["", *STAGES], strict=False)
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    set_params(folder, epochs=7, fit="pad", lr="0.001")
+    monkeypatch.chdir(folder)
+    git("init", "--quiet")
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    git("add", ".")
+    git("commit", "--quiet", "--message", "start")
+    return folder
+
+
+def mlflow_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = ["mlflow", "run", ".", "--env-manager", "local", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_mlflow_run(project: Path) -> None:
+    done = mlflow_run("-e", "prepare")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (project / "out").iterdir() if path.name in STAGES] == ["prepare"]
+
+    done = mlflow_run("-e", "recipe", "-P", "name=nosuch")
+    assert "there is no recipe nosuch in recipes/" in done.stderr
+
+    changes = ["-P", "lr=3e-3", "-P", "prepare.size=64", "-P", "overfit_check__strict=true"]
+    done = mlflow_run(*changes, "-P", "weights=data/weights/a b")
+    assert done.returncode == 0, done.stderr
+    result = params.load(project)
+    assert (result["lr"], result["prepare.size"]) == (0.003, 64)
+    assert (result["overfit_check.strict"], result["weights"]) == (True, "data/weights/a b")
+    assert (result["epochs"], result["prepare.fit"]) == (7, "pad")
+    assert (project / "out/evaluate").read_text() == (project / "params.yaml").read_text()
+    refs = subprocess.check_output(["git", "for-each-ref", "refs/exps"], text=True).splitlines()
+    assert len([ref for ref in refs if "/exec/" not in ref]) == 1
+
+    before = (project / "params.yaml").read_text()
+    done = mlflow_run("-P", "epochs=abc")
+    assert done.returncode != 0
+    assert "params.yaml: epochs must be an integer >= 1, got 'abc'" in done.stderr.splitlines()
+    assert "Running stage" not in done.stdout + done.stderr
+    assert (project / "params.yaml").read_text() == before

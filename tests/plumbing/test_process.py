@@ -1,0 +1,299 @@
+"""How a stage's process ends, and that it has its files to itself: in real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from src.experiments.queue import tasks
+from src.plumbing.process import runs, wait_for
+from tests.conftest import set_params
+from tests.plumbing.test_stage import StageOf
+
+READY = "print('ready', flush=True)\n"
+# A loop that ends when it is asked to, and one that goes on.
+LOOP = """
+import sys, time
+from src import process
+from src.stage import guarded
+def work():
+    with process.deferred() as stopping:
+        {ready}
+        while not ({until}):
+            time.sleep(0.01)
+        print("left", flush=True)
+        {error}
+    print("not reached")
+sys.exit(guarded(work))
+"""
+
+
+def start(code: str, **options: object) -> "subprocess.Popen[str]":
+    """A process that has printed `ready`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **options,
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells what it read")
+@pytest.mark.parametrize(("given", "spins"), [(None, False), ("ACTIVE", True)])
+def test_threads_that_wait_leave_the_cores_to_others(given: str | None, spins: bool) -> None:
+    """Unless the user wants them to spin. The variable is read when torch is loaded."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    code = "from src import stage; stage.guarded(lambda: __import__('torch'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ("GOMP_SPINCOUNT = '0'" not in done.stderr) == spins
+    assert "GOMP_SPINCOUNT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGTERM, 143, "terminated\n"),
+        (signal.SIGHUP, 143, "terminated\n"),
+        (signal.SIGINT, 130, "interrupted\n"),
+    ],
+)
+def test_a_signal_is_a_line_and_a_code(number: int, code: int, line: str) -> None:
+    work = f"def work():\n    {READY}    time.sleep(60)\n"
+    process = start(
+        f"import sys, time\nfrom src.plumbing.stage import guarded\n{work}sys.exit(guarded(work))"
+    )
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (code, line)
+
+
+@pytest.mark.parametrize("error", ["", "raise RuntimeError('a worker was killed')"])
+def test_a_loop_takes_a_signal_where_it_wants(error: str) -> None:
+    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=error))
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, printed, errors) == (130, "left\n", "interrupted\n")
+
+
+def test_a_full_disk_is_said_also_when_a_signal_came() -> None:
+    """Whoever pressed Ctrl-C relies on the checkpoint that could not be written."""
+    full = "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'checkpoint.pt')"
+    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=full))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors == "cannot write checkpoint.pt: No space left on device\n"
+
+
+def test_an_error_without_a_signal_stays_an_error() -> None:
+    process = start(LOOP.format(ready=READY.strip(), until="True", error="raise RuntimeError('x')"))
+    _, errors = process.communicate(timeout=120)
+    assert "RuntimeError: x" in errors
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    asked = "stopping() and (print('asked', flush=True), time.sleep(60))"
+    process = start(LOOP.format(ready=READY.strip(), until=asked, error=""))
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, printed, errors) == (143, "", "terminated\n")
+
+
+@pytest.mark.parametrize("killed", ["dvc", "shell"])
+def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) -> None:
+    """dvc -> shell -> stage, and one of the two above the stage is killed."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import os, sys, time\nfrom src import process\nfrom src.plumbing.stage import guarded\n"
+        "def work():\n    process.end_with_parents()\n"
+        "    try:\n        print(os.getppid(), flush=True)\n        time.sleep(60)\n"
+        "    finally:\n        print(process.own_dvc(), process.is_alive(process.own_dvc()))\n"
+        "sys.exit(guarded(work))"
+    )
+    # `; true` keeps the shell from becoming the stage itself.
+    command = f"{sys.executable} {stage}; true"
+    code = f"import subprocess\nsubprocess.run(['/bin/sh', '-c', {command!r}])"
+    environment = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())}
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert dvc.stdout is not None
+    shell = int(dvc.stdout.readline())
+    os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
+    last, errors = dvc.communicate(timeout=120)  # returns when the stage has closed its end
+    pid, _, alive = last.split()
+    assert pid == str(dvc.pid)  # not whose child the stage is at its end
+    if killed == "dvc":  # dead, though nobody asked yet how it ended
+        assert alive == "False"
+    assert errors.endswith("so the stage ends too\nterminated\n")
+
+
+@pytest.mark.parametrize("through_a_shell", [False, True])
+def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
+    through_a_shell: bool, tmp_path: Path
+) -> None:
+    """Python takes a while to start. The stage that looks too late sees no change any more."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import psutil, sys, time\nfrom src import process\nfrom src.plumbing.stage import guarded\n"
+        "dvc = psutil.Process(int(sys.argv[1]))\n"
+        "def work():\n"
+        "    while dvc.status() != psutil.STATUS_ZOMBIE:\n        time.sleep(0.01)\n"
+        "    try:\n        process.end_with_parents()\n        time.sleep(60)\n"
+        "    finally:\n        print(repr(process.own_dvc()))\n"
+        "sys.exit(guarded(work))"
+    )
+    begin = f"[{sys.executable!r}, {str(stage)!r}, str(os.getpid())]"
+    if through_a_shell:
+        begin = f"['/bin/sh', '-c', ' '.join({begin}) + '; true']"
+    code = f"import os, subprocess\nsubprocess.Popen({begin})\nos.kill(os.getpid(), 9)"
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())},
+        start_new_session=True,
+    )  # fmt: skip
+    printed, errors = dvc.communicate(timeout=120)
+    assert printed == "''\n"
+    assert errors.endswith("so the stage ends too\nterminated\n")
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
+    code = "from src.plumbing.stage import guarded; guarded(lambda: print('caf\u00e9 \u0444'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"caf\\xe9 \\u0444\n", b"")
+
+
+def test_a_process_that_ended_does_not_run_also_when_nobody_asked_how() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    listed = psutil.Process(ended.pid)
+    while listed.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    wait_for([listed], 600)
+    assert time.monotonic() - begun < 300
+    assert not tasks._alive(SimpleNamespace(pid=ended.pid, returncode=None))
+    ended.wait()
+    assert not runs(listed)
+    assert not tasks._alive(SimpleNamespace(pid=ended.pid, returncode=None))
+
+
+def test_a_process_that_goes_on_is_killed_when_its_time_is_over() -> None:
+    goes_on = start(f"{READY}import time\ntime.sleep(600)")
+    assert runs(psutil.Process(goes_on.pid))
+    assert tasks._alive(SimpleNamespace(pid=goes_on.pid, returncode=None))
+    wait_for([psutil.Process(goes_on.pid)], 0)
+    assert goes_on.wait(timeout=120) == -signal.SIGKILL
+
+
+def test_a_worker_of_the_queue_that_starts_an_experiment_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fork and exec the new process has the words of the worker."""
+    monkeypatch.chdir(tmp_path)
+    code = f"import os, sys\nif os.fork():\n    {READY}sys.stdin.read()"
+    started = []
+    for name in ("queue-worker", "queue-worker", "another"):
+        command = [sys.executable, "-c", code, name]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        started.append(process)
+    assert {one.pid for one in tasks.workers()} == {process.pid for process in started[:2]}
+    for process in started:
+        process.communicate(timeout=120)
+
+
+def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> None:
+    """The second waits for the first, which holds the stage's lock, and says so."""
+    code = (
+        "from pathlib import Path\nimport sys\nfrom src import locks\n"
+        "with locks.hold(Path('.cache/locks/stage-prepare.lock'), 'runs'):\n"
+        f"    {READY}    sys.stdin.read()\n    print(Path('data/prepared').exists())"
+    )
+    first = start(code, cwd=project, stdin=subprocess.PIPE)
+    second = subprocess.Popen(
+        [sys.executable, "-m", "src.prepare"], cwd=project, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert second.stderr is not None
+    waits = f"process {first.pid} runs prepare here; waiting until it ends\n"
+    assert waits in iter(second.stderr.readline, "")
+    assert first.communicate(timeout=120)[0] == "False\n"
+    assert (second.communicate(timeout=120)[1], second.returncode) == ("", 0)
+    assert (project / "data/prepared/meta.json").exists()
+
+
+def test_an_input_that_dvc_chose_before_an_edit_is_refused(copied: Path, stage_of: StageOf) -> None:
+    """DVC fills in `${train_on}` at its start; params.yaml may say something else by now."""
+    entry = stage_of(copied, "train").entry
+    assert entry.cmd == "python -m src.train 'data/prepared' 'data/weights/none'"
+    set_params(copied, train_on="subset")
+    ended = python(copied, "src.train", "data/prepared", "data/weights/none")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("train: params.yaml changed while an earlier stage ran")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argument", ["--help", "lr=3"])
+def test_arguments_given_by_hand_are_refused(copied: Path, argument: str) -> None:
+    ended = python(copied, "src.train", argument)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("train takes no arguments: its settings stand in params.yaml")
+
+
+def test_a_missing_package_says_what_to_do(copied: Path) -> None:
+    (copied / "src/reports/metrics.py").write_text("import no_such_package\n")
+    ended = python(copied, "src.evaluate")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"no_such_package is not installed in {sys.executable}: ")
+
+
+# Root reads everything, so the process gives up its rights.
+CLOSED = """
+import os, sys
+from src.stage import guarded
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(guarded(lambda: open(sys.argv[1], sys.argv[2]).close()))
+"""
+
+
+def test_what_may_not_be_read_is_told_from_what_cannot_be_written() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "locked").mkdir(mode=0o700)
+        for file in ("table.csv", "locked/table.csv"):
+            (folder / file).touch(mode=0o600)
+        for path, mode, code, line in (
+            ("table.csv", "r", 2, "table.csv cannot be read (no permission): `chmod u+rX "),
+            ("locked/table.csv", "r", 2, "locked cannot be read (no permission): `chmod u+rX "),
+            ("new.csv", "w", 1, "cannot write "),
+            ("x" * 300, "r", 2, "the name is too long: give a shorter one"),
+        ):
+            command = [sys.executable, "-c", CLOSED, str(folder / path), mode]
+            ended = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True)
+            assert ended.returncode == code, ended.stderr
+            assert line in ended.stderr
+            assert len(ended.stderr.splitlines()) == 1

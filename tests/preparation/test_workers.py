@@ -1,0 +1,252 @@
+"""Workers change nothing but the time: same bytes for any number, nothing left when one ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from src.images.decode import Picture
+from src.plumbing.errors import GateError
+from src.plumbing.process import left_after
+from src.plumbing.terminal import Counted
+from src.preparation import read, workers
+from src.preparation.read import Packed, Reader
+from src.preparation.sources.base import Item, Pixels
+from src.preparation.workers import read_in_order, worker_count
+from tests.conftest import packed, run_stage, set_params
+from tests.preparation.test_sources import by_path, prepare_folder, write_pictures
+
+READER = Reader(8, 3, "crop", "bilinear", 1.0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    monkeypatch.setattr(read, "CHUNK", 5)
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, {"cat": 60, "dog": 60}, size=(40, 30))
+    for number in range(0, 60, 7):
+        (pictures / f"dog/{number:03d}.png").write_bytes(b"broken" * number)
+    set_params(project, source="folder", path=pictures, on_bad="skip")
+    found = []
+    for count in (0, 1, 2, 3):
+        set_params(project, prepare_workers=count)
+        packed(project)
+        found.append(contents(project / "data/prepared"))
+    assert found[0].keys() == found[1].keys()
+    assert found[0] == found[1] == found[2] == found[3]
+    assert len(found[0]["rejects.csv"].splitlines()) == 1 + 9
+
+
+def items(count: int) -> list[Item]:
+    return [
+        Item(f"picture {n}", n % 7, Pixels(np.full((4, 4), n % 256, np.uint8)))
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_results_come_in_order_from_real_processes(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    seen = set()
+    names = []
+    for item, result in read_in_order(items(1000), READER, count):
+        names.append(item.name)
+        assert isinstance(result, Packed)
+        assert result.pixels[0, 0, 0] == int(item.name.split()[1]) % 256
+        seen |= {child.pid for child in psutil.Process().children()}
+    assert names == [item.name for item in items(1000)]
+    assert len(seen) >= count
+    assert not left_after(own_workers(psutil.Process()), 60)
+
+
+def own_workers(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in process.children():
+        with suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_only_a_few_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory does not grow with the number of pictures."""
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    taken = 0
+
+    def counted() -> Iterator[Item]:
+        nonlocal taken
+        for item in items(5000):
+            taken += 1
+            yield item
+
+    results = read_in_order(counted(), READER, 2)
+    for done in range(1, 2000):
+        next(results)
+        # What waits or runs, and the tasks of this process before workers started.
+        assert taken - done <= (2 * workers.AHEAD + 2) * read.CHUNK
+    results.close()
+    assert not left_after(own_workers(psutil.Process()), 60)
+
+
+class Deadly:
+    """A picture whose reading kills the process that does it."""
+
+    def __call__(self) -> tuple[bytes, Picture]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    some = [*items(300), Item("the deadly one", 0, Deadly()), *items(300)]
+    with pytest.raises(GateError) as caught:
+        list(read_in_order(some, READER, 2))
+    line = str(caught.value)
+    assert "a worker was killed among the 64 pictures from picture 256 on" in line
+    assert "machine.prepare_workers" in line
+    assert "\n" not in line
+
+
+class Hungry:
+    def __call__(self) -> tuple[bytes, Picture]:
+        raise MemoryError
+
+
+def fail(kind: type[Exception]) -> None:
+    raise kind
+
+
+class Unpacked:
+    """Fails where a worker takes it."""
+
+    def __init__(self, kind: type[Exception]):
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, tuple[type[Exception]]]:
+        return fail, (self.kind,)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, ImportError])
+def test_a_worker_that_cannot_take_its_pictures_ends(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else the stage would wait for it for ever."""
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    some = [*items(100), Item("the large one", 0, Unpacked(kind))]  # type: ignore[arg-type]
+    with pytest.raises(GateError, match=r"a worker was killed.*machine\.prepare_workers"):
+        list(read_in_order(some, READER, 1))
+    assert ("Traceback" in capfd.readouterr().err) == (kind is ImportError)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_memory_that_runs_out_is_one_line(
+    count: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is the machine's fault, so no picture is rejected for it."""
+    monkeypatch.setattr(workers, "HEAD_START", 0)
+    some = [*items(100), Item("the large one", 0, Hungry())]
+    with pytest.raises(GateError, match=r"machine\.prepare_workers"):
+        list(read_in_order(some, READER, count))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_number_of_workers() -> None:
+    assert worker_count(0) == 0
+    assert worker_count(5) == 5
+    assert 1 <= worker_count("auto") <= workers.MOST_WORKERS
+
+
+def test_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mode, seconds, lines in (("auto", 0.0, 2), ("auto", 60.0, 0), ("off", 0.0, 0)):
+        monkeypatch.setattr(Counted, "SECONDS", seconds)
+        with Counted("prepare", 150, mode) as progress:
+            for _ in range(150):
+                progress.advance()
+        printed = capsys.readouterr().err.splitlines()
+        assert len(printed) == lines
+        assert all(line.startswith("prepare: ") and " of 150 pictures" in line for line in printed)
+
+
+def start(project: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]":
+    """A `prepare` in a session of its own, whose workers have started, and these."""
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "src.prepare"], cwd=project, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    process = psutil.Process(stage.pid)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and stage.poll() is None:
+        found = own_workers(process)
+        # Their threads start once they have all that they were given.
+        if len(found) == 2 and all(child.num_threads() > 1 for child in found):
+            return stage, found
+        time.sleep(0.02)
+    raise AssertionError(f"no workers: {stage.stderr.read() if stage.stderr else ''}")
+
+
+@pytest.fixture
+def long(project: Path) -> Path:
+    """A project whose `prepare` takes half a minute."""
+    set_params(project, synthetic_pictures=20000, synthetic_classes=4, size=64, prepare_workers=2)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("number", "everyone", "code", "line"),
+    [
+        (signal.SIGINT, True, 130, "interrupted\n"),
+        (signal.SIGTERM, False, 143, "terminated\n"),
+        (signal.SIGHUP, True, 143, "terminated\n"),
+        (signal.SIGKILL, False, -9, ""),
+    ],
+)
+def test_no_worker_outlives_the_stage(
+    long: Path, number: int, everyone: bool, code: int, line: str
+) -> None:
+    stage, found = start(long)
+    (os.killpg if everyone else os.kill)(stage.pid, number)
+    _, errors = stage.communicate(timeout=120)
+    assert (stage.returncode, errors) == (code, line)
+    assert not left_after(found, 60)
+    assert not (long / "data/prepared").exists()
+    left = [path.name for path in (long / "data").iterdir() if "partial" in path.name]
+    assert left == ([".prepared.partial"] if number == signal.SIGKILL else [])
+    set_params(long, synthetic_pictures=50)
+    run_stage(long, "prepare")
+    assert not (long / "data/.prepared.partial").exists()
+
+
+def test_ten_percent_more_pictures_move_none(project: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, {"cat": 250, "dog": 250})
+    before = by_path(prepare_folder(project, pictures))
+    rng = np.random.default_rng(7)
+    for number in range(50):
+        name = ("cat", "dog")[number % 2]
+        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / name / f"{number:03d} new.png")
+    after = by_path(prepare_folder(project, pictures))
+    assert len(after) == 550
+    assert {path: after[path] for path in before} == before
+    shares = json.loads((project / "data/prepared/report.json").read_text())["share_of_class"]
+    assert all(sum(shares[s][name] for s in shares) == pytest.approx(1) for name in ("cat", "dog"))

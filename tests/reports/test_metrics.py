@@ -1,0 +1,324 @@
+"""Metrics against scikit-learn and against counts by hand."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+from sklearn.datasets import load_digits
+
+from src.base.files import write_json
+from src.base.imports import ROOT
+from src.data.packed import PackedSplit
+from src.data.writer import SplitWriter
+from src.model.inference import normalised_sigmoid, softmax
+from src.reports import metrics as metrics_module
+from src.reports.baselines import Baselines, _pixels, baseline_choice
+from src.reports.metrics import (
+    CALIBRATION_BINS,
+    bootstrap,
+    calibration_error,
+    interval,
+    log_losses,
+    macro_f1,
+    per_class_rows,
+    reliability,
+    split_metrics,
+)
+from tests.conftest import run_stage, set_params
+
+Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 5)).astype(np.float32) * 3
+    labels = np.where(rng.random(300) < 0.6, logits.argmax(1), rng.integers(0, 4, 300))
+    return labels, softmax(logits)
+
+
+def test_split_metrics(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = predictions
+    found = split_metrics(labels, probabilities)
+    guess = probabilities.argmax(1)
+    assert found["n"] == 300
+    assert found["accuracy"] == pytest.approx(reference.accuracy_score(labels, guess))
+    f1 = [reference.f1_score(labels == k, guess == k, zero_division=0) for k in range(5)]
+    assert found["macro_f1"] == pytest.approx(np.mean(f1))
+    assert found["log_loss"] == pytest.approx(-np.log(probabilities[range(300), labels]).mean())
+    for key in ("accuracy", "macro_f1", "log_loss"):
+        assert found[f"{key}_low"] < found[key] < found[f"{key}_high"]
+    assert split_metrics(labels, probabilities) == found
+    assert split_metrics(labels, probabilities, seed=1)["log_loss_low"] != found["log_loss_low"]
+
+
+def test_a_class_that_occurs_nowhere_is_left_out_of_macro_f1() -> None:
+    probabilities = np.eye(3)[[0, 1] * 20] * 0.97 + 0.01
+    labels = np.array([0, 1] * 20)
+    found = split_metrics(labels, probabilities)
+    assert (found["macro_f1_low"], found["macro_f1"], found["macro_f1_high"]) == (1, 1, 1)
+    probabilities[:20] = [0.01, 0.01, 0.98]  # it is predicted: now it counts
+    assert split_metrics(labels, probabilities)["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, probabilities.argmax(1), average="macro", zero_division=0)
+    )
+    assert split_metrics(labels, probabilities)["macro_f1"] < 0.5
+
+
+def test_interval_is_wilson() -> None:
+    """Wilson 1927, by its formula, and at the ends."""
+    z, k, n = 1.959964, 90, 100
+    centre = (k / n + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
+    assert interval(k, n) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert interval(100, 100)[1] == 1
+    assert interval(0, 100)[0] == 0
+
+
+def test_softmax_survives_large_logits() -> None:
+    found = softmax(np.array([[1000.0, 0.0], [0.0, 0.0]], dtype=np.float32))
+    assert found.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_sigmoids_are_normalised() -> None:
+    logits = np.array([[0.0, 0.0, 0.0], [2.0, -1.0, 0.5]], dtype=np.float32)
+    sigmoids = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = sigmoids / sigmoids.sum(axis=1, keepdims=True)
+    assert np.allclose(normalised_sigmoid(logits), expected, rtol=1e-12)
+    far = normalised_sigmoid(np.array([[-2000.0, -2001.0], [2000.0, -2000.0]], dtype=np.float32))
+    assert far[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert far[1].tolist() == [1, 0]
+
+
+def test_log_loss_is_that_of_scikit_learn_for_impossible_labels_too() -> None:
+    labels, probabilities = np.array([0, 1, 1]), np.array([[1.0, 0.0], [1.0, 0.0], [0.3, 0.7]])
+    expected = reference.log_loss(labels, probabilities)
+    assert log_losses(labels, probabilities).mean() == pytest.approx(expected)
+
+
+def test_resampled_macro_f1_is_that_of_scikit_learn(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    labels, probabilities = predictions
+    labels, guess = labels[:25], probabilities.argmax(1)[:25]  # few, so that classes drop out
+    draws = np.random.default_rng(3)
+    known = np.union1d(labels, guess)
+    incomplete = 0
+    for size in (25, 25, 5, 3):
+        taken = draws.integers(0, 25, size)
+        incomplete += len(np.union1d(labels[taken], guess[taken])) < len(known)
+        expected = reference.f1_score(
+            labels[taken], guess[taken], labels=known, average="macro", zero_division=np.nan
+        )
+        weights = np.bincount(taken, minlength=25).astype(float)
+        assert macro_f1(labels, guess, 5, weights) == pytest.approx(expected)
+    assert incomplete
+
+
+def test_bootstrap_of_the_loss_is_that_of_scipy(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    from scipy import stats
+
+    labels, probabilities = predictions
+    losses = log_losses(labels, probabilities)
+    expected = stats.bootstrap(
+        (losses,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    found = split_metrics(labels, probabilities)
+    width = expected.high - expected.low
+    assert found["log_loss_low"] == pytest.approx(expected.low, abs=0.1 * width)
+    assert found["log_loss_high"] == pytest.approx(expected.high, abs=0.1 * width)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """80 splits of 300 pictures from labels that are drawn from the probabilities."""
+    draws = np.random.default_rng(0)
+
+    def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = softmax(draws.normal(size=(count, 3)) * 2)
+        points = draws.random((count, 1))
+        return (probabilities.cumsum(axis=1) < points).sum(axis=1).clip(max=2), probabilities
+
+    def numbers(labels: np.ndarray, probabilities: np.ndarray) -> Numbers:
+        return labels, probabilities.argmax(axis=1), log_losses(labels, probabilities)
+
+    labels, guess, losses = numbers(*sample(200_000))
+    truth = np.array([macro_f1(labels, guess, 3, np.ones(len(labels))), losses.mean()])
+    held = np.zeros(2)
+    for seed in range(80):
+        values = bootstrap(*numbers(*sample(300)), 3, seed, resamples=300)
+        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        held += (low <= truth) & (truth <= high)
+    # 76 of 80 expected; with 95 % each, fewer than 69 come once in a thousand times.
+    assert held.min() >= 69, held
+    assert held.min() < 80, held
+
+
+def test_a_flawless_net_has_a_flawless_interval_with_few_pictures_per_class() -> None:
+    labels = np.repeat(np.arange(40), 2)
+    found = split_metrics(labels, np.eye(40)[labels])
+    assert (found["macro_f1_low"], found["macro_f1"], found["macro_f1_high"]) == (1, 1, 1)
+
+
+def test_bootstrap_is_fast_enough() -> None:
+    draws = np.random.default_rng(0)
+    labels, guess = draws.integers(0, 10, (2, 10_000))
+    started = time.process_time()
+    values = bootstrap(labels, guess, draws.random(10_000), 10, seed=0)
+    assert time.process_time() - started < 1
+    assert values.shape == (1000, 2)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two pictures in the bin up to 9/15, three in the last; an edge belongs to the bin below."""
+    top = np.array([0.55, 9 / 15, 0.95, 0.97, 1.0])
+    probabilities = np.stack([1 - top, top], axis=1)
+    labels = np.array([1, 0, 1, 1, 0])
+    counts, confidence, accuracy = reliability(labels, probabilities)
+    assert len(counts) == CALIBRATION_BINS == 15
+    assert {index: int(counts[index]) for index in np.flatnonzero(counts)} == {8: 2, 14: 3}
+    assert confidence[[8, 14]] == pytest.approx([(0.55 + 0.6) / 2, (0.95 + 0.97 + 1) / 3])
+    assert accuracy[[8, 14]] == pytest.approx([1 / 2, 2 / 3])
+    expected = 2 / 5 * abs(1 / 2 - 0.575) + 3 / 5 * abs(2 / 3 - 2.92 / 3)
+    found = calibration_error(counts, confidence, accuracy)
+    assert found == pytest.approx(expected)
+    assert split_metrics(labels, probabilities)["calibration_error"] == found
+
+
+def test_calibrated_probabilities_have_no_calibration_error() -> None:
+    draws = np.random.default_rng(0)
+    logits = draws.normal(size=(50_000, 4)) * 2
+    probabilities = softmax(logits)
+    labels = (probabilities.cumsum(axis=1) < draws.random((50_000, 1))).sum(axis=1).clip(max=3)
+    assert calibration_error(*reliability(labels, probabilities)) < 0.01
+    assert calibration_error(*reliability(labels, softmax(logits * 2))) > 0.05
+
+
+def test_metrics_need_no_torch() -> None:
+    code = "import sys, src.reports.metrics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_per_class_rows(predictions: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = predictions
+    guess = probabilities.argmax(1)
+    rows = per_class_rows(labels, guess, ["a", "b", "c", "d", "e"])
+    name, pictures, precision, recall, _ = rows[1]
+    hits = ((labels == 1) & (guess == 1)).sum()
+    assert (name, pictures) == ("b", (labels == 1).sum())
+    assert precision == pytest.approx(hits / (guess == 1).sum())
+    assert recall == pytest.approx(hits / (labels == 1).sum())
+    assert per_class_rows(labels, guess, [*"abcdef"]) == [*rows, ("f", 0, "", "", "")]
+
+
+def test_files_of_evaluate_agree_with_each_other(finished: tuple[Path, object]) -> None:
+    folder = finished[0] / "results/evaluate"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    with open(folder / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for split in ("val", "test"):
+        mine = [row for row in rows if row["split"] == split]
+        hits = [row["label"] == row["prediction"] for row in mine]
+        assert metrics[split]["n"] == len(mine)
+        assert metrics[split]["accuracy"] == pytest.approx(np.mean(hits), abs=1e-6)
+        loss = -np.mean([np.log(float(row[f"probability {row['label']}"])) for row in mine])
+        assert metrics[split]["log_loss"] == pytest.approx(loss, rel=1e-4)
+        labels = [row["label"] for row in mine]
+        assert max(map(labels.count, labels)) / len(labels) >= metrics[split]["majority_accuracy"]
+    data = PackedSplit(finished[0] / "data/prepared", "test")
+    names = [data.meta["classes"][label] for label in data.labels]
+    assert [row["label"] for row in rows if row["split"] == "test"] == names
+
+
+def test_no_key_in_two_metrics_files(finished: tuple[Path, object]) -> None:
+    train = json.loads((finished[0] / "results/train/metrics.json").read_text())
+    evaluate = json.loads((finished[0] / "results/evaluate/metrics.json").read_text())
+    assert not set(train) & set(evaluate)
+    assert set(evaluate) == {"val", "test"}
+    assert set(evaluate["val"]) == {
+        "n", "accuracy", "accuracy_low", "accuracy_high",
+        "macro_f1", "macro_f1_low", "macro_f1_high", "log_loss", "log_loss_low", "log_loss_high",
+        "calibration_error", "baseline_accuracy", "majority_accuracy",
+    }  # fmt: skip
+
+
+def test_validation_loss_of_the_best_epoch_is_that_of_evaluate(
+    finished: tuple[Path, object],
+) -> None:
+    """The kept weights, written, read again and evaluated by other code, give the same numbers."""
+    about = json.loads((finished[0] / "models/model.json").read_text())
+    metrics = json.loads((finished[0] / "results/evaluate/metrics.json").read_text())
+    with open(finished[0] / "results/train/history.csv", newline="") as file:
+        best = list(csv.DictReader(file))[about["best_epoch"] - 1]
+    assert float(best["val_accuracy"]) == metrics["val"]["accuracy"]
+    assert float(best["val_loss"]) == pytest.approx(metrics["val"]["log_loss"], rel=1e-4)
+
+
+def test_baselines_on_digits(project: Path) -> None:
+    """Logistic regression on digits is known to reach about 0.966 on a fifth held out."""
+    set_params(project, source="digits", size=8, channels=1)
+    run_stage(project, "prepare")
+    train, val, test = (
+        PackedSplit(project / "data/prepared", split) for split in ("train", "val", "test")
+    )
+    baselines = Baselines(train)
+    assert baselines.majority == np.bincount(train.labels).argmax()
+    logistic, majority = baselines.accuracy(test)
+    assert logistic > 0.94
+    assert majority == (test.labels == baselines.majority).mean()
+    assert len(train) + len(val) + len(test) == len(load_digits().target)
+
+
+def write_unbalanced(folder: Path, counts: list[int]) -> PackedSplit:
+    """Class after class of grey pictures in ascending order of sha256, so that the first pictures
+    by hash are all of class 0."""
+    with SplitWriter(folder, "train", (2, 2, 1)) as writer:
+        for label, count in enumerate(counts):
+            for _ in range(count):
+                picture = np.full((2, 2, 1), 50 * label + writer.count % 7, dtype=np.uint8)
+                writer.add(picture, label, "x", f"{writer.count:064x}")
+    meta = {"classes": [str(label) for label in range(len(counts))], "size": 2, "channels": 1,
+            "mean": [0.5], "std": [0.5], "shards": {"train": writer.shards}}  # fmt: skip
+    write_json(folder / "meta.json", meta)
+    return PackedSplit(folder, "train")
+
+
+def test_the_baseline_sees_every_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = write_unbalanced(tmp_path, [300, 3, 97])
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 40)
+    chosen = baseline_choice(train)
+    # Shares of 30, 0.3 and 9.7 pictures; the first ones by hash of each class.
+    assert chosen.tolist() == [*range(30), 300, *range(303, 312)]
+    logistic, majority = Baselines(train).accuracy(train)
+    assert logistic > 0.98
+    assert majority == 0.75
+
+
+def test_the_baseline_takes_pictures_by_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = write_unbalanced(tmp_path, [60, 40])
+    train.sha256.reverse()
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 10)
+    assert baseline_choice(train).tolist() == [*range(54, 60), *range(96, 100)]
+
+
+@pytest.mark.parametrize("limit", [63, 64])
+def test_the_baseline_takes_all_of_a_small_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    train = write_unbalanced(tmp_path, [50, 13])
+    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", limit)
+    assert baseline_choice(train).tolist() == list(range(63))
+
+
+def test_pixels_are_averaged_over_blocks(finished: tuple[Path, object]) -> None:
+    data = PackedSplit(finished[0] / "data/prepared", "val")
+    rows = _pixels(data, np.arange(3))
+    assert np.allclose(rows, data.pictures(range(3)).reshape(3, -1) / 255)  # 16 px: nothing to do

@@ -1,0 +1,154 @@
+"""What only a GPU can show; skipped without one. The fast tests of whole stages run on it, too, by
+`machine.device: auto`, and test_choices.py tries each choice there."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.readers import Reading, read_batches
+from src.plumbing.terminal import Progress
+from src.training.loop import Row
+from tests.training.test_no_sync import EVERYTHING
+from tests.training.test_same_bits import EVERYTHING_RANDOM
+from tests.training.test_training import (
+    CPU,
+    Killed,
+    Splits,
+    checkpoint_in,
+    make_training,
+    run,
+    same_state,
+)
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("deterministic"),
+]
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def deterministic(torch_settings: None) -> None:
+    from src.model.device import prepare_device
+
+    prepare_device("cuda", 1)
+
+
+WAITING: dict[str, tuple[dict[str, Any], Reading]] = {
+    "default": ({}, Reading("resident")),
+    "everything": (EVERYTHING, Reading("resident")),
+    "mapped": (EVERYTHING, Reading("mapped")),
+    "workers": (EVERYTHING, Reading("workers", 1)),
+    "parts": ({**EVERYTHING, "loss": "bce", "accumulate": 2}, Reading("resident")),
+    "focal": ({"loss": "focal", "class_weights": "balanced"}, Reading("resident")),
+    "sgd": ({"optimizer": "sgd", "sampling": "balanced"}, Reading("resident")),
+    "bf16": ({"precision": "bf16", "channels_last": True, "ema": 0.9}, Reading("resident")),
+    "fp16": ({"precision": "fp16", "clip_grad": 1.0}, Reading("resident")),
+}
+
+
+@pytest.mark.parametrize(("options", "reading"), WAITING.values(), ids=WAITING)
+def test_no_step_waits_for_the_gpu(
+    few: Splits, tmp_path: Path, options: dict[str, Any], reading: Reading
+) -> None:
+    """An epoch of twelve steps waits as often as one of three: at its start and its end. The first
+    one of each training does not count: it prepares what later ones have."""
+    accumulate = options.get("accumulate", 1)
+
+    def waits(batch_size: int) -> int:
+        changed = {"epochs": 2, "batch_size": batch_size // accumulate, **options}
+        training = make_training(few, GPU, **changed)
+        training.reading = reading
+        counts = []
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+
+            def on_epoch(row: Row) -> None:
+                said = [str(one.message) for one in seen]
+                counts.append(sum("synchronizing CUDA operation" in text for text in said))
+                seen.clear()
+                # Or weights that are the best so far would come to the host, in some of the epochs.
+                training.best.score = (math.inf, math.inf)
+                torch.cuda.set_sync_debug_mode("warn")
+
+            progress = Progress(2, training.steps, batch_size, 0, "off")
+            try:
+                training.run(checkpoint_in(tmp_path / str(batch_size)), progress, on_epoch)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return counts[1]
+
+    few_steps, many_steps = waits(16), waits(4)
+    assert 0 < few_steps == many_steps
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_training_on_a_gpu_is_the_same_bits(few: Splits, tmp_path: Path, precision: str) -> None:
+    """Again, by each way of reading, and killed after two steps and gone on with."""
+    options = {**EVERYTHING_RANDOM, "precision": precision}
+
+    def trained(folder: Path, reading: Reading, after: int | None = None) -> dict[str, Any]:
+        training = make_training(few, GPU, **options)
+        training.reading = reading
+        checkpoint = checkpoint_in(folder, minutes=0)
+        if after is not None:
+            with pytest.raises(Killed):
+                run(training, checkpoint, after)
+            training = make_training(few, GPU, **options)
+            training.reading = reading
+            state = checkpoint.load()
+            assert state is not None
+            training.load_state_dict(state)
+            assert (training.epoch, training.step) == (0, after - 1)
+        run(training, checkpoint)
+        return training.state_dict()
+
+    first = trained(tmp_path / "0", Reading("resident"))
+    for number, (reading, after) in enumerate(
+        [(Reading("resident"), None), (Reading("mapped"), None), (Reading("workers", 2), None),
+         (Reading("resident"), 2)], 1,
+    ):  # fmt: skip
+        again = trained(tmp_path / str(number), reading, after)
+        assert again["history"] == first["history"]
+        for part in ("model", "ema", "optimizer", "best"):
+            assert same_state(again[part], first[part]), (part, reading, after)
+
+
+@pytest.mark.parametrize("mode", ["resident", "mapped", "workers"])
+def test_a_gpu_with_a_number_gets_the_batches_of_the_cpu(few: Splits, mode: str) -> None:
+    parts = [np.arange(start, start + 16) for start in (0, 16, 32)]
+    first = torch.device("cuda", 0)
+    for part, batch in zip(
+        parts, read_batches(few[0], parts, first, Reading(mode, 1)), strict=True
+    ):
+        assert batch[0].device == batch[1].device == first
+        assert np.array_equal(batch[0].cpu().numpy(), few[0].pictures(part))
+        assert batch[1].tolist() == few[0].labels[part].tolist()
+
+
+def test_augmentation_draws_the_same_on_a_gpu(few: Splits) -> None:
+    """To rounding: what is drawn comes from the CPU."""
+    from src.images.augment import Augmentation
+
+    pictures = torch.from_numpy(few[0].pictures(range(16)))
+    augmentation = Augmentation(2, True, vertical_flip=True, scale=0.5, rotation=20, erase=0.5)
+    here, there = augmentation(pictures, 0, 1), augmentation(pictures.to(GPU), 0, 1)
+    # A point that rounding moves across an edge of what is erased would differ by more.
+    assert ((here - there.to(CPU)).abs() < 0.01).float().mean() > 0.999
+
+
+def test_a_net_trained_on_a_gpu_predicts_the_same_on_a_cpu(few: Splits, tmp_path: Path) -> None:
+    training = make_training(few, GPU, epochs=2)
+    run(training, checkpoint_in(tmp_path))
+    setup = training.setup
+    pictures = torch.from_numpy(few[1].pictures(range(len(few[1]))))
+    with torch.no_grad():
+        there = setup.model.eval()(setup.enter(pictures.to(GPU))).cpu()
+        setup.model.cpu()
+        here = setup.model(setup.enter(pictures))
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,56 @@
+"""Between two looks at the loss nothing reads a value back from the device: each such read waits
+until the device has done all that was asked of it."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src.data.readers import Reading
+from src.training import loop
+from src.training.setup import Setup
+from tests.training.test_training import Splits, checkpoint_in, make_training, run
+
+# Has shapes and types but no values: to read one is an error, as it is in the middle of a step.
+META = torch.device("meta")
+EVERYTHING = {
+    "augment_crop": 2, "augment_scale": 0.5, "augment_flip": True, "augment_vertical_flip": True,
+    "augment_rotation": 15, "augment_color": 0.3, "augment_erase": 0.5, "mixup": 0.2,
+    "cutmix": 1.0, "label_smoothing": 0.1, "clip_grad": 1.0, "drop_rate": 0.1,
+    "schedule": "cosine", "warmup": 0.5, "layer_decay": 0.7,
+}  # fmt: skip
+
+
+CASES = {
+    "default": ({}, "resident"),
+    "everything": (EVERYTHING, "resident"),
+    "mapped": (EVERYTHING, "mapped"),
+    "workers": (EVERYTHING, "workers"),
+    "parts": ({**EVERYTHING, "loss": "bce", "batch_size": 8, "accumulate": 2}, "resident"),
+    "focal": ({"loss": "focal", "label_smoothing": 0, "class_weights": "balanced"}, "resident"),
+    "sgd": ({"optimizer": "sgd", "sampling": "balanced", "freeze_epochs": 1}, "resident"),
+}
+
+
+@pytest.mark.parametrize(("options", "way"), CASES.values(), ids=CASES)
+def test_a_step_reads_nothing_back(
+    few: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], way: str
+) -> None:
+    """Without what the device does not have: autocast, fused steps, and timm's average."""
+    monkeypatch.setattr(Setup, "autocast", lambda _: nullcontext())
+    training = make_training(few, META, **{"epochs": 1, "fused": False, **options})
+    training.reading = Reading(way, 1)
+    steps: list[int] = []
+
+    def end_epoch(training: loop.Training) -> loop.Row:
+        steps.append(training.step)
+        training.epoch += 1
+        return {}
+
+    monkeypatch.setattr(loop.Training, "_finish_epoch", end_epoch)
+    run(training, checkpoint_in(tmp_path))
+    assert steps == [3]
+    with pytest.raises(RuntimeError, match="meta"):  # what a read would have been
+        training.sums[0].item()

@@ -1,0 +1,1 @@
+"""Faults, harmless changes and healthy set-ups that the checks are scored on."""

@@ -1,0 +1,245 @@
+"""Faults inside the model: initialisation, gradients that do not arrive, dropout, BatchNorm."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.zoo.known.bases_more import SmallNet
+from tests.zoo.known.catalogue import fault
+from tests.zoo.known.whole import TrainingSetup
+
+
+@fault("two_classes")
+def zero_initialised(setup: TrainingSetup) -> None:
+    """All weights start at 0: nothing but the last bias ever gets a gradient."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.zeros_(module.weight)
+
+
+@fault("two_classes")
+def constant_initialised(setup: TrainingSetup) -> None:
+    """All weights start at 0.01: the units of a layer stay equal for ever."""
+    for parameter in setup.model.parameters():
+        if parameter.ndim > 1:
+            nn.init.constant_(parameter, 0.01)
+
+
+@fault("shapes_vit")
+def huge_initialisation(setup: TrainingSetup) -> None:
+    """Weights drawn with standard deviation 1 instead of 0.02."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1.0)
+
+
+@fault("two_classes")
+def huge_head(setup: TrainingSetup) -> None:
+    """The last layer drawn with standard deviation 30."""
+    nn.init.normal_(setup.model.head.weight, std=30.0)
+
+
+@fault("two_classes")
+def dead_relu(setup: TrainingSetup) -> None:
+    """A large negative bias: no unit of the hidden layer is ever active."""
+    nn.init.constant_(setup.model.hidden.bias, -20.0)
+
+
+@fault("two_classes")
+def bias_ahead(setup: TrainingSetup) -> None:
+    """The last bias starts at 50 for one class: its certainty drowns everything."""
+    with torch.no_grad():
+        setup.model.head.bias.copy_(torch.tensor([0.0, 50.0]))
+
+
+class Detached(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x).mean((2, 3)).detach()
+        return self.head(F.relu(self.hidden(features)))
+
+
+class NoGradBackbone(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.features[0](x)
+        return self.head(F.relu(self.hidden(self.features[1:](features).mean((2, 3)))))
+
+
+class ThroughNumpy(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x).mean((2, 3))
+        hidden = torch.from_numpy(self.hidden(features).detach().numpy().clip(0))
+        return self.head(hidden)
+
+
+class NewLayer(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.hidden(self.features(x).mean((2, 3))))
+        return nn.Linear(features.shape[1], 2)(features)
+
+
+class LogOfFeatures(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x).amin((2, 3)).log()
+        return self.head(F.relu(self.hidden(features)))
+
+
+class AlwaysDropout(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.hidden(self.features(x).mean((2, 3))))
+        return self.head(F.dropout(features, 0.5))
+
+
+class Forgotten(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x).mean((2, 3))
+        F.relu(self.hidden(features))
+        return self.head(torch.ones(len(x), self.head.in_features))
+
+
+class HardGate(SmallNet):
+    def forward(self, x: Tensor) -> Tensor:
+        gate = (self.features(x).mean((2, 3)) > 0.5).float()
+        return self.head(F.relu(self.hidden(gate)))
+
+
+class ListOfLayers(SmallNet):
+    def __init__(self, classes: int):
+        super().__init__(classes)
+        self.layers = list(self.features)
+        del self.features
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(F.relu(self.hidden(x.mean((2, 3)))))
+
+
+class DeepSigmoid(SmallNet):
+    def __init__(self, classes: int):
+        super().__init__(classes)
+        layers = [layer for _ in range(10) for layer in (nn.Linear(64, 64), nn.Sigmoid())]
+        self.deep = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.deep(self.hidden(self.features(x).mean((2, 3)))))
+
+
+def net_of(setup: TrainingSetup, kind: type[SmallNet]) -> None:
+    """Another net for two_classes, known to optimizer and schedule."""
+    torch.manual_seed(11)
+    setup.model = kind(2)
+    group = setup.optimizer.param_groups[0]
+    group["params"] = list(setup.model.parameters())
+
+
+@fault("two_classes")
+def features_detached(setup: TrainingSetup) -> None:
+    """`detach` in the forward pass cuts the convolutions off from the loss."""
+    net_of(setup, Detached)
+
+
+@fault("two_classes")
+def no_grad_first_block(setup: TrainingSetup) -> None:
+    """The first block runs under `no_grad`."""
+    net_of(setup, NoGradBackbone)
+
+
+@fault("two_classes")
+def through_numpy(setup: TrainingSetup) -> None:
+    """The hidden layer's activation takes a way through NumPy, which no gradient follows."""
+    net_of(setup, ThroughNumpy)
+
+
+@fault("two_classes")
+def layer_made_in_forward(setup: TrainingSetup) -> None:
+    """The last layer is made anew in each forward pass and never learns."""
+    net_of(setup, NewLayer)
+
+
+@fault("two_classes")
+def log_of_zero(setup: TrainingSetup) -> None:
+    """The logarithm of features that are 0 after a ReLU."""
+    net_of(setup, LogOfFeatures)
+
+
+@fault("two_classes")
+def dropout_always(setup: TrainingSetup) -> None:
+    """`F.dropout` without `training=`: outputs are random in evaluation."""
+    net_of(setup, AlwaysDropout)
+
+
+@fault("two_classes")
+def features_unused(setup: TrainingSetup) -> None:
+    """The head is fed a constant; what was computed from the picture is dropped."""
+    net_of(setup, Forgotten)
+
+
+@fault("two_classes")
+def hard_gate(setup: TrainingSetup) -> None:
+    """A comparison in the forward pass: 0 or 1, and no gradient for what lies before."""
+    net_of(setup, HardGate)
+
+
+@fault("two_classes")
+def layers_in_python_list(setup: TrainingSetup) -> None:
+    """Layers kept in a Python list: unknown to `parameters`, `state_dict` and `train`."""
+    net_of(setup, ListOfLayers)
+
+
+@fault("two_classes")
+def vanishing_gradient(setup: TrainingSetup) -> None:
+    """Ten layers with sigmoids: nearly nothing of the gradient comes through."""
+    net_of(setup, DeepSigmoid)
+
+
+@fault("digits_resnet", "shapes_vit")
+def frozen_undeclared(setup: TrainingSetup) -> None:
+    """Everything but the head is frozen and nobody says so: a leftover of fine-tuning."""
+    setup.model.requires_grad_(False)
+    setup.model.get_classifier().requires_grad_(True)
+
+
+@fault("pretrained")
+def head_frozen(setup: TrainingSetup) -> None:
+    """The new head was frozen with the stem; it keeps its random weights."""
+    setup.model.fc.requires_grad_(False)
+
+
+@fault("pretrained")
+def norm_frozen_undeclared(setup: TrainingSetup) -> None:
+    """Scale and shift of all BatchNorm layers frozen, only the stem declared."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+
+
+@fault("shapes_vit")
+def dropout_95(setup: TrainingSetup) -> None:
+    """Dropout 0.95 before the head: a keep rate taken for a drop rate."""
+    setup.model.head_drop = nn.Dropout(0.95)
+
+
+@fault("digits_resnet", "two_classes")
+def bn_momentum_zero(setup: TrainingSetup) -> None:
+    """BatchNorm with momentum 0: its running statistics never move from 0 and 1."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.0
+
+
+@fault("two_classes")
+def bn_momentum_one(setup: TrainingSetup) -> None:
+    """BatchNorm momentum 0.99, another library's convention: the last batch alone counts."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.99
+
+
+@fault("digits_resnet")
+def bn_batch_statistics(setup: TrainingSetup) -> None:
+    """BatchNorm without running statistics: evaluation depends on who else is in the batch."""
+    for module in setup.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
