@@ -6,11 +6,11 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# More processes than cores only import torch more often. The slow tests of a file share a
-# repository, so that a file stays in one process.
+# More processes than cores only import torch more often. Slow tests go one at a time to whoever is
+# free, the longest first (tests/conftest.py).
 PROCESSES := --numprocesses logical --maxprocesses 4
 FAST := $(PROCESSES) --dist worksteal
-SLOW := -m slow $(PROCESSES) --dist loadfile
+SLOW := -m slow $(PROCESSES) --dist load --maxschedchunk 1
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \

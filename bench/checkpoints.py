@@ -11,14 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.loop import pictures_in, setup_for
+from bench.loop import images_in, training_for
 from src.data.batches import training_batches
-from src.data.readers import Reading
-from src.images.augment import Augmentation
-from src.images.mix import Mix
 from src.plumbing import params
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training
 from src.training.step import train_step
 
 NETS = {"resnet10t": 32, "resnet50": 32, "vit_base_patch16_224": 224}  # with their side in pixels
@@ -28,12 +24,10 @@ def seconds_per_save(name: str, side: int, times: int) -> tuple[float, float]:
     """(median seconds, megabytes) of a checkpoint of the net `name`."""
     given: dict[str, Any] = {**params.load(), "model": name, "ema": 0.999, "batch_size": 2}
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        data = pictures_in(Path(folder), 4, side)
-        setup = setup_for(data, None, given)
-        plan, mix = Plan.from_params(given), Mix(0, 0, len(data.meta["classes"]))
-        reading = Reading.from_params(given)
-        training = Training(setup, data, data, plan, Augmentation(), mix, reading)
-        train_step(setup, next(training_batches(data, 0, 0, 2, setup.device)), 0)
+        data = images_in(Path(folder), 4, side)
+        training = training_for(data, given)
+        learner = training.learner
+        train_step(learner, next(training_batches(data, 0, 0, 2, learner.device)), 0)
         checkpoint = Checkpoint(Path(folder), "0", given["machine.checkpoint_minutes"], {})
         seconds = []
         for _ in range(times):

@@ -15,13 +15,14 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from src.experiments.compare import groups, statistics
+from src.experiments import statistics
+from src.experiments.compare import groups
 from src.plumbing import command, workspace
 from src.plumbing.errors import InputError
 
 PAIRS = 20_000
 SEEDS = (5, 10, 20)
-PICTURES = 360
+IMAGES = 360
 MEAN = 0.985  # accuracy of the default pipeline on val, about
 SPREAD = 0.004  # standard deviation of its seeds, about
 SHIFTS = (0.5, 1.0, 2.0)  # differences in standard deviations of one configuration
@@ -44,8 +45,8 @@ def as_it_is(values: np.ndarray) -> np.ndarray:
 
 
 def discretised(values: np.ndarray) -> np.ndarray:
-    """Accuracies on 360 pictures."""
-    return np.clip(np.round(values * PICTURES), 0, PICTURES) / PICTURES
+    """Accuracies on 360 images."""
+    return np.clip(np.round(values * IMAGES), 0, IMAGES) / IMAGES
 
 
 # name: noise, its standard deviation, what becomes of the values, whether the t interval holds
@@ -53,7 +54,7 @@ METRICS: dict[str, tuple[Draw, float, Callable[[np.ndarray], np.ndarray], bool]]
     "Gaussian": (gaussian, SPREAD, as_it_is, True),
     "heavy-tailed (t, 3 df)": (heavy_tailed, SPREAD, as_it_is, False),
     "discretised (n = 360)": (gaussian, SPREAD, discretised, True),
-    "discretised, sd half a step": (gaussian, 0.5 / PICTURES, discretised, False),
+    "discretised, sd half a step": (gaussian, 0.5 / IMAGES, discretised, False),
     "discretised, heavy-tailed": (heavy_tailed, SPREAD, discretised, False),
 }
 
@@ -65,7 +66,7 @@ def claims(metric: str, seeds: int, shift: float = 0.0, pairs: int = PAIRS) -> f
     random = np.random.default_rng([seeds, *metric.encode(), int(10 * shift)])
     first = observe(MEAN + spread * draw(random, (pairs, seeds)))
     second = observe(MEAN + spread * (draw(random, (pairs, seeds)) + shift))
-    step = 1 / PICTURES if observe is discretised else 0.0
+    step = 1 / IMAGES if observe is discretised else 0.0
     found = 0
     for differences in second - first:
         pair = statistics.paired(differences, step)

@@ -16,51 +16,32 @@ from typing import Any
 
 import torch
 
-from bench.loop import CLASSES, next_epoch, pictures_in, setup_for, wait
+from bench.loop import images_in, run_epochs, training_for, wait
 from src.data.batches import steps_per_epoch
 from src.data.packed import PackedSplit
 from src.data.readers import Reading, read_batches
-from src.images.augment import Augmentation
-from src.images.mix import Mix
 from src.plumbing import params
-from src.plumbing.terminal import Progress
-from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training
 from src.training.step import update
 
 
 def real(data: PackedSplit, given: dict[str, Any], reading: Reading) -> Callable[[], None]:
     """One epoch of the project's loop, without validation and checkpoint."""
-    setup = setup_for(data, None, given)
-    training = Training(
-        setup, data, data, Plan.from_params(given), Augmentation.from_params(given),
-        Mix.from_params(given, CLASSES), reading,
-    )  # fmt: skip
-    training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
-    checkpoint = Checkpoint(Path("unused"), "0", 1e9, {})
-    checkpoint.save = lambda state: None  # type: ignore[method-assign]
-
-    def run() -> None:
-        training.epoch = 0
-        progress = Progress(1, training.steps, given["batch_size"], 0, "off")
-        training.run(checkpoint, progress, lambda row: None)
-        wait(setup.device)
-
-    return run
+    training = training_for(data, given, reading)
+    return lambda: run_epochs(training)
 
 
 def synthetic(data: PackedSplit, given: dict[str, Any]) -> Callable[[], None]:
     """As many steps on the first batch."""
-    setup = setup_for(data, None, given)
+    learner = training_for(data, given).learner
     steps = steps_per_epoch(len(data), given["batch_size"])
     first = torch.arange(given["batch_size"]).numpy()
-    batch = next(iter(read_batches(data, [first], setup.device)))
+    batch = next(iter(read_batches(data, [first], learner.device)))
 
     def run() -> None:
-        sums = torch.zeros(4, device=setup.device)
+        sums = torch.zeros(4, device=learner.device)
         for step in range(steps):
-            sums += update(setup, batch, step)
-        wait(setup.device)
+            sums += update(learner, batch, step)
+        wait(learner.device)
 
     return run
 
@@ -68,21 +49,23 @@ def synthetic(data: PackedSplit, given: dict[str, Any]) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.feeding", description=__doc__)
     parser.add_argument("--model")
-    parser.add_argument("--size", type=int, default=32, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--pictures", type=int, default=2048)
+    parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
     given: dict[str, Any] = {
-        **params.load(), "epochs": 1, "precision": wanted.precision,
+        **params.load(),
+        "epochs": 1,
+        "precision": wanted.precision,
         "channels_last": wanted.precision != "fp32",
-    }  # fmt: skip
+    }
     given["model"] = wanted.model or given["model"]
     given["batch_size"] = wanted.batch or given["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
-        data = pictures_in(Path(folder), wanted.pictures, wanted.size)
+        data = images_in(Path(folder), wanted.images, wanted.size)
         epochs = {
             "synthetic": synthetic(data, given),
             "resident": real(data, given, Reading("resident")),
@@ -103,7 +86,7 @@ def main() -> None:
                 there / here for here, there in zip(found, seconds["synthetic"], strict=True)
             )
             rate = steps * given["batch_size"] / statistics.median(found)
-            print(f"{name}: {rate:.0f} pictures/s, {share:.3f} of the synthetic rate")
+            print(f"{name}: {rate:.0f} images/s, {share:.3f} of the synthetic rate")
 
 
 if __name__ == "__main__":

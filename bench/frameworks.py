@@ -1,8 +1,8 @@
-"""Training speed against two others on the same pictures: `python -m bench.frameworks`.
+"""Training speed against two others on the same images: `python -m bench.frameworks`.
 
 Lightning with its MLFlowLogger (`--lightning FOLDER`: where it was installed with `uv pip install
 --target FOLDER --no-deps lightning torchmetrics lightning-utilities`) and timm's own train.py
-(`--timm FILE`: train.py of a checkout of timm). The same net, optimizer, batch size and pictures,
+(`--timm FILE`: train.py of a checkout of timm). The same net, optimizer, batch size and images,
 two epochs of which the second counts, one program after the other for some rounds; all log to
 MLflow but timm, which writes a CSV. Validation is left out. `--device cuda` compares on a GPU,
 `--model` another net.
@@ -26,90 +26,86 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.loop import CLASSES, next_epoch, pictures_in, setup_for, wait
-from src.data.batches import to_input
+from bench.loop import CLASSES, PLAIN, images_in, run_epochs, training_for, wait
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
-from src.images.augment import Augmentation
-from src.images.mix import Mix
+from src.images.input import enter
 from src.model.device import prepare_device
 from src.plumbing import params
-from src.plumbing.terminal import Progress
 from src.tracking.store import store
-from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training
 
 COUNT, SIZE = 2048, 32
 
 
 def ours(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
-    """Pictures per second of this project's loop; a point per epoch goes to MLflow, as in train."""
-    setup = setup_for(data, None, given)
-    training = Training(
-        setup, data, data, Plan.from_params(given), Augmentation(), Mix(0, 0, CLASSES),
-        Reading.from_params(given),
-    )  # fmt: skip
+    """Images per second of this project's loop; a point per epoch goes to MLflow, as in train."""
+    training = training_for(data, given, Reading.from_params(given))
     client, experiment = store.open_store(folder)
     run = client.create_run(experiment)
     times: list[float] = []
 
     def on_epoch(row: dict[str, float]) -> None:
         client.log_metric(run.info.run_id, "epoch", len(times), step=len(times))
-        wait(setup.device)
+        wait(training.learner.device)
         times.append(time.perf_counter())
 
-    training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
-    progress = Progress(given["epochs"], training.steps, given["batch_size"], 0, "off")
-    training.run(Checkpoint(folder, "0", 1e9, {}), progress, on_epoch)
+    run_epochs(training, on_epoch)
     return COUNT / (times[-1] - times[-2])
 
 
 def lightning(data: PackedSplit, given: dict[str, Any], folder: Path) -> float:
-    """Pictures per second of Lightning's Trainer with its defaults and MLFlowLogger."""
+    """Images per second of Lightning's Trainer with its defaults and MLFlowLogger."""
     import lightning as framework
     from lightning.pytorch.loggers import MLFlowLogger
 
-    setup = setup_for(data, None, given)
+    learner = training_for(data, given).learner
     times: list[float] = []
 
     class Net(framework.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = setup.model
+            self.net = learner.model
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            pictures, labels = batch
-            logits = self.net(to_input(pictures, setup.mean, setup.std))
+            images, labels = batch
+            logits = self.net(enter(images, learner.mean, learner.std))
             loss = functional.cross_entropy(logits, labels)
             self.log("train/loss", loss)
             return loss
 
         def on_train_epoch_end(self) -> None:
-            wait(setup.device)
+            wait(learner.device)
             times.append(time.perf_counter())
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return setup.optimizer
+            return learner.optimizer
 
-    pictures = torch.from_numpy(data.pictures(np.arange(len(data))))
+    images = torch.from_numpy(data.rows(np.arange(len(data))))
     loader = DataLoader(
-        TensorDataset(pictures, torch.from_numpy(data.labels)),
-        batch_size=given["batch_size"], shuffle=True, drop_last=True,
-    )  # fmt: skip
+        TensorDataset(images, torch.from_numpy(data.labels)),
+        batch_size=given["batch_size"],
+        shuffle=True,
+        drop_last=True,
+    )
     logger = MLFlowLogger("bench", tracking_uri=store.tracking_uri(folder))
     trainer = framework.Trainer(
-        max_epochs=given["epochs"], accelerator=setup.device.type, devices=1, logger=logger,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        max_epochs=given["epochs"],
+        accelerator=learner.device.type,
+        devices=1,
+        logger=logger,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         default_root_dir=str(folder),
-    )  # fmt: skip
+    )
     trainer.fit(Net(), loader)
     return COUNT / (times[-1] - times[-2])
 
 
 def timms(script: Path, given: dict[str, Any], folder: Path) -> float:
-    """Pictures per second that timm's train.py prints for its last epoch."""
+    """Images per second that timm's train.py prints for its last epoch."""
     command = [
-        sys.executable, str(script), "--data-dir", str(folder / "pictures"), "--model",
+        sys.executable, str(script), "--data-dir", str(folder / "images"), "--model",
         given["model"], "--num-classes", str(CLASSES), "--img-size", str(SIZE), "--opt", "adamw",
         "--lr", "1e-3", "--weight-decay", "0.05", "--batch-size", str(given["batch_size"]),
         "--epochs", str(given["epochs"]), "--sched", "step", "--decay-epochs", "1000", "--no-aug",
@@ -128,13 +124,13 @@ def timms(script: Path, given: dict[str, Any], folder: Path) -> float:
 
 
 def write_files(data: PackedSplit, folder: Path) -> None:
-    """The pictures as PNG files in class folders, which is what timm reads."""
+    """The images as PNG files in class folders, which is what timm reads."""
     for split in ("train", "validation"):
-        for index, picture in enumerate(data.pictures(np.arange(len(data)))):
-            target = folder / "pictures" / split / str(data.labels[index])
+        for index, image in enumerate(data.rows(np.arange(len(data)))):
+            target = folder / "images" / split / str(data.labels[index])
             target.mkdir(parents=True, exist_ok=True)
             if split == "train" or index < CLASSES:
-                Image.fromarray(picture).save(target / f"{index:05d}.png")
+                Image.fromarray(image).save(target / f"{index:05d}.png")
 
 
 def main() -> None:
@@ -147,13 +143,17 @@ def main() -> None:
     wanted = parser.parse_args()
     # Not the fused step, which the others do not take of themselves: the frameworks are compared.
     given: dict[str, Any] = {
-        **params.load(), "epochs": 2, "machine.device": wanted.device, "fused": False,
-    }  # fmt: skip
+        **params.load(),
+        **PLAIN,
+        "epochs": 2,
+        "machine.device": wanted.device,
+        "fused": False,
+    }
     given["model"] = wanted.model or given["model"]
     prepare_device(wanted.device, given["threads"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = pictures_in(folder, COUNT, SIZE)
+        data = images_in(folder, COUNT, SIZE)
         programs: dict[str, Callable[[], float]] = {
             "this project": lambda: ours(data, given, folder)
         }
@@ -172,7 +172,7 @@ def main() -> None:
                 here / there for here, there in zip(rates["this project"], found, strict=True)
             )
             rate = statistics.median(found)
-            print(f"{program}: {rate:.0f} pictures/s; this project is {share:.2f} times as fast")
+            print(f"{program}: {rate:.0f} images/s; this project is {share:.2f} times as fast")
 
 
 if __name__ == "__main__":

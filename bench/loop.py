@@ -21,66 +21,65 @@ from torch.nn import functional
 
 from src.base.files import write_json
 from src.base.randomness import sample_order
-from src.data.batches import steps_per_epoch, to_input
+from src.data.batches import steps_per_epoch
 from src.data.packed import PackedSplit
-from src.data.readers import Reading
+from src.data.readers import MAPPED, Reading
 from src.data.writer import SplitWriter
-from src.images.augment import Augmentation
-from src.images.mix import Mix
+from src.images.input import enter
 from src.model.device import prepare_device
 from src.plumbing import params
 from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training
-from src.training.setup import Setup, build_setup
+from src.training.loop import Training
 
 CLASSES = 10
+# What a bare loop has none of.
+PLAIN = {
+    "augment_crop": 0,
+    "augment_flip": False,
+    "accumulate": 1,
+    "ema": "none",
+    "freeze_epochs": 0,
+    "warmup": 0,
+}
 
 
-def pictures_in(folder: Path, count: int, size: int) -> PackedSplit:
-    """A packed split of `count` random pictures of 3 x `size` x `size`."""
+def images_in(folder: Path, count: int, size: int) -> PackedSplit:
+    """A packed split of `count` random images of 3 x `size` x `size`."""
     folder.mkdir(exist_ok=True)
     draws = np.random.default_rng(0)
-    with SplitWriter(folder, "train", (size, size, 3)) as writer:
+    with SplitWriter(folder, "train", {"size": size, "channels": 3}) as writer:
         for index in range(count):
-            picture = draws.integers(0, 256, (size, size, 3), dtype=np.uint8)
-            writer.add(picture, index % CLASSES, f"{index}", f"{index:064x}")
-    write_json(
-        folder / "meta.json",
-        {"classes": [str(label) for label in range(CLASSES)], "size": size, "channels": 3,
-         "mean": [0.5] * 3, "std": [0.3] * 3, "shards": {"train": writer.shards}},
-    )  # fmt: skip
+            image = draws.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            writer.add(image, index % CLASSES, f"{index}", f"{index:064x}")
+    meta = {
+        "classes": [str(label) for label in range(CLASSES)],
+        "size": size,
+        "channels": 3,
+        "mean": [0.5] * 3,
+        "std": [0.3] * 3,
+        "shards": {"train": writer.shards},
+    }
+    write_json(folder / "meta.json", meta)
     return PackedSplit(folder, "train")
 
 
-def setup_for(data: PackedSplit, net: nn.Module | None, given: dict[str, Any]) -> Setup:
+def training_for(
+    data: PackedSplit,
+    given: dict[str, Any],
+    reading: Reading = MAPPED,
+    net: nn.Module | None = None,
+) -> Training:
+    """The project's training on `data`, without the validation at the end of each epoch; of `net`
+    where there is one."""
     device = prepare_device(given["machine.device"], given["threads"])
-    setup = build_setup(given, data, device, steps_per_epoch(len(data), given["batch_size"]))
-    if net is not None:
-        setup.model = setup.forward = net.to(device)
-        setup.optimizer = torch.optim.AdamW(setup.model.parameters(), lr=1e-3)
-    return setup
-
-
-def our_epochs(
-    data: PackedSplit, net: nn.Module | None, given: dict[str, Any]
-) -> Callable[[], None]:
-    """The project's loop over `epochs`, without the validation at the end of each."""
-    setup = setup_for(data, net, given)
-    plan, mix = Plan.from_params(given), Mix(0, 0, CLASSES)
-    training = Training(setup, data, data, plan, Augmentation(), mix, Reading.from_params(given))
+    training = Training.build(given, data, data, device, reading)
     training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
-
-    def run() -> None:
-        training.epoch = 0
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = Checkpoint(Path(folder), "0", 1e9, {})
-            checkpoint.save = lambda state: None  # type: ignore[method-assign]
-            progress = Progress(given["epochs"], training.steps, given["batch_size"], 0, "off")
-            training.run(checkpoint, progress, lambda row: None)
-        wait(setup.device)
-
-    return run
+    if net is not None:
+        learner = training.learner
+        learner.model = learner.forward = net.to(device)
+        learner.optimizer = torch.optim.AdamW(learner.model.parameters(), lr=1e-3)
+    return training
 
 
 def next_epoch(training: Training) -> dict[str, float]:
@@ -89,12 +88,33 @@ def next_epoch(training: Training) -> dict[str, float]:
     return {}
 
 
+def run_epochs(
+    training: Training, on_epoch: Callable[[dict[str, float]], None] = lambda row: None
+) -> None:
+    """All epochs, from the first one on, without a checkpoint."""
+    training.epoch, plan = 0, training.plan
+    checkpoint = Checkpoint(Path("unused"), "0", 1e9, {})
+    checkpoint.save = lambda state: None  # type: ignore[method-assign]
+    progress = Progress(plan.epochs, training.steps, plan.step_size, "images", 0, "off")
+    training.run(checkpoint, progress, on_epoch)
+    wait(training.learner.device)
+
+
+def our_epochs(
+    data: PackedSplit, net: nn.Module | None, given: dict[str, Any]
+) -> Callable[[], None]:
+    """The project's loop over `epochs`."""
+    training = training_for(data, given, Reading.from_params(given), net)
+    return lambda: run_epochs(training)
+
+
 def bare_epochs(
     data: PackedSplit, net: nn.Module | None, given: dict[str, Any]
 ) -> Callable[[], None]:
-    setup = setup_for(data, net, given)
-    model, optimizer, device, size = setup.model, setup.optimizer, setup.device, given["batch_size"]
-    pictures = torch.from_numpy(data.pictures(np.arange(len(data)))).to(device)
+    """The same in a dozen lines of PyTorch."""
+    learner, size = training_for(data, given, net=net).learner, given["batch_size"]
+    model, optimizer, device = learner.model, learner.optimizer, learner.device
+    images = torch.from_numpy(data.rows(np.arange(len(data)))).to(device)
     labels = torch.from_numpy(data.labels).to(device)
 
     def run() -> None:
@@ -103,7 +123,7 @@ def bare_epochs(
         for epoch in range(given["epochs"]):
             order = sample_order(0, epoch, len(data)).to(device)
             for part in order.split(size):
-                entering = to_input(pictures[part], setup.mean, setup.std)
+                entering = enter(images[part], learner.mean, learner.std)
                 loss = functional.cross_entropy(model(entering), labels[part])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -143,24 +163,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.loop", description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--model")
-    parser.add_argument("--size", type=int, default=32, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--batch", type=int)
     wanted = parser.parse_args()
     count = wanted.pairs
-    # What the bare loop has none of.
-    off = {"augment_crop": 0, "accumulate": 1, "ema": "none", "freeze_epochs": 0, "warmup": 0}
-    given: dict[str, Any] = {**params.load(), **off, "epochs": 1, "threads": 1}
+    given: dict[str, Any] = {**params.load(), **PLAIN, "epochs": 1, "threads": 1}
     given["model"] = wanted.model or given["model"]
     given["batch_size"] = wanted.batch or given["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
-        data = pictures_in(Path(folder) / "real", 2048, wanted.size)
+        data = images_in(Path(folder) / "real", 2048, wanted.size)
         # The time of the one thread that computes, which a busy machine does not lengthen (a second
         # one would wait in a spin, which counts as work); a GPU is waited for.
         clock = time.perf_counter if torch.cuda.is_available() else time.thread_time
         real = pairs_of(
-            lambda: our_epochs(data, None, given), lambda: bare_epochs(data, None, given),
-            count, clock,
-        )  # fmt: skip
+            lambda: our_epochs(data, None, given),
+            lambda: bare_epochs(data, None, given),
+            count,
+            clock,
+        )
         ratios = sorted(bare / ours for ours, bare in real)
         print(
             f"{given['model']}, {wanted.size} px, batch {given['batch_size']}: "
@@ -168,7 +188,7 @@ def main() -> None:
             f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
         )
 
-        few = pictures_in(Path(folder) / "small", 2048, 32)
+        few = images_in(Path(folder) / "small", 2048, 32)
         steps = steps_per_epoch(len(few), given["batch_size"])
         tiny = {**given, "epochs": 5, "model": "own"}
 
@@ -176,9 +196,11 @@ def main() -> None:
             return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, CLASSES))
 
         small = pairs_of(
-            lambda: our_epochs(few, net(), tiny), lambda: bare_epochs(few, net(), tiny),
-            count, time.thread_time,
-        )  # fmt: skip
+            lambda: our_epochs(few, net(), tiny),
+            lambda: bare_epochs(few, net(), tiny),
+            count,
+            time.thread_time,
+        )
         extra = statistics.median(ours - bare for ours, bare in small) / (5 * steps)
         each = statistics.median(bare for _, bare in small) / (5 * steps)
         print(f"a net of one layer: {extra * 1e3:.3f} ms more per step than {each * 1e3:.3f} ms")

@@ -14,32 +14,25 @@ subsequence, its `minimum` a tenth of the rate at the lowest point.
 
 import statistics
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from src.data.batches import steps_per_epoch
+from bench.loop import run_epochs
 from src.data.packed import PackedSplit
 from src.experiments.lr import curve
 from src.experiments.lr.ramp import LR, range_test
-from src.images.augment import Augmentation
-from src.images.mix import Mix
 from src.model.device import prepare_device
 from src.plumbing import command, params
 from src.plumbing.errors import GateError
-from src.plumbing.terminal import Progress
-from src.training.checkpoint import Checkpoint
-from src.training.loop import Plan, Training
-from src.training.setup import build_setup
+from src.training.loop import Training
 
 DATA = "data/prepared"
 EPOCHS = 6
 SEEDS = (0, 1)
-SETUPS = {
+SET_UPS = {
     "convnet, AdamW": {"model": "test_resnet", "optimizer": "adamw"},
     "convnet, SGD": {"model": "test_resnet", "optimizer": "sgd"},
     "transformer, AdamW": {"model": "test_vit", "optimizer": "adamw"},
@@ -88,15 +81,9 @@ def fastai_minimum(rates: np.ndarray, losses: np.ndarray) -> float:
 def trained(values: Mapping[str, Any], device: torch.device) -> float:
     """The best validation accuracy of a short training; 0 if the loss is not a number any more."""
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
-    plan = Plan.from_params(values)
-    setup = build_setup(values, train, device, steps_per_epoch(len(train), plan.step_size))
-    mix = Mix.from_params(values, len(train.meta["classes"]))
-    training = Training(setup, train, val, plan, Augmentation.from_params(values), mix)
+    training = Training.build(values, train, val, device)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = Checkpoint(Path(folder), "bench", 60, {})
-            with Progress(plan.epochs, training.steps, plan.step_size, 0, "off") as progress:
-                training.run(checkpoint, progress, lambda row: None)
+        run_epochs(training)
     except GateError:
         return 0.0
     return max(row["val_accuracy"] for row in training.history)
@@ -106,11 +93,22 @@ def main() -> None:
     base = params.load()
     device = prepare_device("cpu", int(str(base["threads"])))
     train = PackedSplit(DATA, "train")
-    print("| set-up | steepest | tenth of minimum | to try | Lightning | Lightning, per step | "
-        "fastai valley | "
-          "fastai minimum / 10 | val accuracy at a third | at it | at three times |")  # fmt: skip
-    print("|---" * 11 + "|")
-    for name, changed in SETUPS.items():
+    columns = (
+        "set-up",
+        "steepest",
+        "tenth of minimum",
+        "to try",
+        "Lightning",
+        "Lightning, per step",
+        "fastai valley",
+        "fastai minimum / 10",
+        "val accuracy at a third",
+        "at it",
+        "at three times",
+    )
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
+    for name, changed in SET_UPS.items():
         values = {**base, **changed, "epochs": EPOCHS}
         rates, losses = range_test(values, train, device, LR, 150)
         found = curve.suggest([curve.fit(rates, losses)])
@@ -126,8 +124,8 @@ def main() -> None:
             for factor in (1 / 3, 1, 3)
         ]
         shown = [found.steepest, found.tenth, found.to_try, *rules]
-        print(f"| {name} | " + " | ".join(f"{rate:.2g}" for rate in shown) + " | "
-              + " | ".join(f"{value:.3f}" for value in accuracies) + " |", flush=True)  # fmt: skip
+        cells = [name, *(f"{rate:.2g}" for rate in shown), *(f"{v:.3f}" for v in accuracies)]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

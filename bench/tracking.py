@@ -18,7 +18,6 @@ from src.plumbing.terminal import Progress
 from tests.conftest import SMALL, copy_project, run_stage, set_params, working_in
 
 STEPS = 2000
-BATCH = 16
 
 
 def seconds(project: Path) -> tuple[float, float]:
@@ -31,11 +30,7 @@ def seconds(project: Path) -> tuple[float, float]:
         with tracking.start(stage) as log:
             for _ in range(STEPS // off.training.steps):
                 off.one_epoch(lambda row: None)
-                on.one_epoch(
-                    lambda row: log.log_metrics(
-                        {key: row[key] for key in row if key != "epoch"}, int(row["epoch"])
-                    )
-                )
+                on.one_epoch(log.log_epoch)
     return off.seconds, on.seconds
 
 
@@ -43,30 +38,22 @@ class _Alternating:
     """A training that goes on for an epoch at a time, and how long its thread has worked."""
 
     def __init__(self, stage: Stage):
-        from src.data.batches import steps_per_epoch
         from src.data.packed import PackedSplit
         from src.data.readers import Reading
-        from src.images.augment import Augmentation
-        from src.images.mix import Mix
         from src.model.device import prepare_device
         from src.training.checkpoint import Checkpoint
-        from src.training.loop import Plan, Training
-        from src.training.setup import build_setup
+        from src.training.loop import Training
 
         device = prepare_device("cpu", 1)
         data, val = PackedSplit("data/prepared", "train"), PackedSplit("data/prepared", "val")
-        steps = steps_per_epoch(len(data), BATCH)
-        setup = build_setup(stage.params, data, device, steps)
-        mix = Mix.from_params(stage.params, len(data.meta["classes"]))
-        plan = Plan(STEPS // steps, BATCH)
-        self.training = Training(setup, data, val, plan, Augmentation(2), mix, Reading())
+        self.training = Training.build(stage.params, data, val, device, Reading())
         self.checkpoint = Checkpoint(Path("unused"), "bench", 1e9, {})
         self.seconds = 0.0
 
     def one_epoch(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
         training = self.training
         training.plan = replace(training.plan, epochs=training.epoch + 1)
-        progress = Progress(1, training.steps, BATCH, 0, "off")
+        progress = Progress(1, training.steps, training.plan.step_size, "images", 0, "off")
         start = time.thread_time()
         training.run(self.checkpoint, progress, on_epoch)
         self.seconds += time.thread_time() - start

@@ -1,6 +1,8 @@
-"""Remove what is finished: `python -m src.clean` (make clean). Results, runs, what waits for the
-tracker, and the checkpoints of trainings that are not finished stay. DVC's working copies of
-experiments that were killed go; it leaves them behind."""
+"""Remove what is finished: `python -m src.clean` (make clean).
+
+Results, runs, what still has to be sent to MLflow, and the checkpoints of unfinished trainings
+stay. The working copies of killed experiments, which DVC leaves behind, go.
+"""
 
 import argparse
 import shutil
@@ -12,7 +14,7 @@ from pathlib import Path
 from src.plumbing import command, locks, workspace
 from src.tracking.journal import journal
 
-# What was kept of a `prepare` that said no, and pictures that are drawn anew.
+# What a refused `prepare` left to look at, and figures that are drawn anew.
 KEPT_TO_LOOK_AT = ("prepare", "compare")
 TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache")
 CODE = ("src", "tests", "bench", "requirements")
@@ -22,7 +24,10 @@ WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(prog="python -m src.clean", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(
+        prog="python -m src.clean", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.parse_args()
     workspace.require_project()
     root = workspace.main_repository()
     for path in [*(root / name for name in TOOLS), *_compiled(root)]:
@@ -41,8 +46,8 @@ def main() -> None:
 
 
 def finished(root: Path) -> tuple[int, int]:
-    """Remove the checkpoints of trainings that have ended well, unless a process holds them or they
-    are younger than that end: the training was begun again. How many went and how many stay."""
+    """Remove the checkpoints of finished trainings, unless a process holds them or they are younger
+    than that end, as of a training that began again. Returns how many went and how many stay."""
     folders = sorted((root / ".cache/checkpoints").glob("*"))
     removed = 0
     for folder in folders:
@@ -55,8 +60,8 @@ def finished(root: Path) -> tuple[int, int]:
 
 
 def _process_in(root: Path) -> int:
-    """A process that may be at work on an experiment: a DVC, which begins in the project's folder,
-    or a stage in a working copy. 0 if there is none."""
+    """The id of a process that may work on an experiment: of DVC, which starts in the project's
+    folder, or of a stage in a working copy. 0 if there is none."""
     import psutil
 
     for one in psutil.process_iter():

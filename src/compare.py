@@ -3,7 +3,7 @@
 A name is an experiment, a commit or branch, an MLflow run id, `workspace`, or params such as
 `lr=0.003`; it stands for all experiments and commits that differ from it in `seed` alone. First
 what changed, then whether it is more than noise: between trainings with several seeds, and on the
-pictures at hand. Choices are made on val; `--final` looks at test and is counted.
+images at hand. Choices are made on val; `--final` looks at test and is counted.
 """
 
 import argparse
@@ -14,15 +14,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from src.base.files import round_floats, write_bytes
-from src.experiments.compare import experiment_log, groups, picture, report, text
+from src.experiments.compare import experiment_log, figure, groups, report, text
 from src.experiments.compare.groups import Group
 from src.experiments.compare.report import Report
+from src.experiments.target import run_of
 from src.plumbing import command, workspace
 from src.plumbing.errors import InputError
 from src.tracking import lookup
 
-PICTURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
-LENGTH = 100  # bytes of a picture's name (choice)
+FIGURES = Path(".cache/compare")  # in the main repository, where git and DVC do not look
+LENGTH = 100  # bytes of a figure's name (choice)
 
 
 def main() -> None:
@@ -45,17 +46,17 @@ def main() -> None:
     found = report.make(compared, "test" if arguments.final else "val", root)
     if arguments.final:
         found = replace(found, looks=experiment_log.count_look())
-    drawn = _write_picture(compared, found, root)
-    noted = _write_notes(compared, found, root)
+    path = _write_figure(compared, found, root)
+    noted = _write_descriptions(compared, found, root)
     if arguments.log is not None:
         experiment_log.append(found, arguments.log)
     if arguments.json:
-        print(json.dumps(round_floats({**asdict(found), "picture": str(drawn)}), indent=2))
+        print(json.dumps(round_floats({**asdict(found), "figure": str(path)}), indent=2))
     elif arguments.markdown:
         print(text.markdown(found))
     else:
         print(text.terminal(found))
-        print(f"\npicture: {drawn}")
+        print(f"\nfigure: {path}")
         if noted:
             print(f"noted on the MLflow run of {', '.join(noted)}")
         if arguments.log is not None:
@@ -65,22 +66,22 @@ def main() -> None:
             )
 
 
-def _write_picture(compared: list[Group], found: Report, root: Path) -> Path:
+def _write_figure(compared: list[Group], found: Report, root: Path) -> Path:
     names = "-".join([*(group.name for group in compared), found.split])
     # File systems count bytes, of which a character may have four.
     short = re.sub(r"[^\w.=-]", "_", names).encode()[-LENGTH:].decode(errors="ignore")
-    path = root / PICTURES / f"{short}.png"
-    write_bytes(path, picture.draw(compared, found.split))
+    path = root / FIGURES / f"{short}.png"
+    write_bytes(path, figure.draw(compared, found.split))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _write_notes(compared: list[Group], found: Report, root: Path) -> list[str]:
+def _write_descriptions(compared: list[Group], found: Report, root: Path) -> list[str]:
     """Write each comparison into the description of the run of the second; the names noted."""
     noted = []
     for group, item in zip(compared[1:], found.comparisons, strict=True):
-        run_id = groups.run_of(root, group.named.stages["train"])
-        note = text.markdown(replace(found, comparisons=[item]))
-        if run_id and lookup.set_note(root, run_id, note):
+        run_id = run_of(root, group.named.stages["train"])
+        markdown = text.markdown(replace(found, comparisons=[item]))
+        if run_id and lookup.describe_comparison(root, run_id, markdown):
             noted.append(group.name)
     return noted
 

@@ -1,19 +1,49 @@
-"""Bring the deps in dvc.yaml up to date with the code: `python -m src.deps`."""
+"""Bring dvc.yaml and docs/params.md up to date with the code and params.yaml: `python -m src.deps`.
+
+The deps and params of the stages are what their code imports and reads; the page of the params is
+made of the comments in params.yaml and of the types in src/plumbing/schema.py.
+"""
 
 import argparse
+import re
 import sys
 
+from src.base.files import write_text
 from src.base.imports import ROOT
-from src.plumbing import command, deps
+from src.plumbing import command, deps, params
+from src.plumbing.schema import SCHEMA
+
+TABLE = "\n| key | accepts | what it is |\n|---|---|---|\n"
 
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(
-        prog="python -m src.deps", description=(__doc__ or "").split("\n")[0]
-    ).parse_args()
-    file = ROOT / "dvc.yaml"
-    file.write_text(deps.rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
+    summary = (__doc__ or "").split("\n")[0]
+    argparse.ArgumentParser(prog="python -m src.deps", description=summary).parse_args()
+    params.load(ROOT)
+    for name, rewrite in (("dvc.yaml", deps.rewrite), ("docs/params.md", with_tables)):
+        file = ROOT / name
+        if file.exists():
+            write_text(file, rewrite(file.read_text(encoding="utf-8")))
+
+
+def with_tables(page: str) -> str:
+    """docs/params.md, whose text is `page`, with the tables of today below its introduction. A
+    comment `integer >= 0: what it is` gives two cells; in place of the first of any other comment
+    stands what the schema says."""
+    text, section = page.partition(TABLE)[0] + TABLE, ""
+    file = (ROOT / params.FILE).read_text(encoding="utf-8")
+    for indent, name, value, comment in re.findall(r"(?m)^( *)(\w+): *(.*?) *# (.+)$", file):
+        if not indent and not value:
+            section = f"{name}."
+            text += f"\n## {name}: {comment}\n{TABLE}"
+            continue
+        key = (section if indent else "") + name
+        found = re.match(r"([^']*?): (.*)", comment)
+        cells = (f"`{key}`", *(found.groups() if found else (SCHEMA[key].expects, comment)))
+        row = (cell.replace("|", r"\|").replace("<", "&lt;") for cell in cells)
+        text += f"| {' | '.join(row)} |\n"
+    return text
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ the report, the verdict, the curves of what was learnt by heart, and the batch a
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.plumbing import stage
 from src.plumbing.errors import GateError, InputError
+from src.plumbing.stage import Stage, run_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,39 +19,41 @@ if TYPE_CHECKING:
 DATA, RESULTS = "data/subset", Path("results/overfit_check")
 
 
-def main(run: stage.Stage) -> None:
+def main(stage: Stage) -> None:
     from dataclasses import replace
 
     from src import checks
     from src.base.files import write_bytes, write_json
     from src.base.plots import curves
     from src.checks.battery import BATTERY
-    from src.checks.waivers import parse_waivers
     from src.data.packed import PackedSplit
-    from src.model.device import prepare_device, told_in_one_line
+    from src.model.device import prepare_device, readable_errors
     from src.model.nets.pretrained import disagreements
     from src.plumbing import deps
     from src.plumbing.terminal import Checks
+    from src.reports.batch import batch_grid
     from src.tracking import run as tracking
-    from src.training.as_checked import checked_setup, first_batch_picture
+    from src.training.for_checks import fresh_training, training_setup
 
     deps.require_declared(Path("dvc.yaml").read_text(encoding="utf-8"))
-    params = run.params
+    params = stage.params
     waivers = parse_waivers(params["overfit_check.waive"])
     device = prepare_device(
-        params["machine.device"], params["threads"], params["deterministic"], params["tf32"],
+        params["machine.device"],
+        params["threads"],
+        params["deterministic"],
+        params["tf32"],
         fill=True,
-    )  # fmt: skip
+    )
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
     may_stop = params["overfit_check.on_fail"] == "stop"
 
     def factory() -> "TrainingSetup":
-        return checked_setup(params, train, val, device)
+        return training_setup(params, train, val, device)
 
-    with tracking.start(run) as log:
-        for split in (train, val):
-            log.log_input(f"{DATA}:{split.split}", run.deps_md5[DATA], split.split)
-        with told_in_one_line("overfit-check"):
+    with tracking.start(stage) as log:
+        log.log_data(DATA, ("train", "val"))
+        with readable_errors("overfit-check"):
             try_one_step(factory)
         with Checks(len(BATTERY), params["machine.progress"]) as progress:
             report = checks.run(factory, on_check=progress.begin)
@@ -64,29 +66,49 @@ def main(run: stage.Stage) -> None:
         write_json(RESULTS / "report.json", report.as_dict())
         panels = report.curves or {"overfit_batch": {"loss": [], "accuracy": []}}
         write_bytes(RESULTS / "curves.png", curves(panels, "step (batch), epoch (subset)"))
-        picture = first_batch_picture(params, train, val, device)
-        write_bytes(RESULTS / "batch.png", picture)
+        grid = batch_grid(fresh_training(params, train, val, device))
+        write_bytes(RESULTS / "batch.png", grid)
         print(f"overfit-check: {report.status}\n{report.as_text()}")
 
         # The report goes to MLflow first: a temporary workspace takes its files with it.
         for name in ("report.json", "curves.png", "batch.png"):
             log.log_artifact(RESULTS / name, "overfit_check")
-        for learnt, series in report.curves.items():
-            for step, values in enumerate(zip(*series.values(), strict=True), 1):
-                # Sections of their own would stand empty above the charts of trainings.
-                names = (f"train/{learnt}_{name}" for name in series)
-                log.log_metrics(dict(zip(names, values, strict=True)), step)
+        log.log_curves(report.curves, "train")
         log.describe(report.as_markdown())
         log.set_tags({"verdict": report.status})
         if report.status == "fail" and may_stop:
-            raise GateError(in_one_line(report))
+            raise GateError(failure_line(report))
         write_json(RESULTS / "verdict.json", {"proceed": True})
-        run.confirm_inputs()
+        stage.confirm_inputs()
+
+
+def parse_waivers(text: str) -> dict[str, str]:
+    """{check id: reason} of `none` or `id: reason; id: reason`; InputError for an id that no check
+    has, or one without a reason."""
+    from src.checks.catalogue import CHECKS
+    from src.plumbing.params import did_you_mean
+
+    if text == "none":
+        return {}
+    found: dict[str, str] = {}
+    for entry in text.split(";"):
+        id, _, reason = (part.strip() for part in entry.partition(":"))
+        if id not in CHECKS:
+            raise InputError(
+                f"params.yaml: overfit_check.waive names no check '{id}'"
+                f"{did_you_mean(id, CHECKS)}; docs/checks.md lists them"
+            )
+        if not reason:
+            raise InputError(
+                f"params.yaml: overfit_check.waive needs a reason for {id}, as '{id}: why'"
+            )
+        found[id] = reason
+    return found
 
 
 def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
     """A step as it comes: a wrong param, memory that does not do and an operation that is not
-    deterministic are told here, in one line. Other errors are the battery's to explain."""
+    deterministic are reported here, in one line. Other errors are the battery's to explain."""
     from src.model.device import NO_MEMORY, NOT_DETERMINISTIC
 
     try:
@@ -105,7 +127,7 @@ def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
 
 
 def judge_preprocessing(differences: list[str]) -> "Check":
-    """Whether the pictures are prepared as those that the weights were trained on."""
+    """Whether the samples are prepared as those that the weights were trained on."""
     from src.checks.report import Check
 
     if not differences:
@@ -116,7 +138,7 @@ def judge_preprocessing(differences: list[str]) -> "Check":
     return Check("preprocessing", "warn", float(len(differences)), 0.0, text, causes)
 
 
-def in_one_line(report: "Report") -> str:
+def failure_line(report: "Report") -> str:
     """Why train does not start: the root cause, and how many findings follow."""
     worst = report.root_cause
     assert worst is not None
@@ -128,4 +150,4 @@ def in_one_line(report: "Report") -> str:
 
 
 if __name__ == "__main__":
-    stage.run("overfit-check", main)
+    run_stage("overfit-check", main)

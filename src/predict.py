@@ -1,7 +1,7 @@
-"""Classes of new pictures: `python -m src.predict PATHS...`, from models/ alone.
+"""Classes of new images: `python -m src.predict PATHS...`, from models/ alone.
 
-PATHS are pictures, or folders that are searched for them; model.json says how pictures were made
-for training. params.yaml is not read, so the options of `evaluate` count for nothing here.
+PATHS are files, or folders that are searched for them; model.json says how images were made for
+training. params.yaml is not read, so the options of `evaluate` count for nothing here.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.model.prediction import BATCH, _cannot_be_used, predict_files, shown
+from src.model.prediction import BATCH, predict_files, shown
 from src.plumbing.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.predict", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="pictures or folders")
+    parser.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="files or folders")
     parser.add_argument(
         "--json", action="store_true", help="an object per line, with the probability of each class"
     )
@@ -73,34 +73,37 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--device", type=device, default="auto", help="auto | cpu | cuda:N | mps")
     parser.add_argument(
-        "--batch", type=positive, default=BATCH, metavar="N", help=f"pictures at a time ({BATCH})"
+        "--batch", type=positive, default=BATCH, metavar="N", help=f"samples at a time ({BATCH})"
     )
     return parser.parse_args()
 
 
 def _path(text: str) -> Path:
     if not text:  # an empty variable of a shell; it would mean all of this folder
-        raise argparse.ArgumentTypeError("a path is empty: name a picture file, or a folder")
+        raise argparse.ArgumentTypeError("a path is empty: name a file, or a folder")
     return Path(text)
 
 
 def main() -> None:
     """The command line."""
     arguments = _parse_arguments()
+    from src.base.kinds import kind_of, kind_part
+    from src.model.description import read_description
     from src.preparation.sources.folder import named_files
 
-    files, refused = named_files(arguments.paths)
-    wrong = [_cannot_be_used(shown(path), f"{r.reason}: {r.remedy}") for path, r in refused]
+    of_files = kind_part(kind_of(read_description(arguments.model)), "packing").FILES
+    files, refused = named_files(arguments.paths, of_files)
+    wrong = [f"{shown(path)} cannot be used: {r.reason}: {r.remedy}" for path, r in refused]
     if not files and wrong:
-        raise wrong[0]
+        raise InputError(wrong[0])
     if not files:
         where = ", ".join(shown(path) for path in arguments.paths[:3])
         raise InputError(
-            f"there are no pictures in {where}: name picture files, or a folder of them"
+            f"there is nothing to classify in {where}: name files, or a folder of them"
         )
     import torch
 
-    from src.model.device import prepare_device, told_in_one_line
+    from src.model.device import prepare_device, readable_errors
     from src.model.saved import load_model
 
     try:
@@ -113,11 +116,11 @@ def main() -> None:
     widths = max(len(shown(path)) for path in files), max(map(len, [*classes, "class"]))
     if not arguments.json:
         cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
-        print("  ".join([f"{'picture':<{widths[0]}}", *cells]).rstrip())
+        print("  ".join([f"{'file':<{widths[0]}}", *cells]).rstrip())
     failed = len(wrong)
     for line in wrong:
         print(line, file=sys.stderr)
-    with told_in_one_line("predict"):
+    with readable_errors("predict"):
         for path, result in predict_files(model, description, files, arguments.batch):
             if isinstance(result, InputError):
                 failed += 1

@@ -1,66 +1,68 @@
-"""Stage `prepare`: pictures from a source become a packed data set with fixed splits."""
+"""Stage `prepare`: samples from a source become a packed data set with fixed splits.
+
+In order: open the source, read and pack each sample, give it its split, judge what was found, write
+meta.json, the report, and what a person should look at.
+"""
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.plumbing import stage
-from src.preparation.verdict import _decide, _shares
+from src.plumbing.stage import Stage, run_stage
 
 if TYPE_CHECKING:
-    from src.images.quality.collected import Quality
     from src.preparation.report import Report
-    from src.preparation.sources.base import Source
 
 OUT = Path("data/prepared")
 
 
-def main(run: stage.Stage) -> None:
+def main(stage: Stage) -> None:
     from src.base.files import fresh_directory
-    from src.preparation.sources.catalog import open_source
 
-    failed = run.root / ".cache/prepare"
+    failed = stage.root / ".cache/prepare"
     shutil.rmtree(failed, ignore_errors=True)
-    source = open_source(run.params)
     with fresh_directory(OUT) as folder:
-        quality, report = pack(source, run.params, folder, failed)
+        quality, report = pack(stage.params, folder, failed)
         quality.write(folder, report)
 
 
-def pack(
-    source: "Source", params: Mapping[str, Any], folder: Path, failed: Path
-) -> "tuple[Quality, Report]":
-    """Write the packed data set of `source` into `folder`; returns what was counted on the way.
-    InputError for pictures that cannot be used, a picture or group in two splits, or a class
-    without a picture in a split, as `on_bad` and `on_leak` say; the report is then in the folder
-    `failed`."""
+def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, Report]":
+    """Write the packed data set that `params` describe into `folder`; returns the kind's `Quality`,
+    which has counted on the way, and the report.
+
+    InputError for samples that cannot be used, a sample or group in two splits, or a class without
+    a sample in a split, as `on_bad` and `on_leak` say; the report is then in the folder `failed`.
+    """
     from contextlib import ExitStack, closing
 
     from src.base.files import write_json
+    from src.base.kinds import kind_part, kind_with
     from src.data.split import SPLITS
     from src.data.writer import SplitWriter
-    from src.images.quality.collected import Quality
     from src.plumbing.terminal import Counted
     from src.preparation.ledger import Ledger
-    from src.preparation.read import Reader, Rejected
     from src.preparation.report import Report
+    from src.preparation.sources.base import Rejected
+    from src.preparation.verdict import decide, shares_by_hash
     from src.preparation.workers import read_in_order, worker_count
 
-    keys = ("size", "channels", "fit", "interpolation", "crop_ratio")
-    reader = Reader(**{key: params[f"prepare.{key}"] for key in keys})
+    name = params["prepare.source"]
+    kind = kind_with(name)
+    assert kind is not None, "the schema knows the sources of all kinds"
+    source = kind_part(kind, "catalog").SOURCES[name.partition(":")[0]](params)
+    packer = kind_part(kind, "packing").packer(params)
     workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
-    shape = (reader.size, reader.size, reader.channels)
-    ledger = Ledger(source.classes, params["prepare.split_seed"], _shares(source, params))
-    report = Report(source, ledger, reader.channels, folder)
-    quality = Quality(source.classes, reader.size, reader.channels)
+    ledger = Ledger(source.classes, params["prepare.split_seed"], shares_by_hash(source, params))
+    report = Report(source, ledger, folder)
+    quality = kind_part(kind, "quality").Quality(source.classes, packer)
     with ExitStack() as stack:
         stack.callback(report.close)
         writers = {
-            split: stack.enter_context(SplitWriter(folder, split, shape)) for split in SPLITS
+            split: stack.enter_context(SplitWriter(folder, split, packer.meta)) for split in SPLITS
         }
-        results = stack.enter_context(closing(read_in_order(source.items, reader, workers)))
-        progress = Counted("prepare", source.total, params["machine.progress"])
+        results = stack.enter_context(closing(read_in_order(source.items, packer, workers)))
+        progress = Counted("prepare", source.total, kind, params["machine.progress"])
         stack.enter_context(progress)
         for item, result in results:
             progress.advance()
@@ -70,32 +72,26 @@ def pack(
             split = ledger.place(item, result.sha256)
             if split is None:
                 continue
-            report.add(result)
-            writers[split].add(result.pixels, item.label, item.name, result.sha256)
+            report.used += 1
+            writers[split].add(result.row, item.label, item.name, result.sha256)
             quality.add(split, item.label, result)
-    report.write()
-    _decide(report, source, ledger, params, failed)
-    mean, std = quality.splits["train"].statistics.mean_and_std()
+    report.write(quality.notes())
+    decide(report, source, ledger, params, failed)
     meta = {
         "classes": source.classes,
-        **{key: params[f"prepare.{key}"] for key in ("size", "channels", "fit")},
-        **{key: params[f"prepare.{key}"] for key in ("crop_ratio", "interpolation")},
-        "mean": mean,
-        "std": std,
+        **packer.meta,
+        **quality.meta(),
         "counts": {split: writer.count for split, writer in writers.items()},
         "shards": {split: writer.shards for split, writer in writers.items()},
-        "source": params["prepare.source"],
+        "source": name,
     }
     write_json(folder / "meta.json", meta)
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
-    print(
-        f"prepare: {len(source.classes)} classes, {counts}, {reader.size} px, "
-        f"{reader.channels} channel(s)"
-    )
+    print(f"prepare: {len(source.classes)} classes, {counts}, {packer}")
     for remark in [*source.remarks, *report.remarks()]:
         print(f"prepare: {remark}")
     return quality, report
 
 
 if __name__ == "__main__":
-    stage.run("prepare", main)
+    run_stage("prepare", main)

@@ -9,12 +9,10 @@ import argparse
 import re
 import sys
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from src.plumbing import command, overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.overrides import _require_key, arguments, check, merge
 from src.plumbing.schema import SCHEMA
 
 FOLDER = Path("recipes")
@@ -45,19 +43,9 @@ def read(name: str) -> dict[str, str]:
     or a value that its key does not accept.
     """
     path = FOLDER / f"{name}.yaml"
-    try:
-        root = yaml.compose(_text(name), Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"{path} must hold keys of params.yaml and their values")
-    values: dict[str, str] = {}
-    for key_node, node in root.value:
-        key = str(key_node.value)
-        if key in values:
-            raise InputError(f"{path}: {key} stands there twice; keep one of them")
-        values[key] = _value(key, node, str(path))
-    return values
+    found = overrides.keys_in(_text(name), path)
+    with overrides.mistakes_in(path):
+        return {key: _value(key, value) for key, value in found.items()}
 
 
 def _text(name: str) -> str:
@@ -71,20 +59,17 @@ def _text(name: str) -> str:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
-def _value(key: str, node: yaml.Node, where: str) -> str:
-    _require_key(key, where)
-    if isinstance(node, yaml.SequenceNode) and SCHEMA[key].many:
-        return "[" + ",".join(str(item.value) for item in node.value) + "]"
-    if not isinstance(node, yaml.ScalarNode):
-        raise InputError(f"{where}: {key} must be {SCHEMA[key].expects}")
-    try:
-        params.parse(key, node.value)
-    except InputError as error:
-        raise InputError(str(error).replace(params.FILE, where, 1)) from None
-    return str(node.value)
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, list) and SCHEMA[key].many:
+        return "[" + ",".join(map(str, value)) + "]"
+    if not isinstance(value, str):
+        raise InputError(f"{key} must be {SCHEMA[key].expects}")
+    params.parse(key, value)
+    return value
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m src.recipe",
         description="Arguments for `dvc exp run` that set the params of a recipe.",
@@ -104,9 +89,9 @@ def main() -> None:
             print(f"{name:{width}}  {title(name)}")
         return
     try:
-        values = merge(read(given.name), given.values)
-        check(values)
-        words = arguments(values)
+        values = overrides.merge(read(given.name), given.values)
+        params.load(overrides=values)  # a stage of the experiment would refuse them only later
+        words = overrides.arguments(values)
         if given.run is not None:
             overrides.become_dvc_exp_run(words + given.run)
         if odd := [word for word in words if NOT_FOR_A_SHELL.search(word)]:

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from src.base.files import write_bytes, write_csv
 from src.experiments import stored
 from src.experiments.compare import predictions
-from src.experiments.queue import configuration, queue, tasks
+from src.experiments.queue import queue, tasks
+from src.experiments.queue.configuration import Configuration
 from src.experiments.search import leaderboard, space
-from src.plumbing import command, git, overrides, workspace
+from src.plumbing import command, git, overrides, params, workspace
 from src.plumbing.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,19 +29,18 @@ if TYPE_CHECKING:
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
-NUMBER = re.compile("[0-9]{4}")  # that ends the name of a trial
 
 
-def always_varied(dimensions: list[space.Dimension]) -> list[str]:
-    """The keys that each trial draws; where the condition of another does not hold, its value in
-    params.yaml decides."""
-    return [item.key for item in dimensions if not item.condition]
+def common(dimensions: list[space.Dimension], changed: Mapping[str, str]) -> Configuration:
+    """What all trials have in common. A key that only some of them draw counts: for the others its
+    value in params.yaml decides."""
+    return Configuration(changed, [item.key for item in dimensions if not item.condition])
 
 
-def prefix_of(dimensions: list[space.Dimension], seed: int, inputs: Mapping[str, Any]) -> str:
+def prefix_of(dimensions: list[space.Dimension], seed: int, configuration: Configuration) -> str:
     """The beginning of the names of a search's trials: all that decides them is in the hash."""
     extra = {"space": [asdict(item) for item in dimensions], "seed": seed}
-    return f"search-{configuration.digest(inputs, extra)}-"
+    return f"search-{configuration.name(extra)}-"
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         "--workers", type=int, metavar="J", help="run them, so many at a time; without, queue them"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
-    overrides.take_values(parser)
+    overrides.add_option(parser)
     given = parser.parse_args()
     if given.count is not None and not 1 <= given.count <= MOST:
         raise InputError(f"N must be in 1..{MOST}, got {given.count}")
@@ -63,90 +63,65 @@ def main() -> None:
     changed = overrides.merge({}, given.values)
     if twice := [item.key for item in dimensions if item.key in changed]:
         raise InputError(f"{twice[0]} is varied by {space.FILE}: give no -S for it")
-    params = overrides.check(changed)
-    inputs = configuration.inputs(params, always_varied(dimensions))
-    prefix = prefix_of(dimensions, given.seed, inputs)
+    configuration = common(dimensions, changed)
+    prefix = prefix_of(dimensions, given.seed, configuration)
     if given.count is not None:
-        drawn = space.trials(dimensions, given.seed, given.count, params)
-        wanted = {}
-        for number, values in enumerate(drawn):
-            require_accepted({**changed, **values}, number)
-            wanted[f"{prefix}{number:04d}"] = overrides.arguments({**changed, **values})
-        configuration.require_in_git(inputs)
-
-        def require_unchanged() -> None:
-            now = overrides.check(changed)
-            configuration.require_unchanged(inputs, now, always_varied(dimensions))
-
+        trials = space.trials(dimensions, given.seed, given.count, configuration.params)
+        for number, drawn in enumerate(trials):
+            with overrides.mistakes_in(f"{space.FILE}: trial {number}"):
+                params.load(overrides={**changed, **drawn})
+        wanted = {
+            f"{prefix}{number:04d}": overrides.arguments({**changed, **drawn})
+            for number, drawn in enumerate(trials)
+        }
         if given.workers is None:
-            new = queue.queue_missing(wanted, require_unchanged)
+            new = queue.queue_missing(wanted, configuration)
             print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
             print("dvc queue start -j 2   runs them; python -m src.search   shows the leaderboard")
             return
         print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
-        queue.run(
-            wanted,
-            given.workers,
-            lambda now: print(queue.line(now), flush=True),
-            require_unchanged,
-        )
-    show(prefix, dimensions, given.seed, params, changed)
+        queue.run(wanted, given.workers, configuration)
+    show(prefix, dimensions, given.seed, configuration)
 
 
-def require_accepted(values: Mapping[str, str], number: int) -> None:
-    """InputError that names the space for values, drawn by a trial, that params.yaml refuses."""
-    try:
-        overrides.check(values)
-    except InputError as error:
-        raise InputError(f"{space.FILE}: trial {number}: {error}") from None
-
-
-def predictions_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.ndarray]":
-    """Whether each val picture was classified right (bool N), by the name of a trial, for those
+def correct_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.ndarray]":
+    """Whether each val image was classified correctly (bool N), by the name of a trial, for those
     whose predictions are in DVC's cache."""
     root, found = workspace.main_repository(), {}
     for name, result in results.items():
         with suppress(InputError):
-            found[name] = predictions.right(result, "val", name, root)[1]
+            found[name] = predictions.correct(result, "val", name, root)[1]
     return found
 
 
 def show(
-    prefix: str,
-    dimensions: list[space.Dimension],
-    seed: int,
-    params: Mapping[str, Any],
-    changed: Mapping[str, str],
+    prefix: str, dimensions: list[space.Dimension], seed: int, configuration: Configuration
 ) -> None:
-    """Print the leaderboard and write it with the picture."""
-    states = {
-        name: state
-        for name, state in tasks.states(prefix).items()
-        if NUMBER.fullmatch(name.removeprefix(prefix))  # `dvc exp rename` may have named it
-    }
+    """Print the leaderboard and write it with its figure."""
+    states = tasks.states(re.compile(prefix + "[0-9]{4}").fullmatch)  # not what was renamed
     if not states:
-        others = {item.name.rpartition("-")[0] for item in git.experiments()
-                  if item.name.startswith("search-")}  # fmt: skip
+        names = [item.name for item in git.experiments()]
+        others = {name.rpartition("-")[0] for name in names if name.startswith("search-")}
         also = f"; {', '.join(sorted(others))} had another space, code or params" if others else ""
         raise InputError(f"this search has no trials yet: `python -m src.search 20`{also}")
     numbers = {name: int(name.rpartition("-")[2]) for name in states}
-    drawn = space.trials(dimensions, seed, max(numbers.values()) + 1, params)
+    drawn = space.trials(dimensions, seed, max(numbers.values()) + 1, configuration.params)
     finished = {name: state.rev for name, state in states.items() if state.state == "finished"}
     results = stored.results_at(finished)
     metrics = {name: result.metrics["val"] for name, result in results.items()}
     rows = leaderboard.ranked(
-        [
-            leaderboard.Row(name, state.state, drawn[numbers[name]], metrics.get(name))
-            for name, state in states.items()
-        ]
+        leaderboard.Row(name, state.state, drawn[numbers[name]], metrics.get(name))
+        for name, state in states.items()
     )
-    right = predictions_on_val(results)
-    print("\n".join(leaderboard.lines(rows, [item.key for item in dimensions], changed, right)))
+    keys = [item.key for item in dimensions]
+    correct = correct_on_val(results)
+    print("\n".join(leaderboard.lines(rows, keys, configuration.changed, correct)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
-    write_csv(table, *leaderboard.table(rows, [item.key for item in dimensions]))
+    write_csv(table, *leaderboard.table(rows, keys))
     if metrics:
-        write_bytes(table.with_suffix(".png"), leaderboard.picture(rows, dimensions))
-        print(f"picture: {table.with_suffix('.png')}   table: {table}")
+        figure = table.with_suffix(".png")
+        write_bytes(figure, leaderboard.draw(rows, dimensions))
+        print(f"figure: {figure}   table: {table}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Stage `subset`: a small, balanced part of the prepared data, for quick first looks.
 
-Mean and standard deviation stay those of the full training split, so that a picture enters the
+Mean and standard deviation stay those of the full training split, so that a sample enters the
 net in the same way on every rung of the ladder.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.plumbing import stage
+from src.plumbing.stage import Stage, run_stage
 
 if TYPE_CHECKING:
     from src.data.packed import PackedSplit
@@ -15,34 +15,32 @@ if TYPE_CHECKING:
 SOURCE, OUT = "data/prepared", Path("data/subset")
 
 
-def main(run: stage.Stage) -> None:
+def main(stage: Stage) -> None:
     from src.base.files import fresh_directory, write_json
     from src.data.packed import PackedSplit
     from src.data.writer import SplitWriter
 
     wanted = {
-        "train": run.params["subset.train_per_class"],
-        "val": run.params["subset.val_per_class"],
+        "train": stage.params["subset.train_per_class"],
+        "val": stage.params["subset.val_per_class"],
     }
     counts, shards = {}, {}
     with fresh_directory(OUT) as folder:
         for split, per_class in wanted.items():
             full = PackedSplit(SOURCE, split)
-            meta = full.meta
-            shape = (meta["size"], meta["size"], meta["channels"])
-            with SplitWriter(folder, split, shape) as writer:
-                for index in balanced_choice(full, per_class, run.params["subset.seed"]):
+            with SplitWriter(folder, split, full.meta) as writer:
+                for index in balanced_choice(full, per_class, stage.params["subset.seed"]):
                     label, path, sha256 = full.labels[index], full.paths[index], full.sha256[index]
-                    writer.add(full.pictures([index])[0], int(label), path, sha256)
+                    writer.add(full.rows([index])[0], int(label), path, sha256)
             counts[split], shards[split] = writer.count, writer.shards
-        write_json(folder / "meta.json", {**meta, "counts": counts, "shards": shards})
+        write_json(folder / "meta.json", {**full.meta, "counts": counts, "shards": shards})
     print("subset: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
 
 def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]:
-    """Indices of `per_class` pictures of each class of a PackedSplit, in ascending order; of every
+    """Indices of `per_class` samples of each class of a PackedSplit, in ascending order; of every
     class as many as the rarest one has, if that is fewer (a class without any does not count). The
-    hash of a picture decides, so adding pictures exchanges few."""
+    hash of a sample decides, so adding samples exchanges few."""
     import numpy as np
 
     from src.data.split import hash_share
@@ -58,4 +56,4 @@ def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]
 
 
 if __name__ == "__main__":
-    stage.run("subset", main)
+    run_stage("subset", main)

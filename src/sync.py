@@ -1,6 +1,6 @@
 """Send to MLflow what waits on this machine: `python -m src.sync`.
 
-A server that is down does not stop a training; its numbers, pictures and even its run wait in
+A server that is down does not stop a training; its numbers, files and even its run wait in
 `.cache`. The next stage that opens a run sends what is its own, this sends everything: points and
 files once each, into the right runs, those that could not be created included. Runs whose process
 is gone are closed as killed.
@@ -11,7 +11,7 @@ import sys
 
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
-from src.tracking.journal import leftovers
+from src.tracking.journal import unsent
 from src.tracking.store import store
 from src.tracking.store.address import reason
 
@@ -25,27 +25,22 @@ def main() -> None:
     root = workspace.main_repository()
     name = store.name(root)
     try:
-        sent = leftovers.send(root)
+        sent = unsent.send_all(root)
     except InputError:
         raise
-    except OSError as error:
-        if error.filename:  # of this disk
-            raise
-        raise _no_answer(name, error) from None
     except Exception as error:  # whatever MLflow raises for a store that cannot be reached
-        raise _no_answer(name, error) from None
-    print(told(sent, name))
+        if isinstance(error, OSError) and error.filename:  # of this disk
+            raise
+        trouble = f"sync: {name} does not answer ({reason(error)}): everything waits"
+        raise GateError(trouble) from None
+    print(summary(sent, name))
     if sent.trouble:
         more = f" (and {len(sent.trouble) - 1} more runs)" if len(sent.trouble) > 1 else ""
         raise GateError(f"sync: {sent.trouble[0]}{more}")
 
 
-def _no_answer(name: str, error: Exception) -> GateError:
-    return GateError(f"sync: {name} does not answer ({reason(error)}): everything waits")
-
-
-def told(sent: leftovers.Sent, name: str) -> str:
-    """What was sent, in a line."""
+def summary(sent: unsent.Sent, name: str) -> str:
+    """What was sent to the store of this name, in one line."""
     parts = [
         f"{_some(sent.points, 'point')} and {_some(sent.files, 'file')} of "
         f"{_some(sent.runs, 'run')} sent to {name}"

@@ -13,18 +13,22 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.experiments import stored
 from src.plumbing import command, git, identity, workspace
 from src.plumbing.errors import InputError
-from src.plumbing.git import experiments, head
 from src.plumbing.identity import METRICS
 from src.plumbing.params import UNDECLARED
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 WIDTH = 120
 GAP = 2  # blanks between columns
-OTHER = 30  # width kept for the params that get no column of their own
+OTHER = 30  # width of the column for params without one of their own (choice)
+LONGEST = 20  # characters of a param in a line; a longer one takes several (choice)
 CHANGED = "changed"
 
 
@@ -47,8 +51,9 @@ def collect(every: bool) -> list[Row]:
     the experiments on earlier commits."""
     if find_spec("dvc") is None:
         raise ModuleNotFoundError("No module named 'dvc'", name="dvc")  # as an import of it would
-    baselines = sorted({item.baseline for item in experiments()} - {head()}) if every else []
-    revs = [f"--rev={rev}" for rev in [head(), *baselines]] if baselines else []
+    head = git.head()
+    baselines = sorted({item.baseline for item in git.experiments()} - {head}) if every else []
+    revs = [f"--rev={rev}" for rev in [head, *baselines]] if baselines else []
     command = [sys.executable, "-P", "-m", "dvc", "exp", "show", "--json", *revs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -74,10 +79,9 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
         changed = bool(identity.changed_inputs(workspace.read_here("dvc.lock") or ""))
     else:
         changed = any(
-            key in row.params
-            and str(identity.canonical(value)) != str(identity.canonical(row.params[key]))
+            None not in pair
             for locked in (stored.stages_of(lock or "") or {}).values()
-            for key, value in locked["params"].items()
+            for pair in identity.differing(_texts(locked["params"]), row.params).values()
         )
     return replace(row, state=CHANGED, val=None, test=None) if changed else row
 
@@ -90,26 +94,24 @@ def _row(item: dict[str, Any], state: str) -> Row:
     # What is queued or failed carries the files of the commit that it started from: not its result.
     metrics = (data.get("metrics") or {}).get(METRICS) if not state else None
     groups = (metrics or {}).get("data") or {}
-    params: dict[str, str] = {}
+    params: dict[str, Any] = {}
     for file in (data.get("params") or {}).values():
         for key, value in (file.get("data") or {}).items():
-            if isinstance(value, dict):
-                params.update({f"{key}.{name}": _text(inner) for name, inner in value.items()})
-            else:
-                params[key] = _text(value)
+            section = value if isinstance(value, dict) else {"": value}
+            params |= {f"{key}.{name}".rstrip("."): inner for name, inner in section.items()}
     return Row(
         name=name,
         state=state or ("unreadable" if item["error"] else ""),
         val=groups.get("val", {}).get("accuracy"),
         test=groups.get("test", {}).get("accuracy"),
         created=datetime.fromisoformat(data["timestamp"]) if data.get("timestamp") else None,
-        params=params,
+        params=_texts(params),
     )
 
 
-def _text(value: Any) -> str:
-    """A value of params.yaml as it is written there."""
-    return str(identity.canonical(value) if isinstance(value, bool | list) else value)
+def _texts(params: dict[str, Any]) -> dict[str, str]:
+    """Params with one text for every spelling of a value."""
+    return {key: str(identity.canonical(value)) for key, value in params.items()}
 
 
 def differing(rows: list[Row]) -> list[str]:
@@ -122,59 +124,58 @@ def differing(rows: list[Row]) -> list[str]:
     return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key]))
 
 
-def columns(rows: list[Row], width: int = WIDTH) -> dict[str, list[str]]:
-    """Header to cells, at most `width` wide together; params that find no room share a column."""
-    narrow = width < WIDTH
-    cells = {"experiment": [_short(row.name, 24 if narrow else 34) for row in rows]}
+def layout(rows: list[Row], console: "Console") -> "Table":
+    """The rows as a table of at most the console's width, in which long cells take several lines.
+    Params that find no room share the last column."""
+    keys, unlimited = differing(rows), console.options.update_width(10_000)
+    for count in range(len(keys), -1, -1):
+        table = _table(rows, keys[:count], keys[count:], console.width)
+        if console.measure(table, options=unlimited).maximum <= console.width:
+            break
+    if count < len(keys):
+        table.columns[-1].max_width = None  # it takes what room there is
+    return table
+
+
+def _table(rows: list[Row], keys: list[str], others: list[str], width: int) -> "Table":
+    """The table with a column for each of `keys` and one for all `others`; if nothing of its cells
+    is cut, it may be wider than `width`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {"experiment": [row.name for row in rows]}
     if any(row.state for row in rows):
-        cells["state"] = [row.state for row in rows]
-    cells["val\naccuracy"] = [_accuracy(row.val) for row in rows]
-    cells["test\naccuracy"] = [_accuracy(row.test) for row in rows]
-    if not narrow:
-        cells["created"] = [_moment(row.created) for row in rows]
-    keys = differing(rows)
-    params = {
-        key.replace(".", ".\n"): [_short(row.params.get(key, "-"), 20) for row in rows]
-        for key in keys
-    }
-    if sum(map(_width, [*cells.items(), *params.items()])) - GAP <= width:
-        return cells | params
-    room = width - sum(map(_width, cells.items()))
-    reference = rows[min(1, len(rows) - 1)].params  # the commit that the experiments started from
-    rest = []
-    for key, (header, values) in zip(keys, params.items(), strict=True):
-        if (needed := _width((header, values))) <= room - OTHER:
-            room -= needed
-            cells[header] = values
-        else:
-            rest.append(key)
-    cells["other params"] = [
-        " ".join(
-            _pair(key, row.params[key], max(room, OTHER // 2))
-            for key in rest
-            if key in row.params and row.params[key] != reference.get(key)
+        columns["state"] = [row.state for row in rows]
+    columns["val\naccuracy"] = [_accuracy(row.val) for row in rows]
+    columns["test\naccuracy"] = [_accuracy(row.test) for row in rows]
+    if width >= WIDTH:
+        columns["created"] = [_moment(row.created) for row in rows]
+    for key in keys:
+        columns[key.replace(".", ".\n")] = [row.params.get(key, "-") for row in rows]
+    if others:
+        columns["other params"] = [_pairs(row, others, rows) for row in rows]
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    widest = {"experiment": width // 4, "other params": OTHER}
+    for header in columns:
+        table.add_column(
+            header,
+            justify="right" if "accuracy" in header else "left",
+            overflow="fold",
+            max_width=widest.get(header, LONGEST),
         )
-        for row in rows
-    ]
-    return cells
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
+    return table
 
 
-def _pair(key: str, value: str, length: int) -> str:
-    """`key=value` that fits into a line of the last column; the key tells more than the value."""
-    text = f"{key}={_short(value, 20)}"
-    return text if len(text) <= length else _short(f"{key}={_short(value, 8)}", length)
-
-
-def _width(column: tuple[str, list[str]]) -> int:
-    return GAP + max(len(text) for text in [*column[0].split("\n"), *column[1]])
-
-
-def _short(text: str, length: int) -> str:
-    """A long text without its middle: names and paths differ at their ends."""
-    if len(text) <= length:
-        return text
-    head = (length - 1) // 3
-    return text[:head] + "…" + text[len(text) - (length - 1 - head) :]
+def _pairs(row: Row, keys: list[str], rows: list[Row]) -> str:
+    """`key=value` of those params of a row that differ from the commit that it started from."""
+    start = rows[min(1, len(rows) - 1)].params
+    return " ".join(
+        f"{key}={row.params[key]}"
+        for key in keys
+        if key in row.params and row.params[key] != start.get(key)
+    )
 
 
 def _accuracy(value: float | None) -> str:
@@ -201,27 +202,18 @@ def to_csv(rows: list[Row]) -> str:
 def show(rows: list[Row], hidden: int) -> None:
     """Print the table and what to do next; `hidden` experiments stand on earlier commits."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False)
-    if not console.is_terminal or console.width > WIDTH:
-        console.width = WIDTH
-    grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    shown = columns(rows, console.width)
-    for header in shown:
-        grid.add_column(
-            header, justify="right" if "accuracy" in header else "left", overflow="fold"
-        )
-    for cells in zip(*shown.values(), strict=True):
-        grid.add_row(*(Text(cell) for cell in cells))
-    console.print(grid)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    console.print(layout(rows, console))
     print()
     changed = [row.name for row in rows if row.state == CHANGED]
     if "workspace" in changed:
         print("workspace: changed since its metrics were made; run `dvc repro`")
-    if stale := [name for name in changed if name != "workspace"]:
-        print(f"{', '.join(stale)}: committed with other params than its metrics were made from")
+    if committed := [name for name in changed if name != "workspace"]:
+        print(
+            f"{', '.join(committed)}: committed with other params than its metrics were made from"
+        )
     if failed := [row.name for row in rows if row.state == "failed"]:
         print(f"dvc queue logs {failed[0]}   says why it failed")
     if hidden:
@@ -242,7 +234,8 @@ def main() -> None:
     if arguments.csv:
         print(to_csv(rows), end="")
     else:
-        show(rows, 0 if arguments.all else sum(item.baseline != head() for item in experiments()))
+        earlier = [item for item in git.experiments() if item.baseline != git.head()]
+        show(rows, 0 if arguments.all else len(earlier))
 
 
 if __name__ == "__main__":

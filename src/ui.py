@@ -7,7 +7,6 @@ one worker it is two processes and 0.5 GB (measured).
 
 import argparse
 import http.client
-import json
 import os
 import signal
 import socket
@@ -22,9 +21,8 @@ from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 from src.tracking.store import store
 from src.tracking.store.address import hide, reason
-from src.tracking.store.pages import HOST, TRAINING_VIEW, _note, server_address
+from src.tracking.store.pages import HOST, PORT, TRAINING_VIEW, note_path, server_address
 
-PORT = 5000
 TRIED_PORTS = 50
 START_SECONDS = 120.0  # it takes 6.5 s on an idle core (measured)
 STOP_SECONDS = 10.0
@@ -70,7 +68,7 @@ def serve(root: Path, first_port: int) -> None:
     }
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", HOST, "--port", str(port)]
-    # A closed terminal ends this like SIGTERM: the server has no terminal that could tell it.
+    # A closed terminal ends this like SIGTERM: the server has no terminal of its own.
     signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     with open(log, "wb") as output:
         server = subprocess.Popen(
@@ -84,7 +82,7 @@ def serve(root: Path, first_port: int) -> None:
         )
     try:
         _wait_until_up(server, address, log)
-        write_json(_note(root), {"pid": os.getpid(), "port": port, "store": store.name(root)})
+        write_json(note_path(root), {"pid": os.getpid(), "port": port, "store": store.name(root)})
         print(
             f"{address}#/experiments/{experiment_id}/runs{TRAINING_VIEW}\nCtrl-C ends the server.",
             flush=True,
@@ -96,16 +94,6 @@ def serve(root: Path, first_port: int) -> None:
             _ignore_signals()
         finally:  # a second one may come before that; it must not leave the server behind
             _stop(server)
-            _forget(root)
-
-
-def _forget(root: Path) -> None:
-    """Remove the note of this process, but not that of a server which was started later."""
-    try:
-        if json.loads(_note(root).read_text(encoding="utf-8"))["pid"] == os.getpid():
-            _note(root).unlink()
-    except (OSError, ValueError, TypeError, KeyError):
-        pass  # there is none; nothing here may keep the server from being ended
 
 
 def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -13,64 +13,15 @@ not those of its dvc.lock.
 import argparse
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from src import noise, where
-from src.experiments.compare.groups import run_of
-from src.experiments.verify import difference, rerun
-from src.plumbing import command, identity, workspace
+from src.experiments.target import find_target, run_of
+from src.experiments.verify import committed, fresh_clone, tiers
+from src.plumbing import command, dvc_files, workspace
 from src.plumbing.errors import GateError, InputError
 from src.tracking import lookup
 
-HISTORY = "results/train/history.csv"
-LEAST_SEEDS = 3  # that say what noise is
 TAG, NO = "verified", "no"  # a run's tag, and its value when a tier that held holds no more
-
-
-@dataclass
-class Verdict:
-    """`tier`: the one that holds, empty if none does; `lines`: why, and what differs."""
-
-    tier: str = ""
-    lines: list[str] = field(default_factory=list)
-
-
-def judge(target: where.Target, folder: Path, same_kind: bool | None) -> Verdict:
-    """Compare the files of the target with those that the pipeline made in `folder`. `same_kind`:
-    whether the machines are of one kind; None if that is not known."""
-    before, after = where.locked(target)[0], (folder / "dvc.lock").read_text()
-    found = difference.of_outputs(before, after)
-    verdict = Verdict(lines=[f"{name}: output {path} differs" for name, path in found])
-    if not found:
-        return Verdict("bit", ["every output is equal"])
-    history = _text(target.read(HISTORY)), (folder / HISTORY).read_text()
-    metrics = _text(target.read(identity.METRICS)), (folder / identity.METRICS).read_text()
-    if parted := difference.parting(*history):
-        verdict.lines.append(parted)
-    if same_kind:
-        verdict.lines.append("the machine is of the same kind, so every bit should be equal")
-        return verdict
-    verdict.lines.append("another kind of machine, or not known: close numbers are enough")
-    trouble = difference.numeric_trouble(history, metrics)
-    verdict.lines += trouble
-    if not trouble:
-        verdict.tier = "numeric"
-        return verdict
-    seeds = list(noise.seeds_like(before).values())
-    if len(seeds) < LEAST_SEEDS:
-        verdict.lines.append(f"the noise of seeds is not known: {len(seeds)} seeds were tried")
-    elif outside := difference.statistical_trouble(metrics, seeds):
-        verdict.lines.append(outside)
-    else:
-        verdict.tier = "statistical"
-    return verdict
-
-
-def _text(content: str | None) -> str:
-    if content is None:
-        raise InputError("the commit has no results to compare with: `dvc repro`, then commit them")
-    return content
 
 
 def _first(found: list[str]) -> str:
@@ -93,37 +44,35 @@ def main() -> None:
     arguments = parser.parse_args()
     workspace.require_project()
     root = workspace.main_repository()
-    target = where.find_target(arguments.name, root)
+    target = find_target(arguments.name, root)
     assert target.rev is not None
-    lock, entries = where.locked(target)
+    lock, entries = target.locked()
     trained = run_of(root, entries["train"])
-    run_id = target.run_id or trained  # that of another stage may have been asked for
+    run_id = target.run_id or trained  # that of another stage may have been named
     print(f"verify: runs {target.title} again, from its sources alone", flush=True)
-    with rerun.clone_of(root, target.rev) as folder:
-        if edited := difference.edited_outputs(lock, folder):
+    with fresh_clone.clone_of(root, target.rev) as folder:
+        if changed := committed.changed_outputs(lock, folder):
             raise GateError(
                 f"verify: the outputs of {target.title} in git are not those of its dvc.lock: "
-                f"{_first(edited)}; `dvc repro` makes them again, then commit them with dvc.lock"
+                f"{_first(changed)}; `dvc repro` makes them again, then commit them with dvc.lock"
             )
-        if stale := difference.stale_inputs(lock, folder):
+        if changed := committed.changed_sources(lock, folder):
             raise GateError(
                 f"verify: the dvc.lock of {target.title} was not made from its own files: "
-                f"{_first(stale)}; `dvc repro`, then commit dvc.lock with the code"
+                f"{_first(changed)}; `dvc repro`, then commit dvc.lock with the code"
             )
-        different = rerun.different_versions(folder)
-        rerun.run_pipeline(folder)
+        different = dvc_files.different_versions(dvc_files.read_versions(folder))
+        fresh_clone.run_pipeline(folder)
         kinds = (lookup.kind_of(root, run) for run in (run_id, trained) if run)
         kind = next(filter(None, kinds), "")
         here = lookup.kind_of_newest(folder)
         same = kind == here if kind and here else None
-        verdict = judge(target, folder, same)
-    lines = [
-        f"{package} {installed} is installed, locked is {locked}"
-        for package, (installed, locked) in different.items()
-    ]
+        verdict = tiers.judge(target, folder, same)
+    for package, (installed, locked) in different.items():
+        print(f"  {package} {installed or 'none'} is installed, locked is {locked}")
     if same is False:
-        lines.append(f"the machine is {here}, was {kind}")
-    for line in lines + verdict.lines:
+        print(f"  the machine is {here}, was {kind}")
+    for line in verdict.lines:
         print(f"  {line}")
     if not verdict.tier:
         if run_id:

@@ -153,7 +153,7 @@ def _fetching(url: str) -> Iterator[None]:
 
 
 def _not_fetched(address: str, error: Exception) -> GateError:
-    # The hub's client tells of the connection in the cause alone.
+    # The hub's client names the trouble with the connection in the cause alone.
     reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return GateError(f"{address} cannot be fetched ({reason[:150]}): is there a network?")
 

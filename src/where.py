@@ -7,230 +7,132 @@ stage in that dvc.lock, first among the local records, then in MLflow.
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from src.answer import STAGES, Answer, render
-from src.experiments import stored
-from src.plumbing import command, dvc_files, git, identity, params, workspace
+from src.experiments.target import Target, find_target
+from src.plumbing import command, identity, workspace
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 from src.tracking import lookup
-from src.tracking.journal import journal
 from src.tracking.store import pages, store
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
-MODEL = "models/model.safetensors"
-MODEL_TAG = "model.md5"  # of a run of train: what it gave, which its fingerprint does not say
+STAGES = ("train", "overfit-check")  # their runs are always listed, or why there is none
+COLUMNS = {
+    "n": "images",
+    "accuracy": "accuracy",
+    "interval": "95 % interval",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "baseline_accuracy": "logistic regression",
+    "majority_accuracy": "majority class",
+}
 
 
-@dataclass(frozen=True)
-class Target:
-    """What was asked for: a commit (`rev`; an experiment is one), or the workspace (rev None)."""
+@dataclass
+class Found:
+    """What is known of a target; `--json` prints these fields."""
 
-    title: str
-    rev: str | None = None
-    experiment: str | None = None
-    run_id: str | None = None  # the MLflow run, if that was asked for
-
-    def read(self, path: str) -> str | None:
-        """The text of a file of the project; None if it is not there."""
-        if self.rev is not None:
-            return git.output("show", f"{self.rev}:./{path}")
-        return workspace.read_here(path)
+    what: str
+    rev: str | None
+    store: str = ""  # where runs are kept now: its address without credentials
+    ui: str | None = None  # the address of the server that shows it; None if none runs
+    metrics: dict[str, dict[str, float]] | None = None
+    runs: dict[str, dict[str, str]] = field(default_factory=dict)  # by stage
+    missing: dict[str, str] = field(default_factory=dict)  # stage or "metrics": why there is none
+    changed: list[str] = field(default_factory=list)  # inputs that differ from dvc.lock
 
 
-def resolve(name: str | None) -> Target:
-    """The target that a name on the command line means; InputError if it means nothing or more
-    than one thing. An experiment goes before a branch of the same name."""
-    if name is None:
-        return Target("workspace")
-    known = git.experiments()
-    named = [item for item in known if item.name == name]
-    # The same name may stand under several commits; the one under HEAD is what `make table` shows.
-    named = [item for item in named if item.baseline == git.head()] or named
-    if len(named) > 1:
-        revs = ", ".join(item.rev[:7] for item in named)
-        raise InputError(f"{len(named)} experiments are called {name}: give one of {revs}")
-    if named:
-        title = f"experiment {name} ({named[0].rev[:7]}) on {_commit(named[0].baseline)}"
-        return Target(title, named[0].rev, name)
-    rev = git.output("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
-    if rev is not None:
-        return Target(_commit(rev.strip()), rev.strip())
-    if state := git.queue_state(name):
-        raise InputError(f"experiment {name} {state}")
-    if trouble := _without_result(name):
-        raise InputError(trouble)
-    branches = (
-        git.output("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
-    )
-    hint = params.did_you_mean(name, [item.name for item in known] + branches.split())
-    raise InputError(f"no experiment or commit is called '{name}'{hint or '; see `make table`'}")
-
-
-def _without_result(name: str) -> str:
-    """What MLflow tells of an experiment that has no result: a failed one leaves nothing in git.
-    Empty if no run has its name."""
-    with suppress(Exception):  # whatever MLflow raises: the name then counts as unknown
-        root = workspace.main_repository()
-        if run := _search(root, {"dvc.exp_name": name}):
-            what = f"is {run['address']}" if run["address"] else f"has the id {run['run_id']}"
-            return f"{name} left no result in git; its run {run['name']} ({run['state']}) {what}"
-    return ""
-
-
-def _commit(rev: str) -> str:
-    subject = (git.output("log", "-1", "--format=%s", rev) or "").strip()
-    return f'commit {rev[:7]} "{subject if len(subject) <= 40 else subject[:39] + "…"}"'
-
-
-def find_target(name: str | None, root: Path) -> Target:
-    """As `resolve`, also for an MLflow run: the commit whose dvc.lock has its fingerprint and its
-    model."""
-    if name and RUN_ID.fullmatch(name) and git.output("cat-file", "-t", name) is None:
-        return _of_run(name, root)
-    return resolve(name)
-
-
-def _of_run(run_id: str, root: Path) -> Target:
-    tags = lookup.tags_of(root, run_id)
-    stage, fingerprint = tags.get("stage", ""), tags.get("fingerprint", "")
-    if stage == "overfit-check":  # it declares fewer params: many trainings have the same
-        raise InputError(
-            f"run {run_id} is an overfit-check: name its training's run, or the commit"
-        )
-    other, found = "", []
-    for rev, _, text in stored.locks():
-        stages = stored.stages_of(text) or {}
-        if stage in stages and stored.fingerprint(stages[stage]) == fingerprint:
-            if gave(tags, stages["train"]):
-                found.append((_settings_alike(tags, stages), rev))
-            other = other or rev[: stored.SHORT]
-    if found:
-        _, rev = max(found, key=lambda item: item[0])
-        return Target(f"run {run_id} ({rev[: stored.SHORT]})", rev, run_id=run_id)
-    if other:
-        raise InputError(
-            f"run {run_id} gave another model than any commit or experiment here, also than "
-            f"{other}, which has its inputs: commit the dvc.lock of that run, or name {other}"
-        )
-    state = lookup.state_of(root, run_id)
-    if state != "finished":
-        raise InputError(f"run {run_id} is {state}: it has no result")
-    raise InputError(
-        f"no commit or experiment here has the inputs of run {run_id}: commit dvc.lock after "
-        "`dvc repro`, or take a run that `dvc exp run` made"
-    )
-
-
-def _settings_alike(tags: Mapping[str, str], stages: stored.Stages) -> int:
-    """How many settings of an evaluation are those whose figures a run of train has: the same model
-    may have been evaluated with others, too."""
-    settings = tags.get("evaluate.settings", "").split()
-    given = stages.get("evaluate", {}).get("params", {})
-    return sum(f"{key}={value}".lower() in settings for key, value in given.items())
-
-
-def gave(tags: Mapping[str, str], train: Mapping[str, Any]) -> bool:
-    """Whether a run with these tags gave the model of an entry of train; so it is for one that does
-    not tell. Trainings of the same inputs differ in bits on another kind of machine."""
-    return MODEL_TAG not in tags or tags[MODEL_TAG] == train["outs"].get(MODEL)
-
-
-def locked(target: Target) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The text of a target's dvc.lock and the entries in it by stage; InputError if it cannot be
-    read, or has no trained network."""
-    lock = target.read("dvc.lock")
-    if lock is None:
-        raise InputError(f"{target.title}: there is no dvc.lock yet; `make repro` makes it")
-    try:
-        found = {name: identity.locked_stage(lock, name) for name in dvc_files.STAGES}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{target.title}: dvc.lock cannot be read ({reason})") from None
-    if found["train"] is None:
-        raise InputError(f"{target.title}: dvc.lock has no entry of train; `make repro` makes it")
-    return lock, {name: entry for name, entry in found.items() if entry is not None}
-
-
-def find(target: Target, root: Path) -> Answer:
+def find(target: Target, root: Path) -> Found:
     """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
-    lock, entries = locked(target)
-    prints = {name: identity.fingerprint_from_lock(lock, name) for name in STAGES}
-    answer = Answer(target.title, target.rev, store.name(root))
-    metrics, evaluate = target.read(METRICS), entries.get("evaluate")
-    if metrics is not None and identity.metrics_belong(metrics, entries["train"], evaluate):
-        answer.metrics = json.loads(metrics)
+    lock, entries = target.locked()
+    prints = {name: identity.fingerprint_of(entry) for name, entry in entries.items()}
+    found = Found(target.title, target.rev, store.name(root))
+    metrics = target.read(METRICS)
+    if metrics and identity.metrics_belong(metrics, entries["train"], entries.get("evaluate")):
+        found.metrics = json.loads(metrics)
     else:
-        answer.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
-    for name, fingerprint in prints.items():
-        run, trouble = _find_run(root, fingerprint) if fingerprint else (None, "")
+        found.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
+    for name in STAGES:
+        run, trouble = _run_of(root, prints[name]) if name in prints else (None, "")
         if run:
-            answer.runs[name] = run
+            found.runs[name] = run
         else:
-            answer.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
-    # Figures by other settings of `evaluate` have a run of their own, noted where that of train is.
-    own = identity.fingerprint_from_lock(lock, "evaluate") or ""
-    noted = [journal.load_record(root, name or "", answer.store) for name in (own, prints["train"])]
-    if own and (noted[0] or not noted[1]) and (run := _find_run(root, own)[0]):
-        answer.runs["evaluate"] = run
+            found.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
+    # An evaluation with other settings has a run of its own; without a record of it the store is
+    # only asked where that of train is not recorded either.
+    if (own := prints.get("evaluate")) and (
+        lookup.recorded_run(root, own) or not lookup.recorded_run(root, prints["train"])
+    ):
+        run, _ = _run_of(root, own)
+        found.runs |= {"evaluate": run} if run else {}
     if target.rev is None:
-        answer.changed = identity.changed_inputs(lock)
-    answer.ui = pages.server_address() or pages.running_address(root)
-    return answer
+        found.changed = identity.changed_inputs(lock)
+    found.ui = pages.server_address() or pages.running_address(root)
+    return found
 
 
-def _find_run(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]:
-    """The run with a fingerprint, or why there is none. That of the present store goes first, known
-    from its record or found there; then the one in a store that was in use before."""
-    here, trouble = store.name(root), ""
-    record = journal.load_record(root, fingerprint, here)
-    if record and record.run_id:
-        return _recorded(record, pages.base_address(root), here), ""
+def _run_of(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]:
+    """The run with a fingerprint, or why there is none. One in the present store goes first, known
+    from its record or found there; then one in a store that was in use before."""
+    trouble = ""
+    if (run := lookup.recorded_run(root, fingerprint)) and run["run_id"]:
+        return run, ""
     try:
-        if run := _search(root, {"fingerprint": fingerprint}):
+        if run := lookup.newest_run_with(root, {"fingerprint": fingerprint}):
             return run, ""
     except Exception as error:  # whatever MLflow raises for a server that is down or foreign
         shown = isinstance(error, InputError | store.StoreError)
         trouble = f"MLflow does not answer ({error if shown else type(error).__name__})"
-    record = journal.record_elsewhere(root, fingerprint, here)
-    if record and record.run_id:
-        server = record.store + "/" if record.store.startswith("http") else ""
-        return _recorded(record, server, record.store), ""
-    return None, trouble
+    run = lookup.recorded_run(root, fingerprint, elsewhere=True)
+    return (run, "") if run and run["run_id"] else (None, trouble)
 
 
-def _recorded(record: journal.Record, base: str, where: str) -> dict[str, str]:
-    return _run(record.name, record.state, record.experiment_id, record.run_id, base, where)
+def render(found: Found, experiment: str | None) -> str:
+    """What was found, for people, in 100 columns (an address or a name may be longer)."""
+    lines = [found.what]
+    if found.changed:
+        more = f" and {len(found.changed) - 3} more" if len(found.changed) > 3 else ""
+        lines.append(f"changed since: {', '.join(found.changed[:3])}{more}; run `dvc repro`")
+    lines.append("")
+    widths = [max(len(title), 8) for title in COLUMNS.values()]
+    rows = {"": list(COLUMNS.values())} if found.metrics else {}
+    for group, values in (found.metrics or {}).items():
+        rows[group] = [_cell(values, key) for key in COLUMNS]
+    for label, row in rows.items():
+        cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        lines.append(f"{label:6}" + "  ".join(cells))
+    if "metrics" in found.missing:
+        lines.append(found.missing["metrics"])
+    lines += ["", f"MLflow runs in {found.store}"]
+    for name in dict.fromkeys([*STAGES, *found.runs]):
+        if run := found.runs.get(name):
+            state = "" if run["state"] == "finished" else f" ({run['state']})"
+            elsewhere = "" if run["store"] == found.store else f" in {run['store']}"
+            page = run["address"] or f"open it with MLFLOW_TRACKING_URI={run['store']}"
+            lines += [f"  {name:15}{run['name']}{state}{elsewhere}", f"{'':17}{page}"]
+        else:
+            lines.append(f"  {name:15}{found.missing[name]}")
+    lines += ["", "Where to look next"]
+    if found.ui is None and found.runs:
+        lines.append("  make ui        serves the addresses above: curves, images, data sets")
+    if experiment:
+        lines += [
+            f"  dvc exp apply {experiment}",
+            f"{'':17}brings its params, results and model here; commit your own edits first,",
+            f"{'':17}it puts them aside into refs/exps/apply/stash without a word",
+        ]
+    elif found.rev is None:
+        lines.append("  results/       confusion matrix, per-class table, worst mistakes, curves")
+    return "\n".join([*lines, "  make table     shows the experiments side by side"])
 
 
-def _search(root: Path, tags: dict[str, str]) -> dict[str, str] | None:
-    """The newest run with these tags. Imports mlflow, which takes seconds."""
-    if (file := store.sqlite_file(store.tracking_uri(root))) and not file.exists():
-        return None  # looking for a run must not create a store
-    client, experiment_id = store.open_store(root)
-    found = store.newest_run(client, experiment_id, tags)
-    if not found:
-        return None
-    info = found.info
-    state, base = info.status.lower(), pages.base_address(root)
-    return _run(info.run_name, state, info.experiment_id, info.run_id, base, store.name(root))
-
-
-def _run(
-    name: str, state: str, experiment_id: str, run_id: str, base: str, where: str
-) -> dict[str, str]:
-    """`base`: the address of the server, ending in a slash; empty if none shows the store."""
-    page = f"{base}#/experiments/{experiment_id}/runs/{run_id}{pages.TRAINING_VIEW}" if base else ""
-    return {"name": name, "state": state, "run_id": run_id, "address": page, "store": where}
+def _cell(group: dict[str, float], key: str) -> str:
+    if key == "interval":
+        return f"{_cell(group, 'accuracy_low')} - {_cell(group, 'accuracy_high')}"
+    value = group.get(key)
+    return "-" if value is None else f"{value:.4f}" if key != "n" else str(value)
 
 
 def main() -> None:
@@ -245,9 +147,9 @@ def main() -> None:
     workspace.require_project()
     root = workspace.main_repository()
     target = find_target(arguments.name, root)
-    answer = find(target, root)
-    text = render(answer, target.experiment)
-    print(json.dumps(asdict(answer), indent=2) if arguments.json else text)
+    found = find(target, root)
+    text = render(found, target.experiment)
+    print(json.dumps(asdict(found), indent=2) if arguments.json else text)
 
 
 if __name__ == "__main__":

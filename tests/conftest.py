@@ -21,14 +21,14 @@ from src.data.packed import PackedSplit
 from src.data.split import SPLITS
 from src.plumbing import params, process
 from src.plumbing.command import guarded
+from src.plumbing.dvc_files import STAGES
 from src.plumbing.stage import Stage
-from src.preparation.sources.catalog import open_source
+from tests import template
 from tests.sharing import once_for_all
 
 process.share_cores()  # before a test imports torch
 
 SLOW_SECONDS = 3600  # for a slow test, where the fast ones have those of pyproject.toml (choice)
-STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 # Small enough for seconds, large enough to learn something.
 SMALL = {
     "model": "test_resnet",
@@ -52,9 +52,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests get more time, and the slowest go first, so that no process ends long after the
+    others."""
+    seconds = {}
     for item in items:
-        if item.get_closest_marker("slow"):
+        if marker := item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+            seconds[item.nodeid] = marker.kwargs.get("seconds", 0)
+    items.sort(key=lambda item: -seconds.get(item.nodeid, 0))
 
 
 def free_port() -> int:
@@ -68,12 +73,10 @@ def free_port() -> int:
 
 
 def copy_project(target: Path) -> Path:
-    """The files of the repository that stages read, in `target`."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, target / name)
+    """The files of the repository that stages read, in `target`, with the template's params."""
+    template.write(target)
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("src", "requirements", "data/builtin", "data/weights"):
+    for name in ("src", "requirements"):
         shutil.copytree(ROOT / name, target / name, ignore=ignore, dirs_exist_ok=True)
     return target
 
@@ -116,11 +119,11 @@ def run_unchecked(project: Path) -> None:
 
 
 def packed(project: Path) -> dict[str, PackedSplit]:
-    """The splits that `prepare` packs in the project, without its pictures, which take longer."""
+    """The splits that `prepare` packs in the project, without the figures, which take longer."""
     with working_in(project):
         values = params.load()
         with fresh_directory(prepare.OUT) as folder:
-            prepare.pack(open_source(values), values, folder, Path(".cache/prepare"))
+            prepare.pack(values, folder, Path(".cache/prepare"))
     return {split: PackedSplit(project / prepare.OUT, split) for split in SPLITS}
 
 
@@ -206,14 +209,3 @@ def few(finished: tuple[Path, dict[str, Stage]]) -> tuple[PackedSplit, PackedSpl
     train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
     train.labels, train.paths, train.sha256 = train.labels[:48], train.paths[:48], train.sha256[:48]
     return train, val
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose pipeline has run once and is committed. Tests leave it clean."""
-    from tests.pipeline import clone
-
-    folder = clone.new_clone(tmp_path_factory.mktemp("pipeline") / "project")
-    clone.run(folder, "dvc", "repro")
-    clone.commit(folder, "results")
-    return folder

@@ -1,1 +1,1 @@
-"""What everything is built on: files, randomness, pictures by matplotlib, types of keys, imports."""
+"""What everything is built on: files, randomness, figures, types of keys, kinds, imports."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-NAME_LENGTH = 24  # characters of a class name, so that names leave room for the picture (choice)
+NAME_LENGTH = 24  # characters of a class name, so that names leave room for the drawing (choice)
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def same_for_everyone() -> Iterator[None]:
 
 
 def shown_name(name: str) -> str:
-    """A class name for a label in a picture: one visible line of at most NAME_LENGTH characters.
+    """A class name for a label in a figure: one visible line of at most NAME_LENGTH characters.
     What is left out is in the middle, since names that begin alike often differ at the end."""
     if not name.isprintable() or not name.strip():
         name = repr(name)
@@ -41,7 +41,7 @@ def shown_name(name: str) -> str:
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG. Without the version of matplotlib in it, equal pictures are equal
+    """The figure as PNG. Without the version of matplotlib in it, equal figures are equal
     bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

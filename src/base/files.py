@@ -100,7 +100,7 @@ class CsvWriter:
 
 def scratch_database() -> sqlite3.Connection:
     """An empty database in a temporary file without a name, gone with the connection: for what is
-    looked up about each of millions of pictures, in little memory."""
+    looked up about each of millions of samples, in little memory."""
     database = sqlite3.connect("", isolation_level=None)
     database.execute("PRAGMA cache_size = -16000")  # kB (choice)
     database.execute("PRAGMA journal_mode = OFF")

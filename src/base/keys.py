@@ -6,17 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 INTEGER = re.compile(r"[-+]?[0-9]+")
-
-
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-
-
+LONGEST = 18  # characters of an integer: far above all that is meant, and within 64 bits
 NONE = "none"  # how params.yaml spells that something is absent
 
-
 Single = str | int | float | bool
-
-
 Value = Single | list[float]
 
 
@@ -32,9 +26,9 @@ class Key:
     many: bool = False
 
 
-def _integer(low: int, high: int | None = None) -> Key:
+def integer(low: int, high: int | None = None) -> Key:
     def parse(text: str) -> int | None:
-        if not INTEGER.fullmatch(text) or len(text) > 18:
+        if not INTEGER.fullmatch(text) or len(text) > LONGEST:
             return None
         value = int(text)
         return value if value >= low and (high is None or value <= high) else None
@@ -42,7 +36,7 @@ def _integer(low: int, high: int | None = None) -> Key:
     return Key(f"an integer >= {low}" if high is None else f"an integer in {low}..{high}", parse)
 
 
-def _number(expects: str, accept: Callable[[float], bool]) -> Key:
+def number(expects: str, accept: Callable[[float], bool]) -> Key:
     def parse(text: str) -> float | None:
         if not NUMBER.fullmatch(text):
             return None
@@ -52,16 +46,17 @@ def _number(expects: str, accept: Callable[[float], bool]) -> Key:
     return Key(f"a number {expects}", parse)
 
 
-def _choice(*choices: str) -> Key:
+def choice(*choices: str) -> Key:
     expects = "one of " + ", ".join(choices)
-    return Key(expects, lambda text: text if text in choices else None, choices)
+    return Key(expects, lambda given: given if given in choices else None, choices)
 
 
-def _text(expects: str, pattern: str = r".+") -> Key:
-    return Key(expects, lambda text: text if re.fullmatch(pattern, text) else None)
+def text(expects: str, pattern: str = r".+") -> Key:
+    return Key(expects, lambda given: given if re.fullmatch(pattern, given) else None)
 
 
-def _or_none(key: Key) -> Key:
-    return Key(
-        f"{NONE} or {key.expects}", lambda text: text if text == NONE else key.parse(text), (NONE,)
-    )
+def or_none(key: Key) -> Key:
+    def parse(text: str) -> Single | None:
+        return text if text == NONE else key.parse(text)
+
+    return Key(f"{NONE} or {key.expects}", parse, (NONE,))

@@ -1,4 +1,4 @@
-"""The pictures of results (curves, confusion matrix, reliability) as PNG bytes, the same bytes for
+"""The figures of results (curves, confusion matrix, reliability) as PNG bytes, the same bytes for
 the same numbers."""
 
 from collections.abc import Mapping, Sequence
@@ -59,8 +59,8 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
 def reliability_diagram(
     panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> bytes:
-    """For each title the bins of `src.reports.metrics.reliability`: above, accuracy against the mean top
-    probability, which agree on the diagonal; below, the pictures of each bin."""
+    """For each title the bins of `src.reports.metrics.reliability`: above, accuracy against the
+    mean top probability, which agree on the diagonal; below, the samples of each bin."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * len(panels), 5.4), dpi=DPI, layout="constrained")
@@ -72,8 +72,14 @@ def reliability_diagram(
         some = counts > 0
         top.plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
         top.bar(middles[some], accuracy[some], width * 0.9, label="accuracy")
-        top.plot(confidence[some], accuracy[some], "o", color="black", markersize=4,
-                 label="mean probability")  # fmt: skip
+        top.plot(
+            confidence[some],
+            accuracy[some],
+            "o",
+            color="black",
+            markersize=4,
+            label="mean probability",
+        )
         top.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.05))
         top.legend(loc="upper left")
         bars = bottom.bar(middles, counts, width * 0.9, color="grey")

@@ -3,23 +3,19 @@
 from src.checks import TrainingSetup, run
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from src.checks.battery import run
-    from src.checks.setup import TrainingSetup
+    from src.checks.training_setup import TrainingSetup
 
 __all__ = ["TrainingSetup", "run"]
+HOMES = {"run": "battery", "TrainingSetup": "training_setup"}
 
 
 def __getattr__(name: str) -> Any:
     """Imported when asked for: torch comes with them."""
-    if name == "run":
-        from src.checks.battery import run
-
-        return run
-    if name == "TrainingSetup":
-        from src.checks.setup import TrainingSetup
-
-        return TrainingSetup
-    raise AttributeError(f"module {__name__} has no {name}")
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__} has no {name}")
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -7,26 +7,21 @@ import torch
 from torch import nn
 
 from src.checks.afterwards import average, evaluation, resume
-from src.checks.context import (
-    Context,
-    OutOfTime,
-    SetupError,
-    forward,
-    labels_of,
-    random_state_kept,
-    split_batch,
-)
+from src.checks.context import Context, OutOfTime, SetupError, running
 from src.checks.crash import explain, one_line
-from src.checks.data import labels, leakage, loaders, normalisation, turned, values
-from src.checks.learning import rungs, schedule, sweep
+from src.checks.data import labels, leakage, loaders, normalisation, orientation, values
+from src.checks.learning import overfit, schedule
 from src.checks.net import outputs, settings
-from src.checks.report import Check, Report, link_consequences
-from src.checks.setup import Declared, TrainingSetup
-from src.checks.step import controlled, real_steps
+from src.checks.reading import are_shares, labels_of, split_batch
+from src.checks.report import Check, Report, finding, link_consequences
+from src.checks.step import batch_to_gradient, real_steps
+from src.checks.temporary import forward, random_state_kept
+from src.checks.training_setup import Declared, TrainingSetup
 
 # Of a plain processor core or two, for the estimate of how much fits into the budget (measured).
 FLOPS = 2.5e10  # per second
 CALL = 6e-5  # seconds for a layer, forward and backward and the optimizer's part
+BATCHES = 8  # that are kept of an epoch
 BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     # (id when it crashes, check, what it needs)
     ("optimizer_params", settings.check_optimizer, ()),
@@ -35,7 +30,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("input_statistics", normalisation.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
-    ("turned", turned.check_turned, ("train_data",)),
+    ("turned", orientation.check_orientation, ("train_data",)),
     ("leakage", leakage.check_leakage, ("train_data",)),
     ("val_random", loaders.check_val_random, ("val_data",)),
     ("loader", loaders.check_loaders, ("batches",)),
@@ -43,15 +38,15 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("registered", outputs.check_registered, ("train_data", "width")),
     ("sample_independence", outputs.check_independence, ("train_data", "width")),
     ("outputs", outputs.check_outputs, ("train_data",)),
-    ("input_gradient", outputs.check_inputs, ("train_data", "width")),
-    ("stub", controlled.check_stub, ("batches", "width")),
+    ("input_gradient", outputs.check_input_gradient, ("train_data", "width")),
+    ("stub", batch_to_gradient.check_step_and_loss, ("batches", "width")),
     ("steps", real_steps.check_steps, ("batches", "width")),
     ("schedule", schedule.check_schedule, ()),
-    ("overfit_batch", rungs.check_rungs, ("train_data", "batches", "width")),
+    ("overfit_batch", overfit.check_overfit, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
     ("eval_follows", average.check_eval_follows, ("evaluate", "batches", "width")),
     ("resume", resume.check_resume, ("batches", "width")),
-    ("lr_range", sweep.check_rate, ("train_data", "batches", "width")),
+    ("lr_range", overfit.check_rate, ("train_data", "batches", "width")),
 ]
 
 
@@ -65,163 +60,121 @@ def run(
     two runs give the same report. The random state is left as it was. `on_check` is given the name
     of each check of `BATTERY` before it begins or is left out."""
     ctx = Context(factory, budget_seconds)
-    grad = torch.is_grad_enabled()
-    with random_state_kept(), warnings.catch_warnings():
+    with random_state_kept(), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
-        torch.set_grad_enabled(True)
-        try:
-            checks = _all_checks(ctx, on_check)
-        finally:
-            torch.set_grad_enabled(grad)
+        checks = _all_checks(ctx, on_check)
     return Report(link_consequences(checks), curves=ctx.curves)
 
 
 def _all_checks(ctx: Context, on_check: Callable[[str], object]) -> list[Check]:
     found: list[Check] = []
+    id = "factory"
     try:
-        have = _prepare(ctx, found)
-    except SetupError as error:
-        return [*found, explain(error)]
+        have = prepare(ctx, found)
+        for id, check, needs in BATTERY:
+            on_check(id)
+            ctx.failed = any(known.status == "fail" for known in found)
+            if any(need not in have for need in needs) or (ctx.failed and id == "lr_range"):
+                continue
+            try:
+                found += check(ctx)
+            except SetupError as error:
+                crash = explain(error)
+                found += [] if any(old.id == crash.id for old in found) else [crash]
+            except OutOfTime:
+                raise
+            except Exception as error:
+                text = f"this check stopped with {type(error).__name__}: {one_line(error)}"
+                found.append(finding("inconclusive", id, None, None, text))
+    except SetupError as error:  # no set-up at all
+        found.append(explain(error))
     except OutOfTime:
-        return [*found, _late("factory")]
-    for id, check, needs in BATTERY:
-        on_check(id)
-        ctx.failed = any(known.status == "fail" for known in found)
-        if any(need not in have for need in needs) or (ctx.failed and id == "lr_range"):
-            continue
-        try:
-            found += check(ctx)
-        except SetupError as error:
-            told = explain(error)
-            if not any(old.id == told.id for old in found):
-                found.append(told)
-        except OutOfTime:
-            found.append(_late(id))
-            break
-        except Exception as error:
-            text = f"this check stopped with {type(error).__name__}: {one_line(error)}"
-            found.append(Check(id, "inconclusive", None, None, text))
+        text = "the budget was used up four times over, the estimate of the cost is wrong here"
+        found.append(finding("inconclusive", id, None, None, f"stopped: {text}"))
     return found
 
 
-def _late(id: str) -> Check:
-    text = "stopped: the budget was used up four times over, the estimate of the cost is wrong here"
-    return Check(id, "inconclusive", None, None, text)
-
-
-def _prepare(ctx: Context, found: list[Check]) -> set[str]:
+def prepare(ctx: Context, found: list[Check]) -> set[str]:
     """Learn what all checks need; what stops here is a finding. Returns what there is."""
     setup = ctx.fresh()
     if not isinstance(setup.model, nn.Module):
         raise SetupError("factory", TypeError("setup.model must be a torch.nn.Module"))
     ctx.declared = Declared.of(setup)
     have = {name for name in ("val_data", "evaluate") if getattr(setup, name) is not None}
+
+    def try_out(name: str, part: Callable[[Context], object]) -> None:
+        have.add(name)
+        try:
+            part(ctx)
+        except SetupError as error:
+            found.append(explain(error))
+            have.discard(name)
+
     schedule.find_peak(ctx)
     if setup.train_loader is not None and setup.train_step is not None:
-        try:
-            _read_batches(ctx)
-            have.add("batches")
-        except SetupError as error:
-            found.append(explain(error))
+        try_out("batches", _read_batches)
     if setup.train_data is not None:
-        try:
-            values.look(ctx)
-            have.add("train_data")
-        except SetupError as error:
-            found.append(explain(error))
-    elif ctx.batches:
-        have.discard("evaluate")
+        try_out("train_data", values.draw_samples)
     _count_classes(ctx)
     if "train_data" in have:
-        try:
-            _measure(ctx)
-            have.add("width")
-        except SetupError as error:
-            found.append(explain(error))
-        except Exception as error:
-            found.append(explain(SetupError("model", error)))
-    if "width" in have and "batches" in have:
-        _first_step(ctx, have, found)
+        try_out("width", _measure)
+    # A plain step and a plain evaluation, before anything is replaced.
+    if {"width", "batches"} <= have:
+        try_out("batches", lambda ctx: ctx.step(ctx.fresh(), ctx.batches[0]))
+        loader = evaluation.small_loader(ctx)
+        if "evaluate" in have and loader is not None:
+            try_out("evaluate", lambda ctx: ctx.evaluate(ctx.fresh(), loader))
     return have
-
-
-def _first_step(ctx: Context, have: set[str], found: list[Check]) -> None:
-    """A plain step and a plain evaluation, before anything is patched."""
-    try:
-        ctx.step(ctx.fresh(), ctx.batches[0])
-    except SetupError as error:
-        found.append(explain(error))
-        have.discard("batches")
-    loader = evaluation.small_loader(ctx)
-    if "evaluate" in have and loader is not None:
-        try:
-            ctx.evaluate(ctx.fresh(), loader)
-        except SetupError as error:
-            found.append(explain(error))
-            have.discard("evaluate")
 
 
 def _read_batches(ctx: Context) -> None:
     """The first batches of an epoch, kept; and the form of both loaders' targets."""
     setup = ctx.fresh()
-    try:
+    with running("train_loader"):
         for batch in setup.train_loader or ():
             split_batch(batch)
             ctx.batches.append(batch)
-            if len(ctx.batches) == 8:
+            if len(ctx.batches) == BATCHES:
                 break
         if not ctx.batches:
             raise ValueError("it gives no batch")
-        targets = split_batch(ctx.batches[0])[1]
-        ctx.soft = getattr(targets, "ndim", 1) == 2 and targets.shape[1] > 1
-    except Exception as error:
-        raise SetupError("train_loader", error) from error
+        ctx.soft = are_shares(split_batch(ctx.batches[0])[1])
     if setup.val_loader is not None:
-        try:
-            first = split_batch(next(iter(setup.val_loader)))[1]
-            ctx.val_soft = getattr(first, "ndim", 1) == 2 and first.shape[1] > 1
-        except Exception as error:
-            raise SetupError("val_loader", error) from error
+        with running("val_loader"):
+            ctx.val_soft = are_shares(split_batch(next(iter(setup.val_loader)))[1])
 
 
 def _count_classes(ctx: Context) -> None:
     if ctx.declared.num_classes:
         ctx.classes = ctx.declared.num_classes
         return
-    seen = [sample.y for sample in (ctx.train_sample, ctx.val_sample) if sample is not None]
-    seen += [labels_of(split_batch(batch)[1]) for batch in ctx.batches]
+    seen = [sample.y for _, sample in ctx.samples()] + [labels_of(batch) for batch in ctx.batches]
     ctx.classes = max(2, 1 + max((int(y.max()) for y in seen), default=1))
 
 
 def _measure(ctx: Context) -> None:
     """Width of the outputs, and the cost of a step by counting multiplications and layers."""
-    setup = ctx.fresh()
-    assert ctx.train_sample is not None
-    x = ctx.train_sample.x[:2]
+    setup, x = ctx.fresh(), ctx.sample.x[:2]
     work = calls = 0.0
 
     def count(module: nn.Module, inputs: tuple, output: object) -> None:
         nonlocal work, calls
         calls += 1
         weight = getattr(module, "weight", None)
-        if (
-            isinstance(weight, torch.Tensor)
-            and weight.ndim > 1
-            and isinstance(output, torch.Tensor)
-        ):
+        if not isinstance(weight, torch.Tensor) or not isinstance(output, torch.Tensor):
+            return
+        if weight.ndim > 1:
             places = output.numel() / (output.shape[1] if output.ndim == 4 else output.shape[-1])
             work += weight.numel() * places
 
-    handles = [m.register_forward_hook(count) for m in setup.model.modules()
-               if not any(True for _ in m.children())]  # fmt: skip
-    logits = forward(setup.model, x)
-    for handle in handles:
-        handle.remove()
+    with running("model"):
+        leaves = [module for module in setup.model.modules() if not list(module.children())]
+        handles = [leaf.register_forward_hook(count) for leaf in leaves]
+        logits = forward(setup.model, x)
+        for handle in handles:
+            handle.remove()
     ctx.width = logits.shape[-1] if logits.ndim == 2 else 0
     parameters = sum(p.numel() for p in setup.model.parameters())
     ctx.step_seconds = 6 * (work / len(x)) * 16 / FLOPS + calls * CALL * 3 + parameters * 4e-9
-    if ctx.width == 0:
-        return
     if not ctx.declared.num_classes and ctx.width > 1:
         ctx.classes = max(ctx.classes, ctx.width)
-    ctx.inputs_change = bool(ctx.declared.mixup)

@@ -1,4 +1,4 @@
-"""The vocabulary of causes: what each means and where to look first. docs/checks.md lists them."""
+"""The vocabulary of causes: what each means and where to look first."""
 
 # cause: (what is wrong, where to look)
 CAUSES: dict[str, tuple[str, str]] = {
@@ -109,7 +109,6 @@ CAUSES: dict[str, tuple[str, str]] = {
     "train_eval_differ": ("the net does different things in training and evaluation",
                           "BatchNorm, dropout, self.training"),
     "dropout_too_high": ("dropout leaves too little", "dropout"),
-    "model_too_small": ("the net cannot hold the task", "model"),
     "precision": ("numbers overflow in this precision", "precision"),
     # Evaluation and checkpoint
     "eval_in_train_mode": ("evaluation runs in training mode", "evaluate: model.eval()"),
@@ -127,13 +126,3 @@ CAUSES: dict[str, tuple[str, str]] = {
     "optimizer_not_saved": ("the checkpoint lacks the optimizer's state", "save, load"),
     "scheduler_not_saved": ("the checkpoint lacks the schedule's state", "save, load"),
 }  # fmt: skip
-
-
-def sentence(cause: str) -> str:
-    """What the cause means."""
-    return CAUSES[cause][0]
-
-
-def look_at(cause: str) -> str:
-    """Where to look for it first."""
-    return CAUSES[cause][1]

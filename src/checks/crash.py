@@ -1,16 +1,16 @@
-"""A crash of a part of the set-up, in plain words."""
+"""A part of the set-up that stops, in plain words."""
 
 import re
 
 from src.checks.context import SetupError
-from src.checks.report import Check
+from src.checks.report import Check, fail
 
 SIZE = re.compile(r"shape|size|dimension|expected input|mat1|channels|out of bounds|out of range")
 TYPE = re.compile(r"dtype|expected scalar type|Float|Long|Byte|Double|not implemented for")
 
 
 def explain(error: SetupError) -> Check:
-    """A crash of a part of the set-up, in plain words."""
+    """The finding `runs_<part>`, with the causes that the error's own words suggest."""
     inner, line = error.error, one_line(error.error)
     if isinstance(inner, MemoryError) or "memory" in line.lower():
         causes = ["out_of_memory"]
@@ -29,7 +29,7 @@ def explain(error: SetupError) -> Check:
     else:
         causes = ["code_error"]
     text = f"{error.part} stopped with {type(inner).__name__}: {line}"
-    return Check(f"runs_{error.part}", "fail", None, None, text, causes)
+    return fail(f"runs_{error.part}", None, None, text, *causes)
 
 
 def one_line(error: Exception) -> str:

@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from src.checks.causes import look_at, sentence
+from src.checks.catalogue import EXPLAINS, REASONS, SYMPTOMS
+from src.checks.causes import CAUSES
 
 MARKS = {"pass": "ok", "warn": "warn", "fail": "FAIL", "inconclusive": "?", "waived": "waived"}
-COLOURS = {"pass": "32", "warn": "33", "fail": "31", "inconclusive": "35", "waived": "36"}
+COLOURS = {"pass": 32, "warn": 33, "fail": 31, "inconclusive": 35, "waived": 36}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,22 @@ class Check:
     @property
     def look_at(self) -> str:
         """The parameter or place to look at first, empty where nothing was found."""
-        return look_at(self.likely_causes[0]) if self.likely_causes else ""
+        return CAUSES[self.likely_causes[0]][1] if self.likely_causes else ""
+
+
+def finding(
+    status: str, id: str, value: float | None, threshold: float | None, message: str, *causes: str
+) -> Check:
+    """A finding with its likely causes, the likeliest first, where it is not a pass."""
+    return Check(id, status, value, threshold, message, [] if status == "pass" else list(causes))
+
+
+def above(value: float, warn_limit: float, fail_limit: float) -> str:
+    """The status of a value that should be low."""
+    return "fail" if value > fail_limit else "warn" if value > warn_limit else "pass"
+
+
+ok, warn, fail = partial(finding, "pass"), partial(finding, "warn"), partial(finding, "fail")
 
 
 @dataclass(frozen=True)
@@ -53,21 +70,17 @@ class Report:
     @property
     def root_cause(self) -> Check | None:
         """The finding that explains the others, None when there is none."""
-        return next(
-            (check for check in self.checks if check.status in ("fail", "warn", "inconclusive")
-             and check.consequence_of is None), None,
-        )  # fmt: skip
+        loud = (check for check in self.checks if check.status in ("fail", "warn", "inconclusive"))
+        return next((check for check in loud if check.consequence_of is None), None)
 
     def waive(self, reasons: Mapping[str, str]) -> "Report":
         """The report in which the checks of these ids count no more, each with its reason."""
-        checks = [
-            replace(
-                check, status="waived", message=f"{check.message} [waived: {reasons[check.id]}]"
-            )
-            if check.id in reasons and check.status != "pass"
-            else check
-            for check in self.checks
-        ]
+        checks = []
+        for check in self.checks:
+            if check.id in reasons and check.status != "pass":
+                message = f"{check.message} [waived: {reasons[check.id]}]"
+                check = replace(check, status="waived", message=message)
+            checks.append(check)
         return replace(self, checks=link_consequences(checks))
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,33 +96,23 @@ class Report:
         lines = []
         for check in self.checks:
             mark = f"{MARKS[check.status]:<6}"
-            if colour:
-                mark = f"\x1b[{COLOURS[check.status]}m{mark}\x1b[0m"
+            mark = f"\x1b[{COLOURS[check.status]}m{mark}\x1b[0m" if colour else mark
             because = f" (follows from {check.consequence_of})" if check.consequence_of else ""
             lines.append(f"  {mark} {check.id:<{width}}  {check.message}{because}")
-            if check.status != "pass":
-                lines += [
-                    f"{'':{width + 13}}{cause}: {sentence(cause)}; look at {look_at(cause)}"
-                    for cause in check.likely_causes[:2]
-                ]
+            for cause in check.likely_causes[:2] if check.status != "pass" else ():
+                meaning, place = CAUSES[cause]
+                lines.append(f"{'':{width + 13}}{cause}: {meaning}; look at {place}")
         return "\n".join(lines)
 
     def as_markdown(self) -> str:
         """The same as a table, for the description of an MLflow run."""
-        rows = [
-            f"| {check.status} | `{check.id}` | {_cell(check.message)} | "
-            f"{', '.join(check.likely_causes)} | {check.look_at} | {check.consequence_of or ''} |"
-            for check in self.checks
-        ]
-        head = [
-            "| status | check | finding | likely causes | look at | follows from |",
-            "|---|---|---|---|---|---|",
-        ]
-        return "\n".join([f"## overfit-check: {self.status}", "", *head, *rows])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+        rows = [("status", "check", "finding", "likely causes", "look at", "follows from")]
+        for check in self.checks:
+            message, causes = check.message.replace("|", "\\|"), ", ".join(check.likely_causes)
+            because = check.consequence_of or ""
+            rows.append((check.status, f"`{check.id}`", message, causes, check.look_at, because))
+        head, *table = (f"| {' | '.join(row)} |" for row in rows)
+        return "\n".join([f"## overfit-check: {self.status}", "", head, "|---" * 6 + "|", *table])
 
 
 def link_consequences(checks: Sequence[Check]) -> list[Check]:
@@ -131,19 +134,3 @@ def link_consequences(checks: Sequence[Check]) -> list[Check]:
         )
         linked.append(replace(check, consequence_of=root.id if follows and root else None))
     return linked
-
-
-# Warnings of what can keep a net from learning.
-EXPLAINS = frozenset({
-    "weights", "loss_contract", "loss_confident", "temperature", "grad_clip", "weight_decay",
-    "optimizer_settings", "dropout", "outputs", "gradient_scale", "step_logits",
-    "update_ratio", "schedule", "label_noise",
-})  # fmt: skip
-# Checks that see why a part of the set-up stops.
-REASONS = frozenset({"output_width", "label_range", "input_finite"})
-# Checks that see that something is wrong but not what: behind a fail they are its consequence.
-SYMPTOMS = frozenset({
-    "overfit_batch", "fit_subset", "start_loss", "input_dependence",
-    "update_ratio", "lr_range", "finite", "gradient_flow", "label_signal",
-    "augmentation", "reported_loss", "input_scale",
-})  # fmt: skip

@@ -1,1 +1,1 @@
-"""The packed data set on its way to the net: packed -> readers -> batches -> augment."""
+"""The packed data set on its way to the net: writer -> packed -> readers -> batches."""

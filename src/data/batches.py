@@ -1,7 +1,6 @@
-"""Batches for the net: index lists -> packed pictures -> device -> normalised float tensors."""
+"""Batches for the net: index lists -> packed samples -> device."""
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 
@@ -10,7 +9,7 @@ from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Batch, Reading, read_batches
 
 REST = 0.1  # share of the samples that an epoch may leave out without a word (choice)
-EVAL_BATCH = 128  # pictures per forward pass outside training: fixed, so that bits do not move
+EVAL_BATCH = 128  # samples per forward pass outside training: fixed, so that bits do not move
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -19,19 +18,19 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def told_of_rest(count: int, batch_size: int, sampling: str) -> str:
+def leftover_remark(count: int, batch_size: int, sampling: str) -> str:
     """A line where an epoch leaves out a good part of the samples, or a step has fewer than
     `batch_size`; else empty."""
     if batch_size > count:
         return (
-            f"train: one step of {count} pictures per epoch: there are no {batch_size} (batch_size "
+            f"train: one step of {count} samples per epoch: there are no {batch_size} (batch_size "
             "times accumulate)"
         )
     steps = steps_per_epoch(count, batch_size)
     rest = count - steps * batch_size
     if sampling == "balanced" or rest < REST * count:
         return ""
-    many = f"{steps} step{'s' * (steps > 1)} of {batch_size} pictures"
+    many = f"{steps} step{'s' * (steps > 1)} of {batch_size} samples"
     return f"train: an epoch is {many}: {rest} of {count} are left out, others in each"
 
 
@@ -45,9 +44,10 @@ def training_batches(
     reading: Reading = MAPPED,
     sampling: str = "random",
 ) -> Iterator[Batch]:
-    """The batches of an epoch from `first_step` on: (pictures uint8 B x H x W x C, labels int64 B)
-    on the device. The order is a function of (seed, epoch). `sampling`: random visits each sample
-    once; balanced draws with replacement, each class as often. `reading` changes nothing of it."""
+    """The batches of an epoch from `first_step` on: (rows, of images uint8 B x H x W x C,
+    labels int64 B) on the device. The order is a function of (seed, epoch). `sampling`: random
+    visits each sample once; balanced draws with replacement, each class equally often.
+    `reading` does not change them."""
     if sampling == "balanced":
         order = balanced_order(seed, epoch, torch.from_numpy(data.labels)).numpy()
     else:
@@ -64,20 +64,3 @@ def ordered_batches(
     """All samples in their order, for evaluation; shapes as in training_batches."""
     indices = torch.arange(len(data)).split(EVAL_BATCH)
     return read_batches(data, [part.numpy() for part in indices], device, reading)
-
-
-def to_input(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """What enters the net, in training, validation, evaluation and prediction alike: uint8
-    B x H x W x C becomes float32 B x C x H x W, normalised; `mean`, `std` per channel in 0..1."""
-    scale, shift = _scale_and_shift(tuple(mean), tuple(std), pictures.device)
-    return (pictures.float() * scale - shift).permute(0, 3, 1, 2).contiguous()
-
-
-@functools.lru_cache(maxsize=8)
-def _scale_and_shift(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Kept on the device: to copy them there in each step would wait for it."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
-    return scale, shift

@@ -1,8 +1,9 @@
-"""Reading a packed data set: labels in memory, pictures by memory map."""
+"""Reading a packed data set: labels in memory, samples by memory map."""
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,32 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
         raise _incomplete(folder, "meta.json cannot be read") from None
     if not isinstance(meta, dict):
         raise _incomplete(folder, "meta.json is no object")
-    for key, fits in _META.items():
+    needed = _META if "shape" in meta else _META | _IMAGES
+    for key, fits in needed.items():
         if key not in meta or not fits(meta[key]):
             raise _incomplete(folder, f"meta.json has no usable {key}")
     return meta
 
 
+def row_of(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of a packed sample, by meta.json: `shape` and `dtype`, or those of images,
+    uint8 H x W x C."""
+    shape = meta.get("shape") or (meta["size"], meta["size"], meta["channels"])
+    return tuple(shape), np.dtype(meta.get("dtype", "uint8"))
+
+
 class PackedSplit:
     """One split of a packed data set.
 
-    `labels` (int64, N), `paths` and `sha256` of the sources (N), `meta` as in meta.json. Pictures
-    are mapped, not read: `pictures(indices)` copies just those out. InputError when the files are
-    not whole or do not belong together.
+    `labels` (int64, N), `paths` and `sha256` of the sources (N), `meta` as in meta.json. Samples
+    are mapped, not read: `rows(indices)` copies just those out. InputError when the files are not
+    whole or do not belong together.
     """
 
     def __init__(self, folder: Path | str, split: str):
         self.folder, self.split = Path(folder), split
         self.meta = read_meta(folder)
+        self.shape, self.dtype = row_of(self.meta)
         rows = self._read_table()
         self.labels = self._read_labels(rows)
         self.paths = [row["path"] for row in rows]
@@ -54,32 +64,32 @@ class PackedSplit:
         self._shards = [self._map_shard(name) for name in files]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         if self._starts[-1] != len(rows):
-            what = f"{split}.csv has {len(rows)} rows, its shards hold {self._starts[-1]} pictures"
+            what = f"{split}.csv has {len(rows)} rows, its shards hold {self._starts[-1]} samples"
             raise _incomplete(folder, what)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def picture_bytes(self) -> int:
-        """What all pictures of the split take."""
-        return len(self) * self.meta["size"] ** 2 * self.meta["channels"]
+    def nbytes(self) -> int:
+        """What all samples of the split take."""
+        return len(self) * math.prod(self.shape) * self.dtype.itemsize
 
     def __getstate__(self) -> dict[str, Any]:
-        # To a process that is not forked goes the way to the pictures, not the pictures.
+        # To a process that is not forked goes the way to the samples, not the samples.
         return {**self.__dict__, "_shards": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._shards = [self._map_shard(name) for name in self.meta["shards"][self.split]]
 
-    def pictures(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The pictures at `indices` (n), as uint8 of shape n x H x W x C."""
+    def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The samples at `indices` (n), as an array of shape n x `shape`; images uint8 n x H x W x
+        C."""
         indices = np.asarray(indices, dtype=np.int64)
         if len(self._shards) == 1:
             return self._shards[0][indices]
-        size, channels = self.meta["size"], self.meta["channels"]
-        out = np.empty((len(indices), size, size, channels), dtype=np.uint8)
+        out = np.empty((len(indices), *self.shape), dtype=self.dtype)
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         for number in np.unique(owner):
             here = owner == number
@@ -125,10 +135,9 @@ class PackedSplit:
             raise _incomplete(self.folder, f"{name} is missing") from None
         except (OSError, ValueError, EOFError):  # a memory map longer than the file, among others
             raise _incomplete(self.folder, f"{name} is cut short or no array") from None
-        size, channels = self.meta["size"], self.meta["channels"]
-        if shard.dtype != np.uint8 or shard.shape[1:] != (size, size, channels):
-            what = f"{name} does not hold pictures of {size} x {size} x {channels} bytes"
-            raise _incomplete(self.folder, what)
+        if shard.dtype != self.dtype or shard.shape[1:] != self.shape:
+            sizes = " x ".join(map(str, self.shape))
+            raise _incomplete(self.folder, f"{name} does not hold rows of {sizes} {self.dtype}")
         return shard
 
 
@@ -139,11 +148,14 @@ def _is_list_of(value: Any, kind: type | tuple[type, ...]) -> bool:
 # What the stages read of meta.json, and what makes it usable.
 _META: dict[str, Callable[[Any], bool]] = {
     "classes": lambda value: _is_list_of(value, str),
-    "size": lambda value: isinstance(value, int),
-    "channels": lambda value: isinstance(value, int),
     "mean": lambda value: _is_list_of(value, (int, float)),
     "std": lambda value: _is_list_of(value, (int, float)),
     "shards": lambda value: isinstance(value, dict),
+}
+# Data that give no shape of their own hold square images of bytes.
+_IMAGES: dict[str, Callable[[Any], bool]] = {
+    "size": lambda value: isinstance(value, int),
+    "channels": lambda value: isinstance(value, int),
 }
 
 

@@ -1,4 +1,4 @@
-"""Ways to read the pictures of index lists, all with the same batches: resident on the device,
+"""Ways to read the samples of index lists, all with the same batches: resident on the device,
 mapped with a thread that reads ahead, mapped with worker processes. `machine.reading` chooses."""
 
 from collections import deque
@@ -21,11 +21,11 @@ from src.plumbing.errors import InputError
 Batch = tuple[torch.Tensor, torch.Tensor]
 Indices = Sequence[np.ndarray]
 
-# Of the free memory of the device, the share that the pictures of one split may take to stay there:
+# Of the free memory of the device, the share that the samples of one split may take to stay there:
 # a training holds two splits, and leaves more than half to the net and to others. (choice)
 RESIDENT_SHARE = 0.25
 AHEAD = 3  # batches that the thread reads before they are asked for (choice)
-PART_BYTES = 64 * 2**20  # pictures copied at once on the way to the device (choice)
+PART_BYTES = 64 * 2**20  # copied at once on the way to the device (choice)
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -43,25 +43,26 @@ class Reading:
         return cls(params["machine.reading"], params["machine.workers"])
 
 
-MAPPED = Reading("mapped")  # for few batches, which are not worth moving all pictures
+MAPPED = Reading("mapped")  # for few batches, which are not worth moving all samples
 
 
 def read_batches(
     data: PackedSplit, batches: Indices, device: torch.device, reading: Reading = MAPPED
 ) -> Iterator[Batch]:
-    """For each of the index arrays (int64, B) in `batches`: pictures uint8 B x H x W x C and labels
-    int64 B, on the device. An iterator that is dropped early ends its thread or processes; what
-    went wrong there is raised here. InputError when `resident` is asked for and does not fit."""
+    """For each of the index arrays (int64, B) in `batches`: rows (of images uint8 B x H x W x C)
+    and labels int64 B, on the device. An iterator that is dropped early ends its thread or
+    processes; what went wrong there is raised here. InputError when `resident` is asked for and
+    does not fit."""
     return TIERS[tier(data, device, reading)](data, batches, device, reading.workers)
 
 
 def tier(data: PackedSplit, device: torch.device, reading: Reading) -> str:
-    """The way that `reading` chooses for a split: with auto `resident` if its pictures take at most
+    """The way that `reading` chooses for a split: with auto `resident` if its samples take at most
     RESIDENT_SHARE of the device's free memory, else `workers` if there are some, else `mapped`."""
     if reading.mode != "auto":
         return reading.mode
     is_there = data in _resident and _resident[data][0] == device
-    if is_there or data.picture_bytes <= RESIDENT_SHARE * free_memory(device):
+    if is_there or data.nbytes <= RESIDENT_SHARE * free_memory(device):
         return "resident"
     return "workers" if reading.workers else "mapped"
 
@@ -82,7 +83,7 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-# The pictures that are on a device, as long as their PackedSplit lives.
+# The samples that are on a device, as long as their PackedSplit lives.
 _resident: WeakKeyDictionary[PackedSplit, tuple[torch.device, torch.Tensor]] = WeakKeyDictionary()
 
 
@@ -93,9 +94,9 @@ def _read_resident(
         return
     if data not in _resident or _resident[data][0] != device:
         _resident[data] = device, _to_device(data, device)
-    pictures = _resident[data][1]
+    rows = _resident[data][1]
     if device.type == "cpu":
-        host = pictures.numpy()
+        host = rows.numpy()
         for part in batches:  # a tenth of the time of torch's index_select (measured)
             yield torch.from_numpy(host.take(part, axis=0)), torch.from_numpy(data.labels[part])
         return
@@ -105,31 +106,31 @@ def _read_resident(
     indices = torch.from_numpy(together).to(device).split(sizes)
     labels = torch.from_numpy(data.labels[together]).to(device).split(sizes)
     for part, wanted in zip(indices, labels, strict=True):
-        yield pictures.index_select(0, part), wanted
+        yield rows.index_select(0, part), wanted
 
 
 def _to_device(data: PackedSplit, device: torch.device) -> torch.Tensor:
-    """All pictures of `data` on the device, uint8 N x H x W x C."""
-    side, channels = data.meta["size"], data.meta["channels"]
-    per_part = max(1, PART_BYTES // (side * side * channels))
+    """All samples of `data` on the device, N x the shape of a row."""
+    per_part = max(1, PART_BYTES * len(data) // data.nbytes)
     try:
-        pictures = torch.empty((len(data), side, side, channels), dtype=torch.uint8, device=device)
+        dtype = torch.from_numpy(np.empty(0, data.dtype)).dtype
+        rows = torch.empty((len(data), *data.shape), dtype=dtype, device=device)
         for start in range(0, len(data), per_part):
             part = np.arange(start, min(start + per_part, len(data)))
-            pictures[start : start + per_part] = torch.from_numpy(data.pictures(part)).to(device)
+            rows[start : start + per_part] = torch.from_numpy(data.rows(part)).to(device)
     except (RuntimeError, MemoryError):  # torch raises its own for a GPU, a plain one for the host
         raise InputError(
-            f"params.yaml: machine.reading resident needs {data.picture_bytes / 2**30:.1f} GiB "
+            f"params.yaml: machine.reading resident needs {data.nbytes / 2**30:.1f} GiB "
             f"on {device} for {data.folder}, split {data.split}: set auto or mapped"
         ) from None
-    return pictures
+    return rows
 
 
 def _read_mapped(
     data: PackedSplit, batches: Indices, device: torch.device, workers: int
 ) -> Iterator[Batch]:
     def read(indices: np.ndarray) -> Batch:
-        batch = torch.from_numpy(data.pictures(indices)), torch.from_numpy(data.labels[indices])
+        batch = torch.from_numpy(data.rows(indices)), torch.from_numpy(data.labels[indices])
         # Out of pinned memory a GPU copies while the host goes on.
         return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
 
@@ -149,14 +150,14 @@ def _read_mapped(
 
 
 class _ByIndices(Dataset[Batch]):
-    """A data set whose "item" is a whole batch: one read per batch, not one per picture."""
+    """A data set whose "item" is a whole batch: one read per batch, not one per sample."""
 
     def __init__(self, data: PackedSplit):
         self.data = data
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         labels = torch.from_numpy(self.data.labels[indices])
-        return torch.from_numpy(self.data.pictures(indices)), labels
+        return torch.from_numpy(self.data.rows(indices)), labels
 
 
 def _read_with_workers(

@@ -1,6 +1,6 @@
-"""Which split a picture belongs to: a hash of its content against fixed thresholds.
+"""Which split a sample belongs to: a hash of its content against fixed thresholds.
 
-So adding, removing or renaming pictures moves no other one, identical pictures always fall into
+So adding, removing or renaming samples moves no other one, identical samples always fall into
 the same split, and no list of files has to be kept.
 """
 

@@ -1,25 +1,25 @@
 """The results that this repository holds: those of DVC's experiments and of commits, as their
-dvc.lock and metrics tell without a checkout. All are read by two git processes."""
+dvc.lock and metrics say without a checkout. Two git processes read all of them."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-
 from src.plumbing import git, identity, params
+from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 
 SEED = "seed"
+HISTORY = "results/train/history.csv"
 MODELS = "models/"  # what train made: it follows from the rest
 SHORT = 7  # digits of a commit that people read
 # A stage's entry as DVC writes it: its name in the second column, the rest further in.
 ENTRY = re.compile(r"(?m)^  ([\w-]+):\n(?:   .*\n?)+")
 
-Stages = Mapping[str, dict[str, Any]]  # the entries of dvc.lock that matter here, by stage
+Stages = Mapping[str, identity.Entry]  # the entries of a dvc.lock, by stage
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def data(self) -> str:
-        """The md5 of the pictures that it was evaluated on."""
+        """The md5 of the data set that it was evaluated on."""
         return str(self.stages["evaluate"]["deps"].get("data/prepared", ""))
 
 
@@ -62,31 +62,43 @@ def locks() -> Iterator[tuple[str, str, str]]:
             yield rev, name, text
 
 
-def of_configuration(wanted: str) -> list[Result]:
-    """The finished results with this `configuration`, one for each seed."""
-    found = []
-    for rev, name, text in locks():
-        stages = stages_of(text)
-        if stages is not None and configuration(stages) == wanted:
-            found.append((rev, name, stages))
-    metrics = git.read_at([(rev, METRICS) for rev, _, _ in found])
-    by_seed: dict[int, Result] = {}
-    for (rev, name, stages), measured in zip(found, metrics, strict=True):
-        if result := finished(name, rev, stages, measured):
-            by_seed.setdefault(result.seed, result)
-    return list(by_seed.values())
+def by_seed(accepts: Callable[[str], bool]) -> dict[int, Result]:
+    """The finished results whose text of dvc.lock is accepted, by seed. Of several with the same
+    seed an experiment goes first, then the newest commit."""
+    found: dict[int, Result] = {}
+    for result in _finished((rev, name, lock) for rev, name, lock in locks() if accepts(lock)):
+        found.setdefault(result.seed, result)
+    return found
+
+
+def with_any_seed(stages: Stages) -> dict[int, Result]:
+    """The finished results that differ from these entries in the seed at most, by seed."""
+    wanted = configuration(stages)
+
+    def accepts(lock: str) -> bool:
+        other = stages_of(lock)
+        return other is not None and configuration(other) == wanted
+
+    return by_seed(accepts)
 
 
 def results_at(revs: Mapping[str, str]) -> dict[str, Result]:
     """The finished results of commits, given by name."""
-    locks = git.read_at([(rev, "dvc.lock") for rev in revs.values()])
-    texts = git.read_at([(rev, METRICS) for rev in revs.values()])
-    found = {}
-    for (name, rev), lock, text in zip(revs.items(), locks, texts, strict=True):
-        stages = stages_of(lock) if lock is not None else None
-        if stages and (result := finished(name, rev, stages, text)):
-            found[name] = result
-    return found
+    texts = git.read_at([(rev, "dvc.lock") for rev in revs.values()])
+    given = zip(revs.values(), revs, texts, strict=True)
+    found = _finished((rev, name, lock) for rev, name, lock in given if lock is not None)
+    return {result.name: result for result in found}
+
+
+def _finished(given: Iterable[tuple[str, str, str]]) -> list[Result]:
+    """The finished results among commits, given as (rev, name, text of dvc.lock)."""
+    trained = [(rev, name, stages) for rev, name, lock in given if (stages := stages_of(lock))]
+    metrics = git.read_at([(rev, METRICS) for rev, _, _ in trained])
+    results = (
+        finished(name, rev, stages, text)
+        for (rev, name, stages), text in zip(trained, metrics, strict=True)
+    )
+    return [result for result in results if result is not None]
 
 
 def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) -> Result | None:
@@ -106,7 +118,7 @@ def stages_of(lock: str) -> Stages | None:
     try:
         entries = {match[1]: _entry(match[1], match[0]) for match in ENTRY.finditer(lock)}
         return entries if SEED in entries["train"]["params"] else None
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (InputError, KeyError):
         return None
 
 
@@ -117,44 +129,31 @@ def _entry(name: str, text: str) -> dict[str, Any]:
     return entry
 
 
-def fingerprint(entry: Mapping[str, Any]) -> str:
-    """That of an entry of dvc.lock, by which its MLflow run is found."""
-    return identity.fingerprint(entry["cmd"], entry["deps"], entry["params"])
+def inputs_of(stages: Stages, name: str) -> identity.Entry:
+    """The `params` (package versions, too) and `deps` of a stage without the seed and without the
+    network that train made; empty if the stage has no entry."""
+    entry = stages.get(name) or {"params": {}, "deps": {}}
+    return {
+        "params": {key: value for key, value in entry["params"].items() if key != SEED},
+        "deps": {path: md5 for path, md5 in entry["deps"].items() if not path.startswith(MODELS)},
+    }
 
 
 def configuration(stages: Stages) -> str:
-    """What decides a result but for its seed, as a text to compare: params and inputs of train and
+    """What decides a result but for its seed, as a text to compare: the inputs of train and
     evaluate."""
-    parts = [
-        (
-            name,
-            {key: identity.canonical(value) for key, value in params_of(stages, name).items()},
-            inputs_of(stages, name),
-        )
-        for name in ("train", "evaluate")
-        if name in stages
-    ]
+    inputs = {name: inputs_of(stages, name) for name in ("train", "evaluate") if name in stages}
+    parts = {name: [identity.canonical(x["params"]), x["deps"]] for name, x in inputs.items()}
     return json.dumps(parts, sort_keys=True)
-
-
-def params_of(stages: Stages, name: str) -> dict[str, Any]:
-    """Params and package versions of a stage, without the seed."""
-    entry = stages.get(name) or {"params": {}}
-    return {key: value for key, value in entry["params"].items() if key != SEED}
 
 
 def overrides(result: Result) -> dict[str, str]:
     """What `-S` must say, so that the workspace trains and evaluates as this result was."""
     now = params.load()
-    wanted = {**params_of(result.stages, "train"), **params_of(result.stages, "evaluate")}
+    train, evaluate = (inputs_of(result.stages, name) for name in ("train", "evaluate"))
+    wanted = {**train["params"], **evaluate["params"]}
     return {
         key: str(value)
         for key, value in wanted.items()
         if key in now and identity.canonical(value) != identity.canonical(now[key])
     }
-
-
-def inputs_of(stages: Stages, name: str) -> dict[str, str]:
-    """Path to md5 of what a stage reads, without the network that train made."""
-    entry = stages.get(name) or {"deps": {}}
-    return {path: md5 for path, md5 in entry["deps"].items() if not path.startswith(MODELS)}

@@ -14,17 +14,18 @@ from torch import Tensor
 from src.base.randomness import generator
 from src.images.geometry import (
     TRIES,
-    _first,
-    _log_uniform,
-    _uniform,
     affine_matrices,
     draw_boxes,
+    first_that_fits,
+    log_uniform,
     rectangle_mask,
     resample,
     to_device,
+    uniform,
 )
+from src.images.mix import Mix
 
-ERASE_AREA = (0.02, 0.33)  # share of the picture, torchvision's RandomErasing
+ERASE_AREA = (0.02, 0.33)  # share of the image, torchvision's RandomErasing
 ERASE_RATIO = (0.3, 3.3)  # height / width in pixels, the same
 GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 with torchvision's digits
 
@@ -38,7 +39,7 @@ class Augmentation:
     `flip`, `vertical_flip`: mirror every other sample on average. `rotation`: by up to that many
     degrees either way. `color`: factors of brightness, contrast and saturation, each in
     [1 - color, 1 + color]. `erase`: probability that a rectangle of 2 to 33 % of the area gets the
-    picture's mean colour (arXiv:1708.04896).
+    image's mean colour (arXiv:1708.04896).
     """
 
     crop: int = 0
@@ -63,36 +64,36 @@ class Augmentation:
             erase=params["augment_erase"],
         )
 
-    def __call__(self, pictures: Tensor, seed: int, step: int) -> Tensor:
-        """`pictures` B x H x W x C in 0..255, changed sample by sample: same shape and device.
+    def __call__(self, images: Tensor, seed: int, step: int) -> Tensor:
+        """`images` B x H x W x C in 0..255, changed sample by sample: same shape and device.
 
         With crop and flips alone the dtype stays (uint8) and so do the values of the pixels;
         everything else gives float32 in 0..255. Nothing waits for the device.
         """
-        count, height, width, _ = pictures.shape
+        count, height, width, _ = images.shape
         if self.scale < 1 or self.rotation:
             matrices = self.draw_matrices(count, height, width, seed, step)
-            pictures = resample(pictures, to_device(matrices, pictures.device))
+            images = resample(images, to_device(matrices, images.device))
         elif self.crop or self.flip or self.vertical_flip:
-            pictures = self._shift(pictures, seed, step)
+            images = self._shift(images, seed, step)
         if self.color:
             factors = draw_factors(count, self.color, seed, step)
-            pictures = adjust_color(pictures, to_device(factors, pictures.device))
+            images = adjust_color(images, to_device(factors, images.device))
         if self.erase:
             boxes = draw_rectangles(count, height, width, self.erase, seed, step)
-            pictures = fill_rectangles(pictures, to_device(boxes, pictures.device))
-        return pictures
+            images = fill_rectangles(images, to_device(boxes, images.device))
+        return images
 
-    def _shift(self, pictures: Tensor, seed: int, step: int) -> Tensor:
-        count, height, width, _ = pictures.shape
+    def _shift(self, images: Tensor, seed: int, step: int) -> Tensor:
+        count, height, width, _ = images.shape
         shift, mirrored = self._draw_shift(count, seed, step)
         rows = (torch.arange(height) + shift[0]).clamp(0, height - 1)
         columns = (torch.arange(width) + shift[1]).clamp(0, width - 1)
         rows = torch.where(mirrored[0], rows.flip(1), rows)
         columns = torch.where(mirrored[1], columns.flip(1), columns)
-        rows, columns = to_device(rows, pictures.device), to_device(columns, pictures.device)
-        samples = torch.arange(count, device=pictures.device)
-        return pictures[samples[:, None, None], rows[:, :, None], columns[:, None, :]]
+        rows, columns = to_device(rows, images.device), to_device(columns, images.device)
+        samples = torch.arange(count, device=images.device)
+        return images[samples[:, None, None], rows[:, :, None], columns[:, None, :]]
 
     def _draw_shift(self, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """(shift int64, mirrored bool), both 2 x B x 1: of the rows, of the columns."""
@@ -109,34 +110,34 @@ class Augmentation:
         size, centre = draw_boxes(count, height, width, self.scale, seed, step)
         centre = centre + 2 * shift[:, :, 0] / torch.tensor([[height], [width]])
         draws = generator(seed, "augment.rotation", step)
-        angle = (_uniform(draws, (count,)) * 2 - 1) * self.rotation
+        angle = (uniform(draws, (count,)) * 2 - 1) * self.rotation
         return affine_matrices(size, centre, mirrored[:, :, 0], angle, height / width)
 
 
 def draw_factors(count: int, color: float, seed: int, step: int) -> Tensor:
     """Brightness, contrast and saturation: float32 3 x B, uniform in [1 - color, 1 + color]."""
     draws = generator(seed, "augment.color", step)
-    return (1 + (_uniform(draws, (3, count)) * 2 - 1) * color).float()
+    return (1 + (uniform(draws, (3, count)) * 2 - 1) * color).float()
 
 
-def adjust_color(pictures: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast about the mean grey of the picture and, for 3 channels, saturation
-    against the grey picture, in this order and clamped each time, as torchvision's adjust_...
-    do it. `pictures` B x H x W x C in 0..255, `factors` 3 x B; float32 of the same shape."""
+def adjust_color(images: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast about the mean grey of the image and, for 3 channels, saturation
+    against the grey image, in this order and clamped each time, as torchvision's adjust_...
+    do it. `images` B x H x W x C in 0..255, `factors` 3 x B; float32 of the same shape."""
     brightness, contrast, saturation = factors[:, :, None, None, None]
-    pictures = (pictures.float() * brightness).clamp(0, 255)
-    mean = _grey(pictures).mean(dim=(1, 2, 3), keepdim=True)
-    pictures = (pictures * contrast + mean * (1 - contrast)).clamp(0, 255)
-    if pictures.shape[3] == 3:
-        pictures = pictures * saturation + _grey(pictures) * (1 - saturation)
-    return pictures.clamp(0, 255)
+    images = (images.float() * brightness).clamp(0, 255)
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = (images * contrast + mean * (1 - contrast)).clamp(0, 255)
+    if images.shape[3] == 3:
+        images = images * saturation + _grey(images) * (1 - saturation)
+    return images.clamp(0, 255)
 
 
-def _grey(pictures: Tensor) -> Tensor:
+def _grey(images: Tensor) -> Tensor:
     """B x H x W x 1; one channel is grey already."""
-    if pictures.shape[3] != 3:
-        return pictures
-    red, green, blue = pictures.split(1, dim=3)
+    if images.shape[3] != 3:
+        return images
+    red, green, blue = images.split(1, dim=3)
     return red * GREY[0] + green * GREY[1] + blue * GREY[2]
 
 
@@ -146,21 +147,26 @@ def draw_rectangles(
     """int64 4 x B: top, bottom, left, right of what is erased; an empty rectangle where nothing
     is. Sizes and the ten tries as in torchvision's RandomErasing, in whole pixels."""
     draws = generator(seed, "augment.erase", step)
-    erased = _uniform(draws, (count,)) < probability
+    erased = uniform(draws, (count,)) < probability
     low, high = ERASE_AREA
-    area = (low + (high - low) * _uniform(draws, (TRIES, count))) * height * width
-    ratio = _log_uniform(draws, ERASE_RATIO, (TRIES, count))
+    area = (low + (high - low) * uniform(draws, (TRIES, count))) * height * width
+    ratio = log_uniform(draws, ERASE_RATIO, (TRIES, count))
     sizes = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]).round().long()
     sides = torch.tensor([[height], [width]])
     fits = (sizes < sides[:, :, None]).all(0)
-    size = torch.where(erased & fits.any(0), _first(sizes, fits), 0)
-    start = (_uniform(draws, (2, count)) * (sides - size + 1)).long()
+    size = torch.where(erased & fits.any(0), first_that_fits(sizes, fits), 0)
+    start = (uniform(draws, (2, count)) * (sides - size + 1)).long()
     return torch.stack([start[0], start[0] + size[0], start[1], start[1] + size[1]])
 
 
-def fill_rectangles(pictures: Tensor, rectangles: Tensor) -> Tensor:
-    """`pictures` B x H x W x C with `rectangles` (4 x B, see `draw_rectangles`) in the mean colour
-    of each picture; float32 of the same shape."""
-    pictures = pictures.float()
-    inside = rectangle_mask(rectangles, pictures.shape[1], pictures.shape[2])
-    return torch.where(inside, pictures.mean(dim=(1, 2), keepdim=True), pictures)
+def fill_rectangles(images: Tensor, rectangles: Tensor) -> Tensor:
+    """`images` B x H x W x C with `rectangles` (4 x B, see `draw_rectangles`) in the mean colour
+    of each image; float32 of the same shape."""
+    images = images.float()
+    inside = rectangle_mask(rectangles, images.shape[1], images.shape[2])
+    return torch.where(inside, images.mean(dim=(1, 2), keepdim=True), images)
+
+
+# The interface of a kind, see src/base/kinds.py.
+augmentation = Augmentation.from_params
+mix = Mix.from_params

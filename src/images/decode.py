@@ -1,8 +1,8 @@
-"""Bytes into an upright picture of 8 bits per channel, or into the reason why they are none.
+"""Bytes into an upright image of 8 bits per channel, or the reason why they hold none.
 
 The one place where that is decided, for training and for prediction. Facts of Pillow behind it:
 `verify()` passes a JPEG that is cut in half, only `load()` finds out, and a second try on the same
-object may give black pixels; `convert("RGB")` makes 16-bit pictures white and float ones black;
+object may give black pixels; `convert("RGB")` makes 16-bit images white and float ones black;
 broken files raise any type of exception.
 """
 
@@ -16,16 +16,30 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# By their ending, files in a folder are taken for pictures; what they are, their content says.
-PICTURE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
-    ".jp2", ".ppm", ".pgm", ".pbm",
-)  # fmt: skip
+from src.preparation.sources.base import BadSample
+
+# By their ending, files in a folder are taken for images; what they are, their content says.
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".avif",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+)
 # Not Pillow's other ones: they are rare as photos, and reading EPS starts a foreign program.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM")
-LARGEST_PICTURE = 89_478_485  # pixels: Pillow's limit for a decompression bomb, a quarter GB as RGB
+MOST_PIXELS = 89_478_485  # pixels: Pillow's limit for a decompression bomb, a quarter GB as RGB
 LONGEST_SIDE = 65_535  # pixels, of JPEG: what Pillow needs to reduce a side grows with it
-LARGEST_FILE = 2**30  # bytes; such a picture, with 16 bits in 4 channels, takes less (choice)
+LARGEST_FILE = 2**30  # bytes; such an image, with 16 bits in 4 channels, takes less (choice)
 # What the EXIF orientation asks for (EXIF 2.3, tag 0x0112).
 ORIENTATION = 0x0112
 TURNS = {
@@ -40,17 +54,8 @@ TURNS = {
 GET_AGAIN = "get it again from where it came, or remove it"
 
 
-class BadPicture(Exception):
-    """Something cannot be used as a picture: `reason` (from a small set of texts), what to do about
-    it (`remedy`), and a `detail` from Pillow or the system."""
-
-    def __init__(self, reason: str, remedy: str, detail: str = ""):
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason, self.remedy, self.detail = reason, remedy, detail
-
-
 @dataclass(frozen=True)
-class Picture:
+class Image8:
     """`image`: upright, mode L or RGB. What it was: `mode` (Pillow's), `turned` by its EXIF tag,
     and the number of its `frames`, of which this is the first."""
 
@@ -60,90 +65,92 @@ class Picture:
     frames: int = 1
 
     @classmethod
-    def of(cls, image: Image.Image) -> "Picture":
-        """A picture of Pillow in any mode; BadPicture when it cannot be converted."""
+    def of(cls, image: Image.Image) -> "Image8":
+        """An image of Pillow in any mode; BadSample when it cannot be converted."""
         turn = _turn(image)
         try:
             upright = _eight_bits(image if turn is None else image.transpose(turn))
-        except (BadPicture, MemoryError):
+        except (BadSample, MemoryError):
             raise
         except Exception as error:
             reason = f"its mode {image.mode} cannot be converted"
-            raise BadPicture(reason, "save it as RGB or grey", _text(error)) from None
+            raise BadSample(reason, "save it as RGB or grey", _text(error)) from None
         return cls(upright, image.mode, turn is not None)
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; BadPicture when it is missing, unreadable, empty, huge or no file."""
+    """The bytes of a file; BadSample when it is missing, unreadable, empty, huge or no file."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
-            raise BadPicture("it is no file", "remove it", kind)
+            raise BadSample("it is no file", "remove it", kind)
         if found.st_size > LARGEST_FILE:
-            raise BadPicture("it is larger than 1 GiB", "save it smaller, or remove it")
+            raise BadSample("it is larger than 1 GiB", "save it smaller, or remove it")
         with open(path, "rb") as file:
             content = file.read()
     except FileNotFoundError:
         if os.path.islink(path):
-            raise BadPicture("it is a link that leads nowhere", "mend or remove the link") from None
-        raise BadPicture("it does not exist", "correct its path, or put it there") from None
+            raise BadSample("it is a link that leads nowhere", "mend or remove the link") from None
+        raise BadSample("it does not exist", "correct its path, or put it there") from None
     except PermissionError:
-        raise BadPicture("there is no permission to read it", "`chmod u+r` it") from None
+        raise BadSample("there is no permission to read it", "`chmod u+r` it") from None
     except OSError as error:
         if os.path.islink(path):
-            raise BadPicture("it is a link that leads back to itself", "remove the link") from None
-        raise BadPicture("it cannot be read", GET_AGAIN, error.strerror or "") from None
+            raise BadSample("it is a link that leads back to itself", "remove the link") from None
+        raise BadSample("it cannot be read", GET_AGAIN, error.strerror or "") from None
     if not content:
-        raise BadPicture("it is empty", GET_AGAIN)
+        raise BadSample("it is empty", GET_AGAIN)
     return content
 
 
-def decode(content: bytes) -> Picture:
-    """The first frame of the picture in `content`, upright, its transparency put on white, more
-    than 8 bits scaled; BadPicture when there is none, or only a part of one."""
+def decode(content: bytes) -> Image8:
+    """The first frame of the image in `content`, upright, its transparency put on white, more
+    than 8 bits scaled; BadSample when there is none, or only a part of one."""
     with warnings.catch_warnings():
         # Each is decided here: too many pixels are refused below, and what is wrong only beside the
         # pixels (EXIF, a palette's transparency) does not matter.
         warnings.simplefilter("ignore")
         image, turned = _load(content)
-        picture = Picture.of(image)
-        return Picture(picture.image, picture.mode, picture.turned or turned, _frames(image))
+        found = Image8.of(image)
+        return Image8(found.image, found.mode, found.turned or turned, _frames(image))
 
 
 def _load(content: bytes) -> tuple[Image.Image, bool]:
     """The first frame, and whether Pillow turned it."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > LARGEST_PICTURE:
+        if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} x {image.height}")
         if max(image.size) > LONGEST_SIDE:
             detail = f"{image.width} x {image.height}, at most {LONGEST_SIDE} pixels"
-            raise BadPicture("one of its sides is too long", "save it smaller", detail)
+            raise BadSample("one of its sides is too long", "save it smaller", detail)
         # Pillow turns these itself as it loads them, and then says nothing of it.
         turned = image.format == "TIFF" and _turn(image) is not None
         image.load()
     except Image.DecompressionBombError as error:
         size = re.search(r"\d+ x \d+|\d+ pixels", str(error))
-        detail = f"{size[0] if size else error}, at most {LARGEST_PICTURE} pixels"
-        raise BadPicture("it has too many pixels", "save it smaller", detail) from None
+        detail = f"{size[0] if size else error}, at most {MOST_PIXELS} pixels"
+        raise BadSample("it has too many pixels", "save it smaller", detail) from None
     except Image.UnidentifiedImageError:
-        raise _no_picture(content) from None
-    except (BadPicture, MemoryError):  # the second is the machine's limit, not the picture's fault
+        raise _no_image(content) from None
+    except (BadSample, MemoryError):  # the second is the machine's limit, not the image's fault
         raise
     except Exception as error:  # broken files raise many types, not all OSError
-        raise BadPicture("it is cut short or damaged", GET_AGAIN, _text(error)) from None
+        raise BadSample("it is cut short or damaged", GET_AGAIN, _text(error)) from None
     return image, turned
 
 
-def _no_picture(content: bytes) -> BadPicture:
+def _no_image(content: bytes) -> BadSample:
     start = content[:200].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        return BadPicture("it is a pointer of git LFS", "fetch the file with `git lfs pull`")
+        return BadSample("it is a pointer of git LFS", "fetch the file with `git lfs pull`")
     if start.startswith((b"<!doctype html", b"<html")):
-        return BadPicture("it is a web page", "download the picture again, or remove the file")
-    return BadPicture("it holds no picture, or not in a format that is read here", "save it as PNG "
-                      "or JPEG, or remove it")  # fmt: skip
+        return BadSample("it is a web page", "download the picture again, or remove the file")
+    return BadSample(
+        "it holds no picture, or not in a format that is read here",
+        "save it as PNG or JPEG, or remove it",
+    )
 
 
 def _text(error: Exception) -> str:
@@ -188,7 +195,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
         return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise BadPicture("some of its pixels are no numbers", "save it with numbers alone")
+        raise BadSample("some of its pixels are no numbers", "save it with numbers alone")
     low, high = 0.0, float(numbers.max())
     tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
     fitting = [top for top in tops if high <= top and numbers.min() >= 0]

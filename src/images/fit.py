@@ -1,4 +1,4 @@
-"""An upright picture of any size into the square uint8 array that the packed data set holds."""
+"""An upright image of any size into the square uint8 array that the packed data set holds."""
 
 import numpy as np
 from PIL import Image
@@ -8,15 +8,15 @@ from src.plumbing.errors import InputError
 Box = tuple[float, float, float, float]
 
 
-def fit_picture(
-    picture: Image.Image,
+def fit_image(
+    image: Image.Image,
     size: int,
     channels: int,
     fit: str,
     interpolation: str = "bilinear",
     crop_ratio: float = 1.0,
 ) -> np.ndarray:
-    """`picture` (mode L or RGB, see decode.py) as uint8, `size` x `size` x `channels`.
+    """`image` (mode L or RGB, see decode.py) as uint8, `size` x `size` x `channels`.
 
     `fit`: `crop` keeps the middle square, `pad` adds black, `squash` ignores the aspect ratio.
     `interpolation`: Pillow's bilinear, bicubic, lanczos (these average over the area when they
@@ -25,38 +25,38 @@ def fit_picture(
     (timm's crop_pct), so `pad` loses its black first and `squash` cuts both sides by one share.
     InputError for another `fit`.
     """
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    image = image.convert("L" if channels == 1 else "RGB")
     method = Image.Resampling[interpolation.upper()]
-    width, height = picture.size
+    width, height = image.size
     if fit == "crop":
         side = min(width, height) * crop_ratio
-        picture = picture.resize((size, size), method, box=_middle(picture, side, side))
+        image = image.resize((size, size), method, box=_middle(image, side, side))
     elif fit == "pad":
-        picture = _pad(picture, size, method, max(width, height) * crop_ratio)
+        image = _pad(image, size, method, max(width, height) * crop_ratio)
     elif fit == "squash":
-        box = _middle(picture, width * crop_ratio, height * crop_ratio)
-        picture = picture.resize((size, size), method, box=box)
+        box = _middle(image, width * crop_ratio, height * crop_ratio)
+        image = image.resize((size, size), method, box=box)
     else:
         raise InputError(f"fit must be crop, pad or squash, got {fit!r}")
-    return np.asarray(picture, dtype=np.uint8).reshape(size, size, channels)
+    return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
 
 
-def _middle(picture: Image.Image, width: float, height: float) -> Box:
-    """The box of that size, in pixels and their parts, in the middle of the picture. Resampling
-    still sees the pixels around it, as when the whole picture is resized and then cut."""
-    left, top = (picture.width - width) * 0.5, (picture.height - height) * 0.5
+def _middle(image: Image.Image, width: float, height: float) -> Box:
+    """The box of that size, in pixels and their parts, in the middle of the image. Resampling
+    still sees the pixels around it, as when the whole image is resized and then cut."""
+    left, top = (image.width - width) * 0.5, (image.height - height) * 0.5
     return left, top, left + width, top + height
 
 
-def _pad(picture: Image.Image, size: int, method: Image.Resampling, side: float) -> Image.Image:
+def _pad(image: Image.Image, size: int, method: Image.Resampling, side: float) -> Image.Image:
     """The middle square of `side` source pixels as `size` x `size`, black where it is wider than
-    the picture."""
-    width, height = min(picture.width, side), min(picture.height, side)
-    # A picture that is much longer than wide keeps a line of pixels.
+    the image."""
+    width, height = min(image.width, side), min(image.height, side)
+    # An image that is much longer than wide keeps a line of pixels.
     target = max(1, round(width / side * size)), max(1, round(height / side * size))
-    resized = picture.resize(target, method, box=_middle(picture, width, height))
+    resized = image.resize(target, method, box=_middle(image, width, height))
     if target == (size, size):
         return resized
-    padded = Image.new(picture.mode, (size, size))
+    padded = Image.new(image.mode, (size, size))
     padded.paste(resized, (round((size - target[0]) * 0.5), round((size - target[1]) * 0.5)))
     return padded

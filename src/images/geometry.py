@@ -8,9 +8,7 @@ from torch import Tensor
 from src.base.randomness import generator
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height of the box in pixels, torchvision's RandomResizedCrop
-
-
-TRIES = 10  # for a box that fits, as in both of them
+TRIES = 10  # for a box or rectangle that fits, as in torchvision
 
 
 def to_device(drawn: Tensor, device: torch.device) -> Tensor:
@@ -26,15 +24,15 @@ def draw_boxes(
     of the side, centre from -1 to 1 between the edges.
 
     The area is uniform in [scale, 1], the logarithm of the aspect ratio too; as in torchvision the
-    first of ten tries that lies in the picture counts, or else the whole picture.
+    first of ten tries that lies in the image counts, or else the whole image.
     """
     draws = generator(seed, "augment.scale", step)
-    area = scale + (1 - scale) * _uniform(draws, (TRIES, count))
-    ratio = _log_uniform(draws, CROP_RATIO, (TRIES, count)) * height / width
+    area = scale + (1 - scale) * uniform(draws, (TRIES, count))
+    ratio = log_uniform(draws, CROP_RATIO, (TRIES, count)) * height / width
     sizes = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()])
     fits = (sizes <= 1).all(0)
-    size = torch.where(fits.any(0), _first(sizes, fits), 1.0)
-    return size, (_uniform(draws, (2, count)) * 2 - 1) * (1 - size)
+    size = torch.where(fits.any(0), first_that_fits(sizes, fits), 1.0)
+    return size, (uniform(draws, (2, count)) * 2 - 1) * (1 - size)
 
 
 def affine_matrices(
@@ -43,9 +41,9 @@ def affine_matrices(
     """Where each output point is taken from, for a box that is turned about its centre.
 
     `size`, `centre` 2 x B as from `draw_boxes`; `mirrored` bool 2 x B, vertical first; `angle` B
-    in degrees, positive turns the picture counter-clockwise; `aspect` height / width in pixels.
+    in degrees, positive turns the image counter-clockwise; `aspect` height / width in pixels.
     Returns float32 B x 2 x 3 in the coordinates of torch.nn.functional.affine_grid
-    (align_corners=False): from (x, y, 1) in the output to (x, y) in the picture.
+    (align_corners=False): from (x, y, 1) in the output to (x, y) in the image.
     """
     down, across = torch.where(mirrored, -size, size)
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
@@ -54,17 +52,17 @@ def affine_matrices(
     return torch.stack([x, y], dim=1).float()
 
 
-def resample(pictures: Tensor, matrices: Tensor) -> Tensor:
-    """`pictures` B x H x W x C through `matrices` (see `affine_matrices`): float32 of the same
+def resample(images: Tensor, matrices: Tensor) -> Tensor:
+    """`images` B x H x W x C through `matrices` (see `affine_matrices`): float32 of the same
     shape, bilinear, edges repeated. grid_sample is deterministic in the forward pass."""
-    _, height, width, _ = pictures.shape
-    x = _pixel_centres(width, pictures.device)[None, None, :]
-    y = _pixel_centres(height, pictures.device)[None, :, None]
+    _, height, width, _ = images.shape
+    x = _pixel_centres(width, images.device)[None, None, :]
+    y = _pixel_centres(height, images.device)[None, :, None]
     # Not affine_grid: its matrix product would lose pixels to TF32 where that is allowed.
     terms = matrices[:, :, :, None, None]
     grid = terms[:, :, 0] * x[:, None] + terms[:, :, 1] * y[:, None] + terms[:, :, 2]
     sampled = torch.nn.functional.grid_sample(
-        pictures.permute(0, 3, 1, 2).float(),
+        images.permute(0, 3, 1, 2).float(),
         grid.permute(0, 2, 3, 1),
         mode="bilinear",
         padding_mode="border",
@@ -87,19 +85,20 @@ def rectangle_mask(rectangles: Tensor, height: int, width: int) -> Tensor:
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
 
-def _uniform(draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-    # float64: its product with a number of pixels never rounds up to that number.
+def uniform(draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1), float64: their product with a number of pixels never rounds up to it."""
     return torch.rand(shape, generator=draws, dtype=torch.float64)
 
 
-def _log_uniform(
+def log_uniform(
     draws: torch.Generator, bounds: tuple[float, float], shape: tuple[int, ...]
 ) -> Tensor:
+    """Numbers between the `bounds`, float64, whose logarithm is uniform."""
     low, high = math.log(bounds[0]), math.log(bounds[1])
-    return (low + (high - low) * _uniform(draws, shape)).exp()
+    return (low + (high - low) * uniform(draws, shape)).exp()
 
 
-def _first(tries: Tensor, fits: Tensor) -> Tensor:
+def first_that_fits(tries: Tensor, fits: Tensor) -> Tensor:
     """2 x B of the `tries` 2 x T x B: of each sample the first one that `fits` (bool T x B)."""
     index = fits.byte().argmax(dim=0)
     return tries.gather(1, index.expand(2, 1, -1)).squeeze(1)

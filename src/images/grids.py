@@ -1,4 +1,4 @@
-"""Grids of small pictures with captions, drawn by Pillow alone (prepare imports no torch)."""
+"""Grids of small images with captions, drawn by Pillow alone (prepare imports no torch)."""
 
 import importlib.util
 import io
@@ -8,26 +8,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-TILE = 96  # pixels: small pictures are enlarged, large ones reduced to this
+TILE = 96  # pixels: small images are enlarged, large ones reduced to this
 CAPTION = 16  # pixels per line of caption
 TITLE = 20  # pixels per line of title
 MARGIN = 4
 GAP = 24  # pixels between grids
 
 
-Grid = tuple[Sequence[np.ndarray], Sequence[str], str]  # pictures, captions, title
+Grid = tuple[Sequence[np.ndarray], Sequence[str], str]  # images, captions, title
 
 
-def picture_grid(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str = ""
+def image_grid(
+    images: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str = ""
 ) -> bytes:
-    """PNG bytes of a grid: `pictures` (uint8, H x W x C, C = 1 or 3), each with its caption (lines
+    """PNG bytes of a grid: `images` (uint8, H x W x C, C = 1 or 3), each with its caption (lines
     split by a newline) below it, under a title (lines too)."""
-    return grids_side_by_side([(pictures, captions, title)], columns)
+    return grids_side_by_side([(images, captions, title)], columns)
 
 
 def grids_side_by_side(grids: Sequence[Grid], columns: int) -> bytes:
-    """PNG bytes of grids as in picture_grid, of `columns` each, from left to right."""
+    """PNG bytes of grids as in image_grid, of `columns` each, from left to right."""
     lines = max([text.count("\n") + 1 for _, captions, _ in grids for text in captions], default=1)
     sheets = [_draw_grid(*grid, columns, lines) for grid in grids]
     width = sum(sheet.width for sheet in sheets) + GAP * (len(sheets) - 1)
@@ -40,10 +40,10 @@ def grids_side_by_side(grids: Sequence[Grid], columns: int) -> bytes:
 
 
 def _draw_grid(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int, lines: int
+    images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int, lines: int
 ) -> Image.Image:
     font = _font(12)
-    rows = max(1, -(-len(pictures) // columns))
+    rows = max(1, -(-len(images) // columns))
     head = TITLE * (title.count("\n") + 1) + MARGIN if title else MARGIN
     width = columns * (TILE + MARGIN) + MARGIN
     step = TILE + lines * CAPTION + MARGIN
@@ -51,10 +51,10 @@ def _draw_grid(
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(title.split("\n")):
         draw.text((MARGIN, 4 + number * TITLE), line, fill="black", font=_font(14))
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x = MARGIN + (index % columns) * (TILE + MARGIN)
         y = head + (index // columns) * step
-        squeezed = picture[..., 0] if picture.shape[-1] == 1 else picture
+        squeezed = image[..., 0] if image.shape[-1] == 1 else image
         tile = Image.fromarray(np.ascontiguousarray(squeezed)).convert("RGB")
         sheet.paste(tile.resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
         for number, line in enumerate(caption.split("\n")):
@@ -80,5 +80,5 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     assert spec.origin is not None
     path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     # Pillow's other layout engine is there only where the system has libfribidi, and sets the
-    # letters elsewhere: with it, equal pictures would be other bytes on other machines.
+    # letters elsewhere: with it, equal images would be other bytes on other machines.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -35,17 +35,17 @@ class Mix:
         return cls(mixup=params["mixup"], cutmix=params["cutmix"], classes=classes)
 
     def __call__(
-        self, pictures: Tensor, labels: Tensor, seed: int, step: int
+        self, images: Tensor, labels: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """`pictures` B x H x W x C in 0..255 and `labels` int64 B, on one device.
+        """`images` B x H x W x C in 0..255 and `labels` int64 B, on one device.
 
-        Off: both unchanged. On: pictures float32 in 0..255 of the same shape and targets float32
+        Off: both unchanged. On: images float32 in 0..255 of the same shape and targets float32
         B x classes, rows adding up to one. Nothing waits for the device.
         """
         if not self.mixup and not self.cutmix:
-            return pictures, labels
-        count, height, width, _ = pictures.shape
-        device = pictures.device
+            return images, labels
+        count, height, width, _ = images.shape
+        device = images.device
         partner = torch.randperm(count, generator=generator(seed, "mix", step))
         is_cutmix, share, rectangles = self.draw(count, height, width, seed, step)
         partner = to_device(partner, device)
@@ -54,8 +54,8 @@ class Mix:
         own = to_device(share.float(), device)
         within = to_device(torch.where(is_cutmix, 1.0, share).float(), device)
         weight = outside * within[:, None, None, None]
-        pictures = pictures.float()
-        mixed = pictures * weight + pictures[partner] * (1 - weight)
+        images = images.float()
+        mixed = images * weight + images[partner] * (1 - weight)
         classes = torch.arange(self.classes, device=device)
         hot = (labels[:, None] == classes).float()
         return mixed, hot * own[:, None] + hot[partner] * (1 - own[:, None])
@@ -63,7 +63,7 @@ class Mix:
     def draw(
         self, count: int, height: int, width: int, seed: int, step: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(is_cutmix bool B, share of the own picture float64 B, rectangles int64 4 x B: top,
+        """(is_cutmix bool B, share of the own image float64 B, rectangles int64 4 x B: top,
         bottom, left, right, empty for mixup). The share of CutMix is that of the true area: a
         rectangle is cut off at the edges."""
         draws = generator(seed, "mix.choice", step)

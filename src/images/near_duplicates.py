@@ -1,5 +1,5 @@
-"""Pictures that are nearly the same: a hash of 64 bits per picture, pairs whose hashes are close,
-and how much two pictures differ.
+"""Images that are nearly the same: a hash of 64 bits per image, pairs whose hashes are close,
+and how much two images differ.
 
 Integers throughout, in floats that hold them exactly: the same on every machine.
 """
@@ -25,7 +25,7 @@ def _cosines(length: int) -> np.ndarray:
 
 
 def perceptual_hash(grey: np.ndarray) -> int:
-    """64 bits of a picture (float64 H x W of whole numbers, at most 765): which of its lowest
+    """64 bits of an image (float64 H x W of whole numbers, at most 765): which of its lowest
     frequencies are above their median. The bit of the mean is always set: no hash is 0."""
     height, width = grey.shape
     # Below 2 ** 53 for sides of up to 4096, so that no order of summation rounds.
@@ -42,7 +42,7 @@ def close_pairs(hashes: np.ndarray, groups: np.ndarray, most: int) -> tuple[np.n
     `hashes` uint64 N, `groups` int N. The hashes are sorted as numbers, once for each rotation of
     their bits, and each is compared with the next WINDOW (Charikar 2002; Manku, Jain and Das Sarma
     2007): N log N time however the hashes are spread, where buckets of equal bits would be
-    quadratic for plain pictures. What it misses are close ones with many others in between.
+    quadratic for plain images. What it misses are close ones with many others in between.
     """
     there = np.flatnonzero(hashes)
     count = len(there)
@@ -71,15 +71,13 @@ def close_pairs(hashes: np.ndarray, groups: np.ndarray, most: int) -> tuple[np.n
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How much each of the pictures `first` (uint8 N x ...) differs from that in `second`: the mean
+    """How much each of the images `first` (uint8 N x ...) differs from that in `second`: the mean
     absolute difference of their pixels beyond that of their means, as a share of the mean absolute
     deviation of the plainer one. float64 N; 0 = the same up to brightness, near 1 = unrelated.
 
-    As a share, since pictures with large empty parts differ little whatever they show.
+    As a share, since images with large empty parts differ little whatever they show.
     """
-    one, two = (
-        pictures.reshape(len(pictures), -1).astype(np.float64) for pictures in (first, second)
-    )
+    one, two = (images.reshape(len(images), -1).astype(np.float64) for images in (first, second))
     one -= one.mean(axis=1, keepdims=True)
     two -= two.mean(axis=1, keepdims=True)
     spread = np.minimum(np.abs(one).mean(axis=1), np.abs(two).mean(axis=1))

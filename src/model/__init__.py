@@ -1,1 +1,1 @@
-"""The net: built by name, saved, loaded, asked."""
+"""The net: built by name, saved, loaded, used for prediction."""

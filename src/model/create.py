@@ -1,15 +1,14 @@
-"""The net: built by the name that params.yaml gives, written and rebuilt from two files.
+"""The net, built by the name that params.yaml gives: one of timm, of torchvision, of the kind of
+sample, or your own."""
 
-`models/model.safetensors` (weights) and `models/model.json` (everything else that prediction
-needs) are enough to use the net without this repository's params or data. For `own` the source of
-`own_net` belongs to it: model.json has its hash, and another one is told when the model is loaded.
-"""
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from src.base.kinds import kind_part
 from src.base.randomness import seed_initial_weights
-from src.model.device import told_in_one_line
+from src.model.device import readable_errors
 from src.model.nets.names import OWN, TORCHVISION
 from src.model.nets.timm_models import timm_net
 from src.model.nets.weights_file import NO_WEIGHTS, head_name, load_weights
@@ -20,85 +19,96 @@ from src.yours import net as yours
 def create_model(
     name: str,
     classes: int,
-    channels: int,
-    size: int,
+    input_size: Sequence[int],
     weights: str = NO_WEIGHTS,
     seed: int = 0,
     drop_rate: float = 0.0,
     drop_path: float = 0.0,
+    kind: str = "images",
 ) -> nn.Module:
-    """The net `name` (of timm, `torchvision:<name>`, or `own`) for `classes` and pictures of
-    `channels` x `size` x `size`, on the CPU; it returns logits B x `classes`.
+    """The net `name` (of timm, `torchvision:<name>`, `own`, or one of the kind's own) for `classes`
+    and samples of `input_size` (of images C, H, W), on the CPU; it returns logits B x `classes`.
 
     Initial weights are a function of `seed`; `weights` names a safetensors file of the same
     architecture to start from instead (its head is replaced when the number of classes differs,
-    its first layer adapted to `channels`). `drop_rate`: dropout before the classifier, `drop_path`:
-    stochastic depth, both for timm's nets. InputError names the key that does not fit.
+    its first layer adapted to the channels). `drop_rate`: dropout before the classifier,
+    `drop_path`: stochastic depth, both for timm's nets. InputError names the key that does not fit.
     """
     seed_initial_weights(seed)
-    if name == OWN or name.startswith(TORCHVISION):
+    model = _net_not_of_timm(name, classes, list(input_size), kind)
+    if model is None:
+        model = timm_net(name, classes, input_size, weights, drop_rate, drop_path)
+    else:
         for key, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
             if value:
                 where = "in own_net instead" if name == OWN else "or a model of timm"
                 raise InputError(
                     f"params.yaml: {key} must be 0 for model {name}: set it to 0 {where}"
                 )
-        model = _other_net(name, classes, channels, size)
         model.num_classes = classes  # type: ignore[assignment]
         if weights != NO_WEIGHTS:
             load_weights(model, name, weights)
-    else:
-        model = timm_net(name, classes, channels, size, weights, drop_rate, drop_path)
-    _check_forward(model, name, classes, torch.zeros(1, channels, size, size))
+    _check_forward(model, name, classes, torch.zeros(1, *input_size))
     if name == OWN:  # some nets return something else in training than in evaluation
-        _check_forward(model, name, classes, torch.zeros(2, channels, size, size), training=True)
+        _check_forward(model, name, classes, torch.zeros(2, *input_size), training=True)
     return model.train()
 
 
-def _other_net(name: str, classes: int, channels: int, size: int) -> nn.Module:
+def _net_not_of_timm(name: str, classes: int, input_size: list[int], kind: str) -> nn.Module | None:
+    of_kind = kind_part(kind, "model")
     if name == OWN:
-        net = yours.own_net(classes, channels, size)
+        net = yours.own_net(classes, *of_kind.own_sizes(input_size))
         if not isinstance(net, nn.Module):
             got = type(net).__name__
-            raise InputError(f"own_net in src/model/create.py must return a net, got {got}")
+            raise InputError(f"own_net in src/yours/net.py must return a net, got {got}")
         return net
+    if name in of_kind.NETS:
+        return of_kind.NETS[name](classes, input_size)
+    if len(input_size) != 3:
+        known = ", ".join([OWN, *of_kind.NETS])
+        raise InputError(
+            f"params.yaml: model must be one of {known} for {kind}, got '{name}': the nets of timm "
+            "and torchvision take images"
+        )
+    if not name.startswith(TORCHVISION):
+        return None
     from src.model.nets.torchvision_models import torchvision_net
 
-    return torchvision_net(name.removeprefix(TORCHVISION), classes, channels)
+    return torchvision_net(name.removeprefix(TORCHVISION), classes, input_size[0])
 
 
 @torch.no_grad()
 def _check_forward(
-    model: nn.Module, name: str, classes: int, pictures: torch.Tensor, training: bool = False
+    model: nn.Module, name: str, classes: int, inputs: torch.Tensor, training: bool = False
 ) -> None:
-    """Black pictures through the net, so that a size or a net that does not fit is said in one
+    """Inputs of zeros through the net, so that a size or a net that does not fit is reported in one
     line. Leaves its statistics as they are."""
     statistics = {key: value.clone() for key, value in model.named_buffers()} if training else {}
     model.train(training)
-    size = pictures.shape[-1]
+    size = inputs.shape[-1]
     try:
-        with told_in_one_line("model"):  # not the size: memory, or what is not deterministic
-            logits = model(pictures)
+        with readable_errors("model"):  # not the size: memory, or what is not deterministic
+            logits = model(inputs)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:150]
         raise InputError(
-            f"params.yaml: model {name} cannot take pictures of prepare.size {size} ({reason}): "
+            f"params.yaml: model {name} cannot take samples of prepare.size {size} ({reason}): "
             f"set another prepare.size or {'change own_net' if name == OWN else 'model'}"
         ) from None
     for key, value in model.named_buffers():
         if key in statistics:
             value.copy_(statistics[key])
-    wanted, is_tensor = (len(pictures), classes), isinstance(logits, torch.Tensor)
+    wanted, is_tensor = (len(inputs), classes), isinstance(logits, torch.Tensor)
     if not is_tensor or logits.shape != wanted:
         got = "x".join(map(str, logits.shape)) if is_tensor else f"a {type(logits).__name__}"
         mode = " in training mode" if training else ""
         raise InputError(
             f"params.yaml: model {name} must return logits of batch x classes, "
-            f"{wanted[0]}x{wanted[1]}, for {wanted[0]} pictures{mode}, got {got}"
+            f"{wanted[0]}x{wanted[1]}, for {wanted[0]} samples{mode}, got {got}"
         )
     if not logits.isfinite().all():
         raise InputError(
-            f"params.yaml: model {name} gives outputs that are not numbers for a black picture: "
+            f"params.yaml: model {name} gives outputs that are not numbers for an input of zeros: "
             "set another model or other weights"
         )
 

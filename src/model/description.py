@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.base.kinds import KINDS, kind_of, kind_part
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
 
 FILE = "model.json"
 TRAIN = "run `dvc repro train`"
 # What prediction cannot do without; other keys have a default, or are for those who ask for them.
-REQUIRED = ("architecture", "classes", "input_size", "mean", "std", "fit", "interpolation")
-FITS, INTERPOLATIONS = SCHEMA["prepare.fit"].choices, SCHEMA["prepare.interpolation"].choices
-ACTIVATIONS = ("softmax", "sigmoid")  # src.reports.metrics has them; training need not depend on it
+REQUIRED = ("architecture", "classes", "input_size", "mean", "std")
+ACTIVATIONS = ("softmax", "sigmoid")  # as src.model.inference has them
 
 Accepts = Callable[[Any], bool]
 
@@ -30,10 +29,14 @@ def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]
         raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
     if not isinstance(about, dict):
         raise InputError(f"{path}: must hold keys and their values: {TRAIN}")
-    for key in (*REQUIRED, *needed):
+    kind = kind_of(about)
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind must be one of {', '.join(KINDS)}: {TRAIN}")
+    of_kind = kind_part(kind, "model")
+    for key in (*REQUIRED, *of_kind.REQUIRED, *needed):
         if key not in about:
             raise InputError(f"{path}: {key} is missing: {TRAIN}")
-    for key, (expects, accepts) in KEYS.items():
+    for key, (expects, accepts) in (KEYS | of_kind.KEYS).items():
         if key in about and not accepts(about[key]):
             got = json.dumps(about[key], ensure_ascii=False)[:80]
             raise InputError(f"{path}: {key} must be {expects}, got {got}: {TRAIN}")
@@ -67,21 +70,12 @@ def _are_names(value: Any) -> bool:
     return _list_of(_is_text)(value) and len(set(value)) == len(value)
 
 
-def _is_input_size(value: Any) -> bool:
-    counts = _list_of(_is_count)(value) and len(value) == 3
-    return counts and value[0] in (1, 3) and value[1] == value[2]
-
-
-# What each key must be, and whether a value is that.
+# What each key must be, and whether a value is that; the kind of sample has more.
 KEYS: dict[str, tuple[str, Accepts]] = {
     "architecture": ("the name of a model", _is_text),
     "classes": ("a list of names, each of them once", _are_names),
-    "input_size": ("[1 or 3, size, size]", _is_input_size),
     "mean": ("a list of numbers", _list_of(_is_number)),
     "std": ("a list of numbers > 0", _list_of(lambda value: _is_number(value) and value > 0)),
-    "fit": _one_of(FITS),
-    "interpolation": _one_of(INTERPOLATIONS),
-    "crop_ratio": ("a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1),
     "activation": _one_of(ACTIVATIONS),
     "own_net": ("the hash of a source", _is_text),
     "epochs": ("an integer >= 1", _is_count),

@@ -14,7 +14,7 @@ import torch
 from src.plumbing.errors import InputError
 
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
-ONE_PICTURE = re.compile(r"Expected more than 1 value per channel when training")
+ONE_SAMPLE = re.compile(r"Expected more than 1 value per channel when training")
 NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
@@ -82,31 +82,31 @@ def _gpu_of_the_driver() -> str | None:
 
 
 @contextmanager
-def told_in_one_line(stage: str) -> Iterator[None]:
-    """Name an operation that is not deterministic: as InputError where it is an error, else once in
-    a line on stderr, in place of torch's paragraphs. InputError, too, when memory does not do, or a
-    step has one picture, of which BatchNorm cannot learn."""
-    told: set[str] = set()
+def readable_errors(stage: str) -> Iterator[None]:
+    """One line in place of torch's paragraphs. An operation that is not deterministic: InputError
+    where that is an error, else its name on stderr, once. InputError, too, when memory runs out, or
+    when a step has a single sample, from which BatchNorm cannot learn."""
+    named: set[str] = set()
     show = warnings.showwarning
 
-    def in_one_line(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+    def show_named(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
         found = NOT_DETERMINISTIC.search(str(message))
         if not found:
             show(message, category, filename, lineno, file, line)
-        elif found[1] not in told:
-            told.add(found[1])
+        elif found[1] not in named:
+            named.add(found[1])
             print(f"{stage}: {found[1]} is not deterministic", file=sys.stderr, flush=True)
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("always", NOT_DETERMINISTIC.pattern)
-            warnings.showwarning = in_one_line
+            warnings.showwarning = show_named
             yield
     except ValueError as error:
-        if not ONE_PICTURE.search(str(error)):
+        if not ONE_SAMPLE.search(str(error)):
             raise
         raise InputError(
-            f"{stage}: BatchNorm finds no variance in a step of one picture: give more pictures, "
+            f"{stage}: BatchNorm finds no variance in a step of one sample: give more samples, "
             "or take another model"
         ) from None
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The net on a whole split: its outputs, and fresh BatchNorm statistics for it."""
+"""The net on a whole split: its outputs, their probabilities, and fresh BatchNorm statistics."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from src.base.kinds import kind_of, kind_part
 from src.base.randomness import generator
-from src.data.batches import EVAL_BATCH, ordered_batches, to_input
+from src.data.batches import EVAL_BATCH, ordered_batches
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading, read_batches
 from src.plumbing.errors import InputError
@@ -27,17 +28,17 @@ def logits_of(
     """(logits float B x K, labels int64 B) for all of `data` in its order, on the device; the net
     is in evaluation mode.
 
-    `flip`: the mean of the logits for a picture and its horizontal mirror image. Logits, because
+    `flip`: the mean of the logits for a sample and its mirror image. Logits, because
     their mean fits either activation: it is the geometric mean of the odds, for sigmoid of each
     class, for softmax between classes. Under softmax the mean of log-probabilities would give the
-    same probabilities, since logits differ from them by one number per picture and view.
+    same probabilities, since logits differ from them by one number per sample and view.
     """
     model.eval()
-    for pictures, labels in ordered_batches(data, device, reading):
-        logits = model(to_input(pictures, mean, std))
+    part = kind_part(kind_of(data.meta), "input")
+    for rows, labels in ordered_batches(data, device, reading):
+        logits = model(part.enter(rows, mean, std))
         if flip:
-            mirrored = to_input(pictures.flip(2), mean, std)  # B x H x W x C: the width
-            logits = (logits + model(mirrored)) / 2
+            logits = (logits + model(part.enter(part.mirror(rows), mean, std))) / 2
         yield logits, labels
 
 
@@ -51,10 +52,10 @@ def refresh_batchnorm(
     reading: Reading = MAPPED,
 ) -> None:
     """Replace the statistics of all BatchNorm layers by those of `data`: the mean over batches of
-    the batch mean and of the unbiased batch variance, each picture counting alike ("precise
+    the batch mean and of the unbiased batch variance, each sample counting alike ("precise
     BatchNorm", Wu and Johnson 2021). Nothing else of the net changes; labels are not read.
 
-    InputError for a net that keeps no BatchNorm statistics, or fewer than two pictures.
+    InputError for a net that keeps no BatchNorm statistics, or fewer than two samples.
     """
     layers = [
         module
@@ -67,7 +68,7 @@ def refresh_batchnorm(
         )
     if len(data) < 2:
         raise InputError(
-            f"params.yaml: evaluate.refresh_batchnorm must be none: {data.split} has one picture, "
+            f"params.yaml: evaluate.refresh_batchnorm must be none: {data.split} has one sample, "
             "which has no variance"
         )
     model.eval()
@@ -75,23 +76,23 @@ def refresh_batchnorm(
     for layer in layers:
         layer.reset_running_stats()
         layer.training = True  # not train(), which reaches the dropout inside timm's BatchNormAct2d
-    seen = 0
-    for pictures, _ in read_batches(data, _mixed_batches(len(data)), device, reading):
-        seen += len(pictures)
+    seen, enter = 0, kind_part(kind_of(data.meta), "input").enter
+    for rows, _ in read_batches(data, _mixed_batches(len(data)), device, reading):
+        seen += len(rows)
         for layer in layers:
             # The cumulative average of momentum=None, with batches counting by their size.
-            layer.momentum = len(pictures) / seen
-        model(to_input(pictures, mean, std))
+            layer.momentum = len(rows) / seen
+        model(enter(rows, mean, std))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     model.eval()
 
 
 def _mixed_batches(count: int) -> list:
-    """Indices of all `count` pictures in batches of at most EVAL_BATCH, in a fixed random order.
+    """Indices of all `count` samples in batches of at most EVAL_BATCH, in a fixed random order.
 
-    Packed pictures often lie class by class: batches in that order would give the variance within
-    a class. Sizes differ by one at most, so that no batch is left with a single picture, which has
+    Packed samples often lie class by class: batches in that order would give the variance within
+    a class. Sizes differ by one at most, so that no batch is left with a single sample, which has
     no variance where the net has come down to 1 x 1.
     """
     order = torch.randperm(count, generator=generator(0, "batchnorm", 0))
@@ -107,7 +108,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def normalised_sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probabilities N x K (float64) of the logits N x K of a net that was trained with a binary
-    loss per class: the sigmoids, divided by their sum, since a picture has exactly one class."""
+    loss per class: the sigmoids, divided by their sum, since a sample has exactly one class."""
     # By logarithms: a row of sigmoids that are all 0 in floats still has its ratios.
     return softmax(-np.logaddexp(0, -logits.astype(np.float64)))
 

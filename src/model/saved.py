@@ -1,5 +1,11 @@
-"""A model as two files: written, and rebuilt from them."""
+"""A model as two files: written, and rebuilt from them.
 
+`models/model.safetensors` (weights) and `models/model.json` (everything else that prediction
+needs) are enough to use the net without this repository's params or data. For `own` the code of
+src/yours/net.py belongs to it: model.json has its hash, and the loader says when it is another.
+"""
+
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from src.base import imports
 from src.base.files import write_json
+from src.base.kinds import kind_of
 from src.model.create import create_model
 from src.model.description import FILE, TRAIN, read_description
 from src.model.nets.names import OWN
-from src.model.nets.own_code import code_hash
 from src.model.nets.weights_file import fill, write_weights
 from src.plumbing.errors import InputError
-from src.yours import net as yours
 
 FOLDER = Path("models")
 
@@ -25,13 +31,13 @@ FOLDER = Path("models")
 def save_model(
     state: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path = FOLDER
 ) -> None:
-    """Write the two files. `description`: architecture, classes, input_size, mean, std, fit,
-    interpolation, fingerprint and whatever else the caller wants to keep. The weights file says
-    what it expects of pictures, so that another training can start from it."""
+    """Write the two files. `description`: what model.json is to hold, which `read_description`
+    checks. The weights file says what it expects of samples, so that another training can start
+    from it."""
     keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
     about = {key: description[key] for key in keys if key in description}
     write_weights(folder / "model.safetensors", state, about)
-    own = {"own_net": code_hash(yours.own_net)} if description["architecture"] == OWN else {}
+    own = {"own_net": _own_code()} if description["architecture"] == OWN else {}
     write_json(folder / FILE, {**description, **own})
 
 
@@ -40,23 +46,25 @@ def load_model(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net in evaluation mode, on the CPU, and its description, in which the keys `needed` are
     there beside those of prediction. InputError names the file, and the key, that is wrong; a line
-    on stderr tells that own_net, or what it uses, is another than in training."""
+    on stderr says that own_net, or what it uses, is another than in training."""
     description = read_description(folder, needed)
     try:
         tensors = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
-    channels, size, _ = description["input_size"]
     try:
         model = create_model(
-            description["architecture"], len(description["classes"]), channels, size
+            description["architecture"],
+            len(description["classes"]),
+            description["input_size"],
+            kind=kind_of(description),
         )
     except InputError as error:  # it speaks of params.yaml, where the names came from
         reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")
         reason = reason.replace("params.yaml: model", f"{folder / FILE}: architecture")
         raise InputError(f"{reason}: {TRAIN}") from None
-    changed = "own_net" in description and description["own_net"] != code_hash(yours.own_net)
+    changed = "own_net" in description and description["own_net"] != _own_code()
     another = (
         f"{folder / FILE}: own_net, or code of src/ that it uses, is not that of this training"
     )
@@ -67,5 +75,15 @@ def load_model(
             raise InputError(f"{another}, and the weights do not fit it: bring it back") from None
         raise InputError(f"{folder}/model.safetensors does not fit model.json: {TRAIN}") from None
     if changed:
-        print(f"{another}: its answers may be others", file=sys.stderr)
+        print(f"{another}: its predictions may differ", file=sys.stderr)
     return model.eval(), description
+
+
+def _own_code() -> str:
+    """A hash of src/yours/net.py with the files of src/ that it imports, directly or not. Comments
+    on lines of their own and empty lines do not count."""
+    files = sorted(imports.files_of("src.yours.net"))
+    text = "\n".join((imports.ROOT / file).read_text(encoding="utf-8") for file in files)
+    lines = [line.rstrip() for line in text.splitlines()]
+    code = [line for line in lines if line and not line.lstrip().startswith("#")]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()

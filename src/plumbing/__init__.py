@@ -1,1 +1,1 @@
-"""What runs stages and tools. Nothing here can change an output, so no stage lists these files as deps."""
+"""What runs stages and tools. Nothing here can change an output: no file of it is a dep."""

@@ -1,9 +1,10 @@
-"""The command line of a stage or tool: every ending is one line and an exit code."""
+"""What runs the work of a stage or tool: every ending is one line and an exit code."""
 
 import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from src.plumbing import process
 from src.plumbing.errors import GateError, InputError
@@ -13,7 +14,9 @@ ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
 
 def guarded(work: Callable[[], None]) -> int:
     """Do `work`; say in one line on stderr why it ended early. Returns the exit code."""
-    process.set_up()
+    process.handle_signals()
+    process.share_cores()
+    process.print_any_text()
     try:
         work()
     except InputError as error:
@@ -36,7 +39,7 @@ def guarded(work: Callable[[], None]) -> int:
             return _say(f"{error.filename}: the name is too long: give a shorter one", 2)
         if error.errno not in process.CANNOT_WRITE:
             raise
-        if error.errno == errno.EACCES and (closed := process.closed_part(error.filename)):
+        if error.errno == errno.EACCES and (closed := _closed_part(error.filename)):
             return _say(f"{closed} cannot be read (no permission): `chmod u+rX {closed}`", 2)
         return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
     return 0
@@ -45,3 +48,13 @@ def guarded(work: Callable[[], None]) -> int:
 def _say(line: str, code: int) -> int:
     print(" ".join(line.split()), file=sys.stderr)  # a file's name may hold line breaks
     return code
+
+
+def _closed_part(path: str | bytes | os.PathLike[str] | None) -> Path | None:
+    """The part of a path that is there and may not be read or entered."""
+    whole = Path(os.fsdecode(path)) if path else None
+    for place in (whole, *whole.parents) if whole else ():
+        if os.path.lexists(place):
+            needed = os.R_OK | (os.X_OK if place.is_dir() else 0)
+            return None if os.access(place, needed) else place
+    return None

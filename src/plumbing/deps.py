@@ -1,64 +1,207 @@
-"""The deps and params of the stages in dvc.yaml, read from the code."""
+"""The deps and params of the stages in dvc.yaml, read from the code that each stage can run.
 
+A key of params.yaml is read as `params["key"]` or `stage.params["key"]`, so that it stands in the
+code as text. What would have to be guessed, such as `params[name]`, is an error.
+"""
+
+import ast
+import builtins
+import functools
 import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from typing import Any
 
 import yaml
 
-from src.base.imports import ROOT, closure, is_docstring_alone
+from src.base.imports import ROOT, files_of, imports_of, is_docstring_alone
+from src.plumbing import dvc_files
+from src.plumbing.command import ACTIVATE
 from src.plumbing.errors import InputError
+from src.plumbing.params import UNDECLARED, did_you_mean
+from src.plumbing.schema import SCHEMA
 
-# Folders that a stage uses whole: one dependency instead of many. DVC takes about 1 ms for each.
-# One inside another stands after it.
-WHOLE = (
-    "src/base",
-    "src/checks",
-    "src/data",
-    "src/images",
-    "src/images/quality",
-    "src/model",
-    "src/model/nets",
-    "src/preparation",
-    "src/reports",
-    "src/training",
-)
+# A module-level dict of this name gives its stage these params in place of those of params.yaml.
+FIXED = "FIXED"
+YOURS = "src/yours"  # its files come and go: one that no stage imports must not run them again
 
 
-def dependencies(module: str) -> set[str]:
-    """What stands among the deps of a stage: the files of its closure, but a folder of WHOLE as one
-    if all of its files belong to it."""
-    found = closure(module)
-    for folder in WHOLE:
+def module_of(stage: str) -> str:
+    """The module of one of the template's stages."""
+    return f"src.{stage.replace('-', '_')}"
+
+
+def code_of(stage: str) -> list[str]:
+    """The code among the deps of a stage: the files that its module can run, but a folder as one
+    where it runs all of its files, for DVC takes about 1 ms for each dep."""
+    found = _files_of(stage)
+    folders = {path.parent for path in (ROOT / "src").glob("*/**/*.py")}
+    for folder in sorted(folder.relative_to(ROOT).as_posix() for folder in folders):
         inside = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
         code = {path for path in inside if not is_docstring_alone(ROOT / path)}
-        if code and code <= found:
+        if len(code) > 1 and code <= found and folder != YOURS:
             found = (found - code) | {folder}
-    return found
+    return sorted(found)
+
+
+def params_of(stage: str) -> list[str]:
+    """The keys of params.yaml that the code of a stage reads, in the order of the schema, less
+    those that it fixes and `machine.*`. InputError, with file and line, for a key that only a run
+    of the code could tell."""
+    paths = _files_of(stage)
+    found = [_keys(path, (ROOT / path).read_text(encoding="utf-8")) for path in paths]
+    read, fixed = (set().union(*sets) for sets in zip(*found, strict=True))
+    return [key for key in SCHEMA if key in read - fixed and not key.startswith(UNDECLARED)]
+
+
+def versions_of(stage: str) -> list[str]:
+    """The packages of requirements/versions.yaml that the code of a stage imports."""
+    modules = {name.partition(".")[0] for path in _files_of(stage) for name in imports_of(path)}
+    packages = _distributions()
+    installed = {package for names in packages.values() for package in names}
+    used = {package for module in modules for package in packages.get(module, [])}
+    known = list(dvc_files.read_versions(ROOT))
+    if missing := [package for package in known if package not in installed]:
+        raise InputError(f"{missing[0]} is not installed in {sys.executable}: {ACTIVATE}")
+    return [package for package in known if package in used]
 
 
 def require_declared(pipeline: str) -> None:
-    """InputError if code that a stage of this project can run is none of its deps in `pipeline`,
+    """InputError if code that a stage of the template can run is none of its deps in `pipeline`,
     the text of dvc.yaml: an edit there would re-run nothing, and dvc.lock would vouch for another
     result. Stages that somebody added are theirs to declare."""
-    for name, entry in yaml.safe_load(pipeline)["stages"].items():
-        module = f"src.{name.replace('-', '_')}"
-        if str(entry.get("cmd")).split()[:3] != ["python", "-m", module]:
-            continue
+    for stage, entry in _entries(pipeline):
         deps = tuple(entry["deps"])
-        for path in sorted(closure(module)):
+        for path in sorted(_files_of(stage)):
             if path not in deps and not path.startswith(tuple(f"{dep}/" for dep in deps)):
                 raise InputError(
-                    f"dvc.yaml: stage {name} uses {path}, which is none of its deps, so that an "
+                    f"dvc.yaml: stage {stage} uses {path}, which is none of its deps, so that an "
                     "edit there would change nothing: `python -m src.deps` writes the deps"
                 )
 
 
-def rewrite(text: str) -> str:
-    """dvc.yaml with the code among the deps of each stage brought up to date; the rest as it is."""
+def rewrite(pipeline: str) -> str:
+    """The text of dvc.yaml with the code among the deps, and the params, of each of the template's
+    stages as their code has them. All the rest stays as it is, comments too."""
+    for stage, _ in _entries(pipeline):
+        versions = f"{dvc_files.VERSIONS_FILE}: [{', '.join(versions_of(stage))}]"
+        pipeline = _with_items(pipeline, stage, "deps", code_of(stage), "src/")
+        pipeline = _with_items(pipeline, stage, "params", [*params_of(stage), versions], "")
+    return pipeline
 
-    def stage(match: re.Match[str]) -> str:
-        entry, module = match[0], match[1]
-        code = "".join(f"      - {path}\n" for path in sorted(dependencies(module)))
-        first = entry.index("      - src/")
-        return entry[:first] + code + re.sub(r" {6}- src/.*\n", "", entry[first:])
 
-    return re.sub(r"(?m)^    cmd: python -m (\S+)(?:.*\n)+?(?=    params:)", stage, text)
+def _entries(pipeline: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        stages = yaml.safe_load(pipeline)["stages"].items()
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"dvc.yaml: no readable stages ({reason})") from None
+    for stage, entry in stages:
+        command = ["python", "-m", module_of(stage)]
+        if stage in dvc_files.STAGES and str(entry.get("cmd")).split()[:3] == command:
+            yield stage, entry
+
+
+def _with_items(pipeline: str, stage: str, name: str, wanted: list[str], begin: str) -> str:
+    """dvc.yaml with the items `wanted` in a list of a stage, in place of those that begin with
+    `begin`. An item that stays keeps what is said above and beside it."""
+    found = re.search(rf"(?m)^  {stage}:\n((?!  \w).*\n)*?    {name}:\n(?= {{6}})", pipeline)
+    if found is None:
+        raise InputError(f"dvc.yaml: stage {stage} needs a list `{name}` with an item on each line")
+    items: dict[str, str] = {}  # its text in dvc.yaml: comments above it and its own lines
+    end, item, lines = found.end(), "", ""
+    for line in pipeline[found.end() :].splitlines(keepends=True):
+        lines += line
+        if match := re.match(r" {6}- (.+?)(?: +#.*)?\n", line):
+            item = match[1]
+        elif not line.strip() or line.lstrip().startswith("#"):
+            continue
+        elif not line.startswith(" " * 7):
+            break
+        items[item] = items.get(item, "") + lines
+        end, lines = end + len(lines), ""
+    others = [text for item, text in items.items() if not item.startswith(begin)]
+    ours = [items.get(item, f"      - {item}\n") for item in wanted]
+    return pipeline[: found.end()] + "".join(others + ours) + pipeline[end:]
+
+
+def _files_of(stage: str) -> set[str]:
+    try:
+        return files_of(module_of(stage))
+    except SyntaxError as error:
+        raise InputError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+# {"PIL": ["pillow"], ...}
+_distributions = functools.cache(packages_distributions)
+
+
+@functools.cache
+def _keys(path: str, text: str) -> tuple[set[str], set[str]]:
+    """The keys of params.yaml that a file reads, and those that it fixes."""
+    code = ast.parse(text)
+    return set(_keys_read(code, path)), set(_keys_fixed(code, path))
+
+
+def _keys_read(code: ast.Module, path: str) -> Iterator[str]:
+    for parent in ast.walk(code):
+        for node in ast.iter_child_nodes(parent):
+            if not isinstance(node, ast.Name | ast.Attribute) or not _is_params(node):
+                continue
+            if isinstance(parent, ast.Subscript):
+                yield _key(parent.slice, parent, path)
+            elif not _is_handed_on(parent):
+                raise _unclear(parent, node.lineno, path)
+
+
+def _is_handed_on(parent: ast.AST) -> bool:
+    """Whether params go on from here whole and as `params`: to a function, from one, or kept under
+    this name. Also whether they are the module of that name, which is no mapping."""
+    if isinstance(parent, ast.Call):
+        return not hasattr(builtins, getattr(parent.func, "id", ""))  # dict(params) reads them all
+    if isinstance(parent, ast.Attribute):
+        return not hasattr(dict, parent.attr)
+    if isinstance(parent, ast.keyword):
+        return parent.arg == "params"
+    return isinstance(parent, ast.Return) or _named(parent) == {"params"}
+
+
+def _is_params(node: ast.Name | ast.Attribute) -> bool:
+    return _name_of(node) == "params" and isinstance(node.ctx, ast.Load)
+
+
+def _name_of(node: ast.AST) -> str:
+    return str(getattr(node, "id", getattr(node, "attr", "")))
+
+
+def _named(node: ast.AST) -> set[str]:
+    """The names that an assignment gives to its value."""
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    return {_name_of(target) for target in targets}
+
+
+def _keys_fixed(code: ast.Module, path: str) -> Iterator[str]:
+    for node in code.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _named(node) == {FIXED}:
+            keys = node.value.keys if isinstance(node.value, ast.Dict) else [None]
+            yield from (_key(key, node, path) for key in keys)
+
+
+def _key(node: ast.expr | None, within: ast.expr | ast.stmt, path: str) -> str:
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        raise _unclear(within, within.lineno, path)
+    if node.value not in SCHEMA:
+        hint = did_you_mean(node.value, SCHEMA)
+        raise InputError(f"{path}:{node.lineno}: {node.value} is no key of params.yaml{hint}")
+    return node.value
+
+
+def _unclear(code: ast.AST, line: int, path: str) -> InputError:
+    shown = " ".join(ast.unparse(code).split())[:60]
+    return InputError(
+        f"{path}:{line}: `{shown}` does not say which key of params.yaml it reads: write "
+        'params["key"], and give what is not params.yaml another name than params'
+    )

@@ -1,15 +1,12 @@
-"""What a stage is made of: its entry in dvc.yaml, its fingerprint, and the main repository.
-
-`fingerprint` = sha256 of {cmd, deps: {path: md5 as DVC writes it}, params}. A stage computes it
-from the files it is about to read; `fingerprint_from_lock` gets the same value from a dvc.lock,
-so a result leads to the run that made it without a checkout.
-"""
+"""The files that DVC reads and hashes: dvc.yaml, versions.yaml, and what an md5 is taken of."""
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from src.base.keys import Value
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
 
+STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # in the order they run
 VERSIONS_FILE = "requirements/versions.yaml"
 
 
@@ -44,24 +42,28 @@ def stages(folder: Path | str = ".") -> dict[str, Any]:
     return found
 
 
-def declared_stages(names: Sequence[str], folder: Path | str = ".") -> list[str]:
-    """Those of `names` that `folder`/dvc.yaml has: a project may be cut down to fewer stages.
-    InputError if it cannot be read."""
-    try:
+def declared_stages(folder: Path | str = ".") -> list[str]:
+    """Those of STAGES that `folder`/dvc.yaml has: a project may be cut down to fewer. InputError if
+    it cannot be read."""
+    with _readable("stages"):
         found = stages(folder)
-        return [name for name in names if name in found]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"dvc.yaml: no readable stages ({reason})") from None
+        return [name for name in STAGES if name in found]
 
 
 def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:
     """The entry of stage `name` in `folder`/dvc.yaml; InputError if there is none."""
-    try:
+    with _readable(f"stage {name}"):
         return _entry(name, stages(folder)[name], params)
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """InputError, in one line, for a dvc.yaml in which `what` cannot be read."""
+    try:
+        yield
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"dvc.yaml: no readable stage {name} ({reason})") from None
+        raise InputError(f"dvc.yaml: no readable {what} ({reason})") from None
 
 
 def _entry(name: str, raw: Mapping[str, Any], params: Mapping[str, Value]) -> StageEntry:
@@ -112,6 +114,20 @@ def read_versions(folder: Path | str = ".") -> dict[str, str]:
     )
 
 
+def different_versions(locked: Mapping[str, str]) -> dict[str, tuple[str | None, str]]:
+    """The packages whose installed version is not the one in `locked`: (installed, locked). None
+    for one that is not installed."""
+    different = {}
+    for package, version in locked.items():
+        try:
+            installed = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            installed = None
+        if installed != version:
+            different[package] = (installed, version)
+    return different
+
+
 def md5_of(path: Path | str) -> str:
     """The md5 that DVC writes for a file, or for a folder (`<md5 of its listing>.dir`)."""
     path = Path(path)
@@ -123,13 +139,13 @@ def md5_of(path: Path | str) -> str:
 
 
 def md5_of_folder(files: Mapping[str, str]) -> str:
-    """That of a folder whose files, by their path in it, have these md5."""
+    """The md5 that DVC writes for a folder; `files`: the md5 of each file by its path in it."""
     # Sorted as DVC sorts it before it hashes the listing.
     listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode("utf-8")).hexdigest() + ".dir"
 
 
-# Nobody's data and nobody's code: what .dvcignore leaves out of any folder.
+# What .dvcignore leaves out of any folder: neither data nor code.
 LEFT_OUT = re.compile(r"__pycache__|\.ipynb_checkpoints|.*\.pyc|\..*\.sw.|.*~|\.DS_Store")
 
 
@@ -146,6 +162,3 @@ def files_below(folder: Path) -> list[Path]:
         for item in folder.rglob("*")
         if item.is_file() and not any(map(LEFT_OUT.fullmatch, item.relative_to(folder).parts))
     ]
-
-
-STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # those the metrics rest on

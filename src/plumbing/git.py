@@ -1,8 +1,9 @@
-"""What the folder, its dvc.lock and git tell of the workspace and of DVC's experiments."""
+"""The only caller of `git`: what it knows about the project's folder and DVC's experiments."""
 
 import hashlib
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,36 +20,54 @@ class Experiment:
     baseline: str
 
 
-def output(*arguments: str) -> str | None:
-    """What `git` prints, None if it fails. InputError if there is no git."""
+def run(
+    *arguments: str,
+    folder: Path | str = ".",
+    given: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `git` in `folder` to its end. `given`: its standard input; `environment`: variables in
+    addition to those of this process; `seconds`: subprocess.TimeoutExpired after that time.
+    InputError if git is not installed."""
+    variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
     try:
-        done = subprocess.run(
-            ["git", *arguments],
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            input=given,
             capture_output=True,
-            encoding="utf-8",
-            errors="replace",
+            env=variables,
+            timeout=seconds,
             check=False,
         )
     except FileNotFoundError:
         raise InputError("git is not installed, or not on PATH") from None
-    return done.stdout if done.returncode == 0 else None
+
+
+def output(*arguments: str, folder: Path | str = ".") -> str | None:
+    """What `git` prints in `folder`; None if it fails. InputError if git is not installed."""
+    done = run(*arguments, folder=folder)
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
 
 def files_between(dep: str, since: str, until: str = "", folder: Path | str = ".") -> list[str]:
-    """The files of the code `dep` that differ between two commits, without `until` between `since`
-    and what lies in `folder`; none if git does not tell."""
-    at = ("-C", str(folder), "--no-optional-locks")
-    options = ("--name-only", "--no-renames", "--relative", "-z")
-    names = output(*at, "diff", *options, since, *([until] if until else []), "--", dep) or ""
+    """The files below the code folder `dep` that differ between two commits or, without `until`,
+    between the commit `since` and the files in `folder`. Empty if git cannot say."""
+
+    def listed(*arguments: str) -> str:
+        return output("--no-optional-locks", *arguments, "-z", "--", dep, folder=folder) or ""
+
+    commits = [since, until] if until else [since]
+    names = listed("diff", "--name-only", "--no-renames", "--relative", *commits)
     if not until:
-        names += output(*at, "ls-files", "--others", "--exclude-standard", "-z", "--", dep) or ""
+        names += listed("ls-files", "--others", "--exclude-standard")
     return sorted(name for name in names.split("\0") if name)
 
 
 def files_changed(dep: str, md5: str, folder: Path | str = ".") -> list[str]:
-    """The files in `folder` of the code `dep`, a folder, that are not those for which dvc.lock has
-    `md5`: DVC knows one hash, git knows the files. `dep` itself if git does not tell, it is a file,
-    or it was not there (`md5` is empty)."""
+    """The files of the code folder `dep` that differ from the ones for which dvc.lock has `md5`:
+    DVC knows one hash, git knows the files. `dep` itself if it is a file, if it was not there
+    before (`md5` is empty), or if git cannot say."""
     if dep.endswith(".py") or not md5:
         return [dep]
     since = commit_of(dep, md5, folder=folder)
@@ -56,38 +75,36 @@ def files_changed(dep: str, md5: str, folder: Path | str = ".") -> list[str]:
 
 
 def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -> str:
-    """A commit up to `rev` in which the folder `dep` of code has the hash `md5`, which dvc.lock of
-    `rev` has for it; empty if there is none."""
-    at = ("-C", str(folder))
+    """A commit up to `rev` in which the code folder `dep` has the hash `md5`, the one in dvc.lock
+    of `rev`. Empty if there is none."""
     # As a rule the one that brought the hash into dvc.lock; but code may have been edited there.
     log = ("log", "-1", f"-S{md5}", "--format=%H", rev, "--", "dvc.lock")
-    found = (output(*at, *log) or "").strip()
-    listed = output(*at, "ls-tree", "-r", "-z", "--name-only", found, "--", dep) if found else None
+    if not (found := (output(*log, folder=folder) or "").strip()):
+        return ""
+    listed = output("ls-tree", "-r", "-z", "--name-only", found, "--", dep, folder=folder) or ""
     files = {}
-    for name in (listed or "").split("\0")[:-1]:
-        text = output(*at, "show", f"{found}:./{name}") or ""
+    for name in listed.split("\0")[:-1]:
+        text = output("show", f"{found}:./{name}", folder=folder) or ""
         files[name.removeprefix(f"{dep}/")] = hashlib.md5(text.encode()).hexdigest()
     return found if dvc_files.md5_of_folder(files) == md5 else ""
 
 
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:
-    """The texts of files of commits, given as (rev, path from this folder); None for one that is
-    not there. One process reads all, so 200 commits take about as long as one."""
+    """The texts of files of commits, given as (rev, path from this folder); None for a missing one.
+    One process reads all, so 200 commits take about as long as one."""
     prefix = (output("rev-parse", "--show-prefix") or "").strip()
-    asked = "".join(f"{rev}:{prefix}{path}\n" for rev, path in files).encode()
-    command = ["git", "cat-file", "--batch"]
-    answer = subprocess.run(command, input=asked, capture_output=True, check=False).stdout
+    wanted = "".join(f"{rev}:{prefix}{path}\n" for rev, path in files).encode()
+    printed = run("cat-file", "--batch", given=wanted).stdout
     texts: list[str | None] = []
     position = 0
-    # Each is "<id> blob <size>\n<content>\n", or "<what was asked> missing\n".
-    while position < len(answer):
-        end = answer.index(b"\n", position)
-        parts = answer[position:end].split()
+    # Each is "<id> blob <size>\n<content>\n", or "<the line given> missing\n".
+    while position < len(printed):
+        end = printed.index(b"\n", position)
+        last = printed[position:end].split()[-1]
         position = end + 1
-        if parts[-1].isdigit():
-            size = int(parts[-1])
-            texts.append(answer[position : position + size].decode("utf-8", "replace"))
-            position += size + 1
+        if last.isdigit():
+            texts.append(printed[position : position + int(last)].decode("utf-8", "replace"))
+            position += int(last) + 1
         else:
             texts.append(None)
     return texts if len(texts) == len(files) else [None] * len(files)
@@ -100,10 +117,9 @@ def head() -> str:
 
 def experiments() -> list[Experiment]:
     """The finished experiments in this repository, on whatever commit they were made."""
+    refs = output("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
     found = []
-    for line in (
-        output("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
-    ).splitlines():
+    for line in refs.splitlines():
         rev, _, ref = line.partition(" ")
         # refs/exps/<2 digits>/<38 digits>/<name>; the other refs below refs/exps are DVC's own.
         parts = ref.split("/")
@@ -119,9 +135,7 @@ def queue_state(name: str) -> str | None:
         ("stash", "is queued or running: `dvc queue status` shows it"),
     ):
         # Entries read "commit: dvc-exp:<rev>:<baseline>:<name>", with ":<branch>" at times.
-        log = (
-            output("log", "--walk-reflogs", "--format=%gs", f"refs/exps/celery/{stash}", "--") or ""
-        )
-        if any(name in entry.split(":")[4:5] for entry in log.splitlines()):
+        log = output("log", "--walk-reflogs", "--format=%gs", f"refs/exps/celery/{stash}", "--")
+        if any(name in entry.split(":")[4:5] for entry in (log or "").splitlines()):
             return state
     return None

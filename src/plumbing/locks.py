@@ -9,30 +9,18 @@ from pathlib import Path
 
 @contextmanager
 def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`; while another process has it, wait and say so: "process <id>
-    <what>"."""
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        number = holder.read_text() if holder.exists() else "?"
-        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
-        lock.acquire(poll_interval=0.5)
-    try:
+    """Hold the lock file `path`. While another process has it, wait, and say on stderr "process
+    <id> <what>; waiting until it ends"."""
+    with try_hold(path, what):
         # Not renamed into place: it is a hint for people, and holds a few bytes.
-        holder.write_text(str(os.getpid()))
+        path.with_suffix(".pid").write_text(str(os.getpid()))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
-def try_hold(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` if no process has it; yields whether it is held."""
+def try_hold(path: Path, what: str = "") -> Iterator[bool]:
+    """Hold the lock file `path` if no process has it; yields whether it is held. With `what`, wait
+    for it as `hold` does."""
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +28,13 @@ def try_hold(path: Path) -> Iterator[bool]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        yield False
-        return
+        if not what:
+            yield False
+            return
+        holder = path.with_suffix(".pid")
+        number = holder.read_text() if holder.exists() else "?"
+        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=0.5)
     try:
         yield True
     finally:

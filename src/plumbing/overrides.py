@@ -4,14 +4,13 @@ import argparse
 import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import yaml
 
-from src.base.keys import Value
-from src.plumbing import params, schema
+from src.plumbing import params, workspace
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 
@@ -19,38 +18,81 @@ from src.plumbing.schema import SCHEMA
 PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
-def key_of(name: str) -> str:
-    """The key of params.yaml that a parameter of MLproject stands for."""
-    return name.replace("__", ".")
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Give a tool the option `-S KEY=VALUE`, as `dvc exp run` has it: the list `values`, for
+    `merge`."""
+    parser.add_argument(
+        "-S",
+        action="append",
+        default=[],
+        dest="values",
+        metavar="KEY=VALUE",
+        help="another value than in params.yaml",
+    )
 
 
-def accepted(arguments: list[str]) -> list[str]:
-    """The `key=value` that `dvc exp run -S` gets for `key=value` and `--key value` arguments,
-    without the empty ones. InputError for an unknown key or a value that its key refuses."""
-    given: dict[str, str] = {}
-    for name, value in _pairs(arguments):
-        key = key_of(name)
-        if key not in schema.SCHEMA:
-            hint = params.did_you_mean(key, schema.SCHEMA)
-            raise InputError(f"MLproject: unknown parameter {name}{hint}")
-        if not value:
-            continue
-        if given.setdefault(key, value) != value:
-            raise InputError(f"MLproject: {key} is given twice, as {given[key]} and {value}")
+def require_key(key: str, where: object) -> None:
+    """InputError, which says `where` it was found, for what is no key of params.yaml."""
+    if key not in SCHEMA:
+        raise InputError(f"{where}: unknown key {key}{params.did_you_mean(key, SCHEMA)}")
+
+
+@contextmanager
+def mistakes_in(file: object) -> Iterator[None]:
+    """Name `file` instead of params.yaml in an InputError of the block."""
+    try:
+        yield
+    except InputError as error:
+        reason = str(error).removeprefix(f"{params.FILE}: ")
+        raise InputError(f"{file}: {reason}") from None
+
+
+class _Loader(yaml.BaseLoader):
+    """Keeps the text of each value, and refuses a key that stands there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise InputError(f"{twice[0]} stands there twice; keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+def keys_in(text: str, file: object) -> dict[str, Any]:
+    """What the YAML `text` of a file says for keys of params.yaml; every value stays a text, or a
+    list or mapping of texts. InputError, with the file's name, for the first mistake."""
+    try:
+        with mistakes_in(file):
+            content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{file} must hold keys of {params.FILE}")
+    for key in content:
+        require_key(key, file)
+    return content
+
+
+def merge(values: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
+    """`values` with those of `KEY=VALUE` arguments in their place. InputError for an unknown key;
+    `params.load` refuses a wrong value."""
+    merged = dict(values)
+    for argument in given:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise InputError(f"expected KEY=VALUE, got '{argument}'")
+        require_key(key, "the command line")
+        merged[key] = value
+    return merged
+
+
+def arguments(values: Mapping[str, str]) -> list[str]:
+    """`-S KEY=VALUE ...` for `dvc exp run`, in the syntax of its overrides. InputError for a value
+    that its key does not accept."""
+    words = []
+    for key, value in values.items():
         params.parse_override(key, value)
-    return [f"{key}={as_override(key, value)}" for key, value in given.items()]
-
-
-def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if argument.startswith("--"):
-            yield argument[2:], next(rest, "")
-        elif equals:
-            yield name, value
-        else:
-            raise InputError(f"MLproject: expected key=value or --key value, got '{argument}'")
+        words += ["-S", f"{key}={as_override(key, value)}"]
+    return words
 
 
 def as_override(key: str, value: str) -> str:
@@ -65,77 +107,21 @@ def as_override(key: str, value: str) -> str:
     return f"'{escaped}'"
 
 
+def of_mlflow(words: list[str]) -> dict[str, str]:
+    """The values that `mlflow run -P key=value ...` hands on as `--key value ...`, by key."""
+    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
+        raise InputError(f"MLproject: expected --key value ..., got '{' '.join(words)}'")
+    given = {name[2:]: value for name, value in zip(words[::2], words[1::2], strict=True)}
+    for key in given:
+        require_key(key, "MLproject")
+    return given
+
+
 def become_dvc_exp_run(words: list[str]) -> None:
     """Become `dvc exp run` with these arguments, so that signals and the exit code are its own."""
-    # The stages call `python` and `dvc` by name: let them find those of this environment.
-    here = os.path.dirname(sys.executable)
-    os.environ["PATH"] = here + os.pathsep + os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = workspace.search_path()
     try:
         os.execvp("dvc", ["dvc", "exp", "run", *words])
     except FileNotFoundError:
+        here = os.path.dirname(sys.executable)
         raise InputError(f"dvc is neither in {here} nor on PATH: run `make setup`") from None
-
-
-def take_values(parser: argparse.ArgumentParser) -> None:
-    """Let a tool take `-S KEY=VALUE ...`, as `dvc exp run` does, for `merge`: the list `values`."""
-    parser.add_argument(
-        "-S", action="append", default=[], dest="values", metavar="KEY=VALUE",
-        help="another value than in params.yaml",
-    )  # fmt: skip
-
-
-def merge(values: Mapping[str, str], given: list[str]) -> dict[str, str]:
-    """`values` with those that `KEY=VALUE` arguments give instead."""
-    merged = dict(values)
-    for argument in given:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise InputError(f"expected KEY=VALUE, got '{argument}'")
-        _require_key(key, "the command line")
-        merged[key] = value
-    return merged
-
-
-def check(values: Mapping[str, str]) -> dict[str, Value]:
-    """Every key of params.yaml with these values in it. InputError when they would not be accepted:
-    a stage of the experiment would say so only later."""
-    params.load()  # a mistake in params.yaml itself is said as such
-    root = yaml.compose(Path(params.FILE).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    assert isinstance(root, yaml.MappingNode)
-    for key, value in values.items():
-        _replace(root, key, _node(key, value))
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, params.FILE).write_text(yaml.serialize(root), encoding="utf-8")
-        return params.load(folder)
-
-
-def arguments(values: Mapping[str, str]) -> list[str]:
-    """`-S KEY=VALUE ...` for `dvc exp run`, in the syntax of its overrides."""
-    given = accepted([f"{key}={value}" for key, value in values.items()])
-    return [word for override in given for word in ("-S", override)]
-
-
-def _require_key(key: str, where: str) -> None:
-    if key not in SCHEMA:
-        raise InputError(f"{where}: unknown key {key}{params.did_you_mean(key, SCHEMA)}")
-
-
-def _node(key: str, value: str) -> yaml.Node:
-    if params.is_list(key, value):
-        try:
-            node = yaml.compose(value, Loader=yaml.SafeLoader)
-        except yaml.YAMLError:
-            node = None
-        if node is None:
-            raise InputError(f"{params.FILE}: {key} must be {SCHEMA[key].expects}")
-        return node
-    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style="'")
-
-
-def _replace(root: yaml.MappingNode, key: str, node: yaml.Node) -> None:
-    section, dot, rest = key.partition(".")
-    for number, (name, value) in enumerate(root.value):
-        if name.value == section and dot:
-            _replace(value, rest, node)
-        elif name.value == section:
-            root.value[number] = (name, node)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,7 +32,7 @@ NOT_A_STRING = re.compile(
 )
 
 
-def let_git_see() -> None:
+def mark_as_changed() -> None:
     """Move the time of change of params.yaml to the next second. DVC writes an experiment's values
     in the second in which it has looked at the file for git, and git, which compares whole seconds
     and sizes, would take the values of an experiment that failed at once for the committed ones."""
@@ -40,8 +41,9 @@ def let_git_see() -> None:
         os.utime(FILE, ns=(found.st_atime_ns, (found.st_mtime_ns // 10**9 + 1) * 10**9))
 
 
-def load(folder: Path | str = ".") -> dict[str, Value]:
-    """Every key of `folder`/params.yaml, sections dotted (`prepare.size`), as typed values.
+def load(folder: Path | str = ".", overrides: Mapping[str, str] | None = None) -> dict[str, Value]:
+    """Every key of `folder`/params.yaml, sections dotted (`prepare.size`), as typed values, with
+    `overrides` in place of some of them: texts by key, as `dvc exp run -S` takes them.
 
     Raises InputError, in one line, for the first mistake: a missing, unknown or double key, or a
     value that its key does not accept.
@@ -62,6 +64,8 @@ def load(folder: Path | str = ".") -> dict[str, Value]:
         if name not in found:
             raise InputError(f"{FILE}: {name} is missing; it must be {SCHEMA[name].expects}")
     values = {name: _parse(name, found[name]) for name in SCHEMA}
+    for name, text in (overrides or {}).items():
+        values[name] = parse_override(name, text)
     _check_limits(values)
     return values
 
@@ -77,9 +81,10 @@ def load_texts(folder: Path | str) -> dict[str, Value]:
         raise InputError(f"{FILE} cannot be read: {' '.join(str(error).split())}") from None
     texts: dict[str, Value] = {}
     for key, value in items:
-        section = {f"{key}.{name}": text for name, text in value.items()} if isinstance(
-            value, dict) else {key: value}  # fmt: skip
-        texts.update(section)
+        if isinstance(value, dict):
+            texts.update({f"{key}.{name}": text for name, text in value.items()})
+        else:
+            texts[key] = value
     return texts
 
 
@@ -161,43 +166,32 @@ def _is_not_a_string(text: str) -> bool:
     return bool(NOT_A_STRING.fullmatch(text) or NUMBER.fullmatch(text))
 
 
-def _check_limits(values: Mapping[str, Value]) -> None:
-    """Rules beyond the single key's type and range."""
-
-    def number(name: str) -> float:
-        value = values[name]
-        assert isinstance(value, int | float)
-        return value
-
-    for name, largest in LARGEST.items():
-        if number(name) > largest:
-            raise InputError(f"{FILE}: {name} must be at most {largest:g}, got {number(name):g}")
-    if number("warmup") >= number("epochs"):
-        raise InputError(
-            f"{FILE}: warmup must be shorter than the {values['epochs']} epochs, "
-            f"got {values['warmup']:g}"
-        )
-    if number("freeze_epochs") > number("epochs"):
-        raise InputError(
-            f"{FILE}: freeze_epochs must be at most the {values['epochs']} epochs, "
-            f"got {values['freeze_epochs']}"
-        )
-    if number("augment_crop") >= number("prepare.size"):
-        raise InputError(
-            f"{FILE}: augment_crop must be below the {values['prepare.size']} pixels of "
-            f"prepare.size, got {values['augment_crop']}"
-        )
-    shares = number("prepare.val_share") + number("prepare.test_share")
-    if shares >= 1:
-        raise InputError(
-            f"{FILE}: prepare.val_share + prepare.test_share must leave pictures to train on, "
-            f"got {shares:g}"
-        )
-    if values["loss"] == "focal" and number("label_smoothing"):
-        raise InputError(f"{FILE}: label_smoothing must be 0 with loss focal, which has none")
-    if values["sampling"] == "balanced" and values["class_weights"] != NONE:
-        raise InputError(
-            f"{FILE}: class_weights must be none with sampling balanced: each does the same"
-        )
-    if values["machine.reading"] == "workers" and not values["machine.workers"]:
-        raise InputError(f"{FILE}: machine.workers must be at least 1 for machine.reading workers")
+def _check_limits(v: Mapping[str, Any]) -> None:
+    """Rules beyond the type and range of one key."""
+    shares = v["prepare.val_share"] + v["prepare.test_share"]
+    broken = {
+        f"{name} must be at most {largest:g}, got {v[name]:g}": v[name] > largest
+        for name, largest in LARGEST.items()
+    } | {
+        f"warmup must be shorter than the {v['epochs']} epochs, got {v['warmup']:g}": (
+            v["warmup"] >= v["epochs"]
+        ),
+        f"freeze_epochs must be at most the {v['epochs']} epochs, got {v['freeze_epochs']}": (
+            v["freeze_epochs"] > v["epochs"]
+        ),
+        f"augment_crop must be below the {v['prepare.size']} pixels of prepare.size, got "
+        f"{v['augment_crop']}": v["augment_crop"] >= v["prepare.size"],
+        "prepare.val_share + prepare.test_share must leave samples to train on, got "
+        f"{shares:g}": shares >= 1,
+        "label_smoothing must be 0 with loss focal, which has none": (
+            v["loss"] == "focal" and v["label_smoothing"] > 0
+        ),
+        "class_weights must be none with sampling balanced: each does the same": (
+            v["sampling"] == "balanced" and v["class_weights"] != NONE
+        ),
+        "machine.workers must be at least 1 for machine.reading workers": (
+            v["machine.reading"] == "workers" and v["machine.workers"] == 0
+        ),
+    }
+    for rule in (rule for rule, is_broken in broken.items() if is_broken):
+        raise InputError(f"{FILE}: {rule}")

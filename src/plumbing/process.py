@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psutil
 
 PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
-INSIST_SECONDS = 60.0  # until a stage that does not end without its parents is asked again (choice)
+INSIST_SECONDS = 60.0  # until a stage that outlives its parents gets SIGTERM again (choice)
 LOOK_SECONDS = 0.1  # between two looks at processes that are about to end (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
 # Of an OSError that a person has to mend: a full or read-only disk, a missing permission, a file
@@ -38,28 +38,20 @@ _EXCEPTIONS: dict[int, type[BaseException]] = {
     signal.SIGTERM: Terminated,
     signal.SIGHUP: Terminated,
 }
-_dvc = ""  # what `own_dvc` returns
 _waits = False  # whether a signal waits for the end of a `deferred` block
 _arrived: int | None = None
 
 
-def set_up() -> None:
-    """What every stage and tool does before anything else."""
-    handle_signals()
-    share_cores()
-    print_any_text()
-
-
 def share_cores() -> None:
-    """Let threads that wait for work sleep. OpenMP's spin: two trainings at a time on two cores ran
-    at half the speed together, three at a tenth (measured). Call before torch is imported: it is
-    read once."""
+    """Let OpenMP's threads sleep while they wait for work. By default they spin: two trainings at a
+    time on two cores ran at half the speed together, three at a tenth (measured). Call it before
+    torch is imported, which reads the variable once."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def print_any_text() -> None:
-    """Let stdout escape what its encoding lacks, such as a file name in a terminal of another
-    alphabet, as stderr does."""
+    """Let stdout escape, as stderr does, what its encoding lacks, such as a file's name in another
+    alphabet than the terminal's."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -81,12 +73,12 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Inside the block a first signal only makes the yielded function return True; it is raised
-    when the block ends, also in place of an error that it caused, as it does in workers; not in
-    place of a disk that takes no checkpoint. A second one is raised at once.
+    """Inside the block a first signal only makes the yielded function return True. It is raised
+    when the block ends, also in place of an error that it caused, as in worker processes, but not
+    in place of a checkpoint that could not be written. A second signal is raised at once.
 
-    An exception in the middle of a step would leave half of it done, and one inside a destructor
-    of the loader is lost.
+    Raised in the middle of a step it would leave half of it done, and in a destructor of the loader
+    it would be lost.
     """
     global _waits, _arrived
     _waits, _arrived = True, None
@@ -102,16 +94,12 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 def end_with_parents() -> None:
-    """When DVC runs this process: end it by SIGTERM as soon as DVC, or the shell between, is gone.
-
-    A thread looks at the chain of parents, which works on Linux and macOS alike.
-    """
-    global _dvc
+    """Where DVC runs this process, end it by SIGTERM as soon as DVC, or the shell between, is gone.
+    A thread watches the chain of parents, which works on Linux and macOS alike."""
     if "DVC_STAGE" not in os.environ:
         return
     at_start = _parents()
     begun_by_dvc = _may_be_dvc(at_start[-1])
-    _dvc = _mark(at_start[-1]) if begun_by_dvc else ""
 
     def watch() -> None:
         pause = threading.Event()
@@ -126,9 +114,9 @@ def end_with_parents() -> None:
 
 
 def _may_be_dvc(pid: int) -> bool:
-    """Whether the first parent that is no shell can be the DVC that began this process. One that
-    was killed while Python started here has left it to the system's first process, whose parent
-    never changes: such a stage would train to its end for nobody."""
+    """Whether the first parent that is no shell can be the DVC that began this process. A DVC that
+    was killed while Python started here left its stage to the system's first process, and the
+    stage would train to its end for nobody."""
     import psutil
 
     try:
@@ -142,37 +130,9 @@ def _may_be_dvc(pid: int) -> bool:
     return any(word in Path(name).name.lower() for name in names for word in ("dvc", "python"))
 
 
-def own_dvc() -> str:
-    """The process that ran this stage when it began, to be known again: its id and its start, in
-    seconds since 1970; empty without a living DVC. Not who is the parent now: a stage whose shell
-    was killed goes on for a moment as a child of the system's first process, which never ends."""
-    return _dvc
-
-
-def _mark(pid: int) -> str:
-    import psutil
-
-    try:
-        return f"{pid} {psutil.Process(pid).create_time()}"
-    except psutil.Error:
-        return ""
-
-
-def is_alive(mark: str) -> bool:
-    """Whether the process runs that `own_dvc` named."""
-    import psutil
-
-    pid, _, started = mark.partition(" ")
-    try:
-        found = psutil.Process(int(pid))
-        return found.create_time() == float(started) and runs(found)
-    except (psutil.Error, ValueError):
-        return False
-
-
 def runs(process: "psutil.Process") -> bool:
-    """Whether a process runs. One that ended is listed until its parent asks how, and the first
-    process of a container, which adopts orphans, may never ask."""
+    """Whether a process runs. One that has ended stays listed until its parent asks for its code,
+    which the first process of a container, the parent of orphans, may never do."""
     import psutil
 
     try:
@@ -200,8 +160,8 @@ def wait_for(processes: Sequence["psutil.Process"], seconds: float) -> None:
 
 
 def _parents() -> list[int]:
-    """The process ids of the parents up to the first that is no shell; at its end 0, which is no
-    program's, for one that cannot be seen."""
+    """The ids of the parents up to the first that is no shell; 0, which is no program's, stands
+    for one that cannot be seen."""
     import psutil
 
     found: list[int] = []
@@ -215,13 +175,3 @@ def _parents() -> list[int]:
     except psutil.Error:  # it ended while we looked: the chain has changed
         found.append(0)
     return found or [0]
-
-
-def closed_part(path: str | bytes | os.PathLike[str] | None) -> Path | None:
-    """The part of a path that is there and may not be read or entered."""
-    whole = Path(os.fsdecode(path)) if path else None
-    for place in (whole, *whole.parents) if whole else ():
-        if os.path.lexists(place):
-            needed = os.R_OK | (os.X_OK if place.is_dir() else 0)
-            return None if os.access(place, needed) else place
-    return None

@@ -1,111 +1,114 @@
-"""What each key of params.yaml accepts. docs/params.md says where each default comes from."""
+"""What each key of params.yaml accepts; its comment there says what it is."""
 
-from src.base.keys import NONE, Key, _choice, _integer, _number, _or_none, _text
+from src.base.keys import NONE, Key, choice, integer, number, or_none, text
+from src.base.kinds import KINDS
 
 _BOOL = Key(
-    "true or false", lambda text: {"true": True, "false": False}.get(text), ("true", "false")
+    "true or false", lambda given: {"true": True, "false": False}.get(given), ("true", "false")
 )
-_POSITIVE = _number("> 0", lambda x: x > 0)
-_NOT_NEGATIVE = _number(">= 0", lambda x: x >= 0)
-_BETWEEN = _number("between 0 and 1", lambda x: 0 < x < 1)
-_BELOW_ONE = _number("in [0, 1)", lambda x: 0 <= x < 1)
-_UP_TO_ONE = _number("in (0, 1]", lambda x: 0 < x <= 1)
-_SHARE = _number("in [0, 1]", lambda x: 0 <= x <= 1)
+_POSITIVE = number("> 0", lambda x: x > 0)
+_NOT_NEGATIVE = number(">= 0", lambda x: x >= 0)
+_BETWEEN = number("between 0 and 1", lambda x: 0 < x < 1)
+_BELOW_ONE = number("in [0, 1)", lambda x: 0 <= x < 1)
+_UP_TO_ONE = number("in (0, 1]", lambda x: 0 < x <= 1)
+_SHARE = number("in [0, 1]", lambda x: 0 <= x <= 1)
 # Such a path stands in single quotes on a command line of dvc.yaml.
 _PATH = r"[^'\x00-\x1f]+"
 
+# Of every kind of sample.
+_SOURCES = [source for sources in KINDS.values() for source in sources]
+
 SCHEMA: dict[str, Key] = {
-    "seed": _integer(0),
-    "train_on": _choice("prepared", "subset"),
-    "model": _text("the name of a timm model, torchvision:<name>, or own"),
-    "weights": _text("the path of a safetensors file without ', or data/weights/none", _PATH),
+    "seed": integer(0),
+    "train_on": choice("prepared", "subset"),
+    "model": text("the name of a timm model, torchvision:<name>, or own"),
+    "weights": text("the path of a safetensors file without ', or data/weights/none", _PATH),
     "drop_rate": _BELOW_ONE,
     "drop_path": _BELOW_ONE,
-    "freeze_epochs": _integer(0),
-    "epochs": _integer(1),
-    "patience": _or_none(_integer(1)),
-    "batch_size": _integer(2),
-    "accumulate": _integer(1, 4096),
-    "sampling": _choice("random", "balanced"),
-    "optimizer": _text("the name of a timm optimizer, such as adamw or sgd"),
+    "freeze_epochs": integer(0),
+    "epochs": integer(1),
+    "patience": or_none(integer(1)),
+    "batch_size": integer(2),
+    "accumulate": integer(1, 4096),
+    "sampling": choice("random", "balanced"),
+    "optimizer": text("the name of a timm optimizer, such as adamw or sgd"),
     "lr": _POSITIVE,
     "momentum": _BELOW_ONE,
     "weight_decay": _NOT_NEGATIVE,
     "layer_decay": _UP_TO_ONE,
-    "clip_grad": _or_none(_POSITIVE),
-    "schedule": _choice("constant", "cosine", "step", "plateau"),
+    "clip_grad": or_none(_POSITIVE),
+    "schedule": choice("constant", "cosine", "step", "plateau"),
     "warmup": _NOT_NEGATIVE,
-    "decay_epochs": _integer(1),
+    "decay_epochs": integer(1),
     "decay_rate": _BETWEEN,
-    "loss": _choice("cross_entropy", "bce", "focal"),
+    "loss": choice("cross_entropy", "bce", "focal"),
     "label_smoothing": _BELOW_ONE,
     "class_weights": Key(
         "none, balanced, or a list of one number > 0 per class",
-        lambda text: text if text in (NONE, "balanced") else None,
+        lambda given: given if given in (NONE, "balanced") else None,
         (NONE, "balanced"),
         many=True,
     ),
     "focal_gamma": _NOT_NEGATIVE,
     "mixup": _NOT_NEGATIVE,
     "cutmix": _NOT_NEGATIVE,
-    "ema": _or_none(_BETWEEN),
-    "augment_crop": _integer(0),
+    "ema": or_none(_BETWEEN),
+    "augment_crop": integer(0),
     "augment_scale": _UP_TO_ONE,
     "augment_flip": _BOOL,
     "augment_vertical_flip": _BOOL,
-    "augment_rotation": _number("in [0, 180]", lambda x: 0 <= x <= 180),
+    "augment_rotation": number("in [0, 180]", lambda x: 0 <= x <= 180),
     "augment_color": _SHARE,
     "augment_erase": _SHARE,
-    "best_by": _choice("val/accuracy", "val/macro_f1", "val/loss"),
-    "precision": _choice("fp32", "bf16", "fp16"),
+    "best_by": choice("val/accuracy", "val/macro_f1", "val/loss"),
+    "precision": choice("fp32", "bf16", "fp16"),
     "channels_last": _BOOL,
-    "compile": _choice("none", "default", "reduce-overhead"),
+    "compile": choice("none", "default", "reduce-overhead"),
     "fused": _BOOL,
     "tf32": _BOOL,
-    "deterministic": _choice("true", "warn", "false"),
-    "threads": _integer(1, 1024),
-    "prepare.source": _text(
-        "one of digits, synthetic, folder, csv, torchvision:<Name>",
-        r"digits|synthetic|folder|csv|torchvision:\w+",
+    "deterministic": choice("true", "warn", "false"),
+    "threads": integer(1, 1024),
+    "prepare.source": text(
+        f"one of {', '.join(_SOURCES)}", "|".join(_SOURCES).replace("<Name>", r"\w+")
     ),
-    "prepare.path": _text("the path of a file or folder without '", _PATH),
-    "prepare.size": _integer(8, 4096),
-    "prepare.channels": Key("1 or 3", lambda text: {"1": 1, "3": 3}.get(text), ("1", "3")),
-    "prepare.fit": _choice("crop", "pad", "squash"),
+    "prepare.path": text("the path of a file or folder without '", _PATH),
+    "prepare.size": integer(8, 4096),
+    "prepare.channels": Key("1 or 3", lambda given: {"1": 1, "3": 3}.get(given), ("1", "3")),
+    "prepare.fit": choice("crop", "pad", "squash"),
     "prepare.crop_ratio": _UP_TO_ONE,
-    "prepare.interpolation": _choice("bilinear", "bicubic", "lanczos", "nearest"),
+    "prepare.interpolation": choice("bilinear", "bicubic", "lanczos", "nearest"),
     "prepare.val_share": _BETWEEN,
     "prepare.test_share": _BETWEEN,
-    "prepare.split_seed": _integer(0),
-    "prepare.on_bad": _choice("fail", "skip"),
-    "prepare.on_leak": _choice("fail", "drop"),
-    "prepare.csv_file": _text("the path of a CSV file below prepare.path"),
-    "prepare.csv_path_column": _text("the name of a column"),
-    "prepare.csv_label_column": _text("the name of a column"),
-    "prepare.csv_split_column": _text("none or the name of a column"),
-    "prepare.csv_group_column": _text("none or the name of a column"),
-    "prepare.csv_delimiter": _choice("auto", "comma", "semicolon", "tab", "pipe"),
-    "prepare.csv_encoding": _text("auto or the name of an encoding, such as utf-8 or cp1251"),
-    "prepare.synthetic_classes": _integer(2, 48),
-    "prepare.synthetic_pictures": _integer(1),
-    "subset.seed": _integer(0),
-    "subset.train_per_class": _integer(1),
-    "subset.val_per_class": _integer(1),
-    "overfit_check.on_fail": _choice("stop", "report"),
+    "prepare.split_seed": integer(0),
+    "prepare.on_bad": choice("fail", "skip"),
+    "prepare.on_leak": choice("fail", "drop"),
+    "prepare.csv_file": text("the path of a CSV file below prepare.path"),
+    "prepare.csv_path_column": text("the name of a column"),
+    "prepare.csv_label_column": text("the name of a column"),
+    "prepare.csv_split_column": text("none or the name of a column"),
+    "prepare.csv_group_column": text("none or the name of a column"),
+    "prepare.csv_delimiter": choice("auto", "comma", "semicolon", "tab", "pipe"),
+    "prepare.csv_encoding": text("auto or the name of an encoding, such as utf-8 or cp1251"),
+    "prepare.synthetic_classes": integer(2, 48),
+    "prepare.synthetic_pictures": integer(1),
+    "subset.seed": integer(0),
+    "subset.train_per_class": integer(1),
+    "subset.val_per_class": integer(1),
+    "overfit_check.on_fail": choice("stop", "report"),
     "overfit_check.strict": _BOOL,
-    "overfit_check.waive": _text("none, or 'check: reason; check: reason'"),
+    "overfit_check.waive": text("none, or 'check: reason; check: reason'"),
     "evaluate.flip": _BOOL,
-    "evaluate.refresh_batchnorm": _choice("none", "train", "test"),
-    "machine.device": _text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
-    "machine.workers": _integer(0, 256),
-    "machine.reading": _choice("auto", "resident", "mapped", "workers"),
+    "evaluate.refresh_batchnorm": choice("none", "train", "test"),
+    "machine.device": text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
+    "machine.workers": integer(0, 256),
+    "machine.reading": choice("auto", "resident", "mapped", "workers"),
     "machine.prepare_workers": Key(
         "auto or an integer in 0..256",
-        lambda text: text if text == "auto" else _integer(0, 256).parse(text),
+        lambda given: given if given == "auto" else integer(0, 256).parse(given),
     ),
     "machine.checkpoint_minutes": _POSITIVE,
-    "machine.resume": _choice("same", "any"),
-    "machine.progress": _choice("auto", "off"),
+    "machine.resume": choice("same", "any"),
+    "machine.progress": choice("auto", "off"),
     "machine.tracking": _BOOL,
-    "machine.examples_every": _integer(0),
+    "machine.examples_every": integer(0),
 }

@@ -12,13 +12,11 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import src
-from src.plumbing import dvc_files, identity, locks, process, workspace
-from src.plumbing import params as params_module
+from src.plumbing import dvc_files, identity, locks, params, process, workspace
 from src.plumbing.command import ACTIVATE, guarded
 from src.plumbing.errors import GateError, InputError
 
@@ -26,9 +24,10 @@ FILES_LISTED = 5000  # of a folder, to name the one that changed; 2 MB (choice)
 
 
 class DeclaredParams(Mapping[str, Any]):
-    """The params that a stage declares in dvc.yaml; asking for another one is an error.
+    """The params that a stage declares in dvc.yaml; InputError for another one, a change of which
+    would not run the stage again.
 
-    `read` collects the keys that were asked for, so that a test can hold them equal to dvc.yaml.
+    `read` collects the keys that were read, so that a test can hold them equal to dvc.yaml.
     """
 
     def __init__(self, values: Mapping[str, Any], declared: tuple[str, ...]):
@@ -37,9 +36,12 @@ class DeclaredParams(Mapping[str, Any]):
         self.read: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
-        if not key.startswith(params_module.UNDECLARED):
+        if not key.startswith(params.UNDECLARED):
             if key not in self.declared:
-                raise KeyError(f"param {key} is not declared by this stage in dvc.yaml")
+                raise InputError(
+                    f"dvc.yaml: this stage reads {key}, which is none of its params: "
+                    "`python -m src.deps` writes them"
+                )
             self.read.add(key)
         return self._values[key]
 
@@ -51,11 +53,11 @@ class DeclaredParams(Mapping[str, Any]):
 
 
 class Stage:
-    """A running stage: its name, params, identity, and the state of its inputs at the start."""
+    """A running stage: its name, params and identity, and how its inputs were at the start."""
 
     def __init__(self, name: str):
         self.name = name
-        values = params_module.load()
+        values = params.load()
         self.entry = dvc_files.stage_entry(name, values)
         self.params = DeclaredParams(values, self.entry.params)
         self.root = workspace.main_repository()
@@ -72,20 +74,19 @@ class Stage:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What this stage is: see src/plumbing/dvc_files.py. GateError if an input changed since the start:
-        what is kept under a fingerprint is taken for the work of these very inputs."""
+        """What this stage is (src/plumbing/identity.py). GateError if an input changed since the
+        start: what is kept under a fingerprint is taken for the work of these very inputs."""
         found = identity.fingerprint(self.entry.cmd, self.deps_md5, self.declared)
         self.confirm_inputs()
         return found
 
     def changed_inputs(self) -> list[str]:
-        """The inputs that are not any more what they were at the start."""
+        """The inputs that have changed since the start."""
         try:
             now = self._state(at_end=True)
         except InputError as error:
             return [f"an input ({error})"]
-        before = self._at_start
-        return [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        return list(identity.differing(self._at_start, now))
 
     def confirm_inputs(self) -> None:
         """GateError if an input changed since the start: DVC records the hashes that files have
@@ -99,31 +100,26 @@ class Stage:
             )
 
     def _state(self, at_end: bool = False) -> dict[str, Any]:
-        """The inputs in a form to compare: content of code and params, size and mtime of data.
-        InputError for one that is missing, but not `at_end`: there its absence is the change."""
-        values = params_module.load()
+        """The inputs in a form to compare: content of code and params, size and time of change of
+        data. InputError for one that is missing, but not `at_end`: there it is what changed."""
+        values = params.load()
         entry = dvc_files.stage_entry(self.name, values)
         declared = identity.declared_values(entry, values, dvc_files.read_versions())
         state: dict[str, Any] = {"the stage's entry in dvc.yaml": entry}
         for key, value in declared.items():
-            state[key if ":" in key else f"{params_module.FILE}: {key}"] = value
+            state[key if ":" in key else f"{params.FILE}: {key}"] = value
         for dep in entry.deps:
             if not at_end or Path(dep).exists():
                 state.update(_file_state(Path(dep)))
         return state
 
-    def _different_versions(self) -> dict[str, str]:
-        """The packages whose installed version is not the locked one, with the installed one."""
-        different = {}
-        for package in self.entry.versions:
-            try:
-                installed = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                raise InputError(
-                    f"{package} is not installed in {sys.executable}: {ACTIVATE}"
-                ) from None
-            if installed != self.versions.get(package):
-                different[package] = installed
+    def _different_versions(self) -> dict[str, tuple[str | None, str]]:
+        """The packages of this stage whose installed version is not the locked one: (installed,
+        locked)."""
+        locked = {package: self.versions.get(package, "") for package in self.entry.versions}
+        different = dvc_files.different_versions(locked)
+        if missing := [package for package, (found, _) in different.items() if found is None]:
+            raise InputError(f"{missing[0]} is not installed in {sys.executable}: {ACTIVATE}")
         return different
 
 
@@ -131,14 +127,14 @@ def _file_state(path: Path) -> dict[str, Any]:
     if not os.path.exists(path):  # Path's own raises where a name is too long
         raise InputError(
             f"{path} does not exist: make it with `dvc repro`, fetch it with `dvc pull`, "
-            f"or name another file in {params_module.FILE}"
+            f"or name another file in {params.FILE}"
         )
     return _folder_state(path) if path.is_dir() else {str(path): _content_or_time(str(path))}
 
 
 def _folder_state(folder: Path) -> dict[str, Any]:
     """The files below a folder with content, or size and time; of very many only their number and a
-    sum over all, so that the memory does not grow with the pictures."""
+    sum over all, so that memory does not grow with the data."""
     listed: dict[str, Any] = {}
     count, total = 0, 0
     for parent, folders, names in os.walk(folder):
@@ -158,26 +154,26 @@ def _folder_state(folder: Path) -> dict[str, Any]:
 
 
 def _content_or_time(file: str) -> Any:
-    """What tells whether a file changed: of code its content; of data, which is large, size and
-    time of change."""
+    """What shows that a file changed: of code its content; of data, which is large, size and time
+    of change. None for a link that leads nowhere."""
     try:
         found = os.stat(file)
-        # To open a named pipe would wait for one that writes into it.
+        # To open a named pipe would wait for a writer.
         if file.endswith((".py", ".yaml")) and stat.S_ISREG(found.st_mode):
             return hashlib.md5(Path(file).read_bytes()).hexdigest()
-    except OSError:  # a link that leads nowhere
+    except OSError:
         return None
     return found.st_size, found.st_mtime_ns
 
 
-def run(name: str, main: Callable[[Stage], None]) -> None:
-    """Run a stage's `main(stage)` and exit with the code that its ending deserves."""
-    if (code := guarded(lambda: _run_stage(name, main))) and "DVC_EXP_NAME" in os.environ:
-        params_module.let_git_see()
+def run_stage(name: str, main: Callable[[Stage], None]) -> None:
+    """Run a stage's `main(stage)` and exit with the code of its ending."""
+    if (code := guarded(lambda: _guard_and_run(name, main))) and "DVC_EXP_NAME" in os.environ:
+        params.mark_as_changed()
     sys.exit(code)
 
 
-def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
+def _guard_and_run(name: str, main: Callable[[Stage], None]) -> None:
     code, here = Path(src.__file__).resolve().parent, Path.cwd().resolve() / "src"
     if code != here:
         raise InputError(f"this would run the code of {code}, not of {here}: unset PYTHONPATH")
@@ -187,25 +183,25 @@ def _run_stage(name: str, main: Callable[[Stage], None]) -> None:
         stage = Stage(name)
         _check_arguments(stage.entry, sys.argv[1:])
         if found := stage.different_versions:
-            shown = ", ".join(f"{package} {version}" for package, version in found.items())
-            print(f"{name}: installed versions differ from {dvc_files.VERSIONS_FILE}: {shown}; "
-                  "`make setup` installs the locked ones", file=sys.stderr)  # fmt: skip
+            shown = ", ".join(f"{package} {version}" for package, (version, _) in found.items())
+            line = f"{name}: installed versions differ from {dvc_files.VERSIONS_FILE}: {shown}; "
+            print(f"{line}`make setup` installs the locked ones", file=sys.stderr)
         main(stage)
         stage.confirm_inputs()
 
 
 def _check_arguments(entry: dvc_files.StageEntry, given: list[str]) -> None:
-    """The arguments of a stage's command say which paths DVC took as its inputs when it started,
-    before the stages ahead ran; they decide nothing. None need to be given by hand."""
+    """The arguments in a stage's command only show which paths DVC took as inputs when it started,
+    before the stages ahead ran. By hand none need to be given."""
     expected = shlex.split(entry.cmd)[3:]
     if not given or given == expected:
         return
     if len(given) != len(expected) or given[0].startswith("-"):
         raise InputError(
-            f"{entry.name} takes no arguments: its settings stand in {params_module.FILE}, "
+            f"{entry.name} takes no arguments: its settings stand in {params.FILE}, "
             f"`dvc repro {entry.name}` runs it"
         )
     raise GateError(
-        f"{entry.name}: {params_module.FILE} changed while an earlier stage ran (now "
+        f"{entry.name}: {params.FILE} changed while an earlier stage ran (now "
         f"{' '.join(expected)}, at the start {' '.join(given)}); run `dvc repro` again"
     )

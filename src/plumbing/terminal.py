@@ -1,7 +1,4 @@
-"""What a person sees while a stage works: a bar on a terminal, else a line now and then.
-
-Nothing here can change an output, so no stage depends on this file.
-"""
+"""What a person sees while a stage works: a bar on a terminal, else a line now and then."""
 
 import sys
 import time
@@ -12,8 +9,8 @@ from tqdm import tqdm
 
 
 class _Bar:
-    """A bar of `total` units on stderr where that is a terminal; `mode`: auto or off. The lines in
-    its place are for the classes below."""
+    """A bar of `total` units on stderr, where that is a terminal. `mode`: auto or off. The classes
+    below print lines in its place."""
 
     SECONDS = 15.0  # between two lines now and then (choice)
     FORMAT: str | None = None  # of the bar; else tqdm's own, with the rate and the time left
@@ -25,9 +22,14 @@ class _Bar:
         self.bar: tqdm[NoReturn] | None = None
         if not self.off and sys.stderr.isatty():
             self.bar = tqdm(
-                total=total, initial=done, desc=name, unit=unit, bar_format=self.FORMAT,
-                leave=False, dynamic_ncols=True,
-            )  # fmt: skip
+                total=total,
+                initial=done,
+                desc=name,
+                unit=unit,
+                bar_format=self.FORMAT,
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -52,14 +54,15 @@ class _Bar:
 
 
 class Progress(_Bar):
-    """Progress of `epochs` epochs of `steps` steps of `batch_size` pictures, on stderr.
+    """Progress of `epochs` epochs of `steps` steps of `batch_size` samples, on stderr; `unit` is
+    what people call several of them.
 
     `done` steps were made before (a resumed run). `mode`: auto (bar where stderr is a terminal,
     else a line per epoch) or off.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int, done: int, mode: str):
-        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+    def __init__(self, epochs: int, steps: int, batch_size: int, unit: str, done: int, mode: str):
+        self.epochs, self.steps, self.batch_size, self.unit = epochs, steps, batch_size, unit
         self.start = done
         super().__init__(epochs * steps, done, "step", None, mode)
 
@@ -84,8 +87,9 @@ class Progress(_Bar):
         seconds = max(time.monotonic() - self.started_at, 1e-9)
         rate = (self.done - self.start) / seconds  # steps per second since this process started
         left = (self.epochs * self.steps - self.done) / rate if rate else 0.0
+        samples = f"{rate * self.batch_size:.0f} {self.unit}/s"
         # A run that was resumed at the end of an epoch has made no step yet.
-        speed = f"  {rate * self.batch_size:.0f} pictures/s  {_minutes(left)} left" if rate else ""
+        speed = f"  {samples}  {_minutes(left)} left" if rate else ""
         line = (
             f"epoch {row['epoch']:>{len(str(self.epochs))}.0f}/{self.epochs}"
             f"  train loss {row['train_loss']:.4f} acc {row['train_accuracy']:.4f}"
@@ -102,26 +106,27 @@ def _minutes(seconds: float) -> str:
 
 
 class Counted(_Bar):
-    """Progress of `total` pictures of a stage, on stderr: a bar where it is a terminal, else a line
-    now and then. `mode`: auto or off."""
+    """Progress of `total` samples of a stage, on stderr: a bar where it is a terminal, else a line
+    now and then. `unit` is what people call several of them; `mode`: auto or off."""
 
-    def __init__(self, stage: str, total: int, mode: str):
-        self.stage, self.total = stage, total
-        super().__init__(total, 0, "picture", stage, mode)
+    def __init__(self, stage: str, total: int, unit: str, mode: str):
+        self.stage, self.total, self.unit = stage, total, unit
+        super().__init__(total, 0, unit, stage, mode)
 
     def advance(self) -> None:
         super().advance()
-        # The clock is not read at each picture.
+        # The clock is not read at each sample.
         if self.done % 64 == 0 and self._line_is_due():
             rate = self.done / (self.shown_at - self.started_at)
             left = _minutes((self.total - self.done) / rate)
-            line = f"{self.stage}: {self.done} of {self.total} pictures  {rate:.0f}/s  {left} left"
-            print(line, file=sys.stderr, flush=True)
+            count = f"{self.stage}: {self.done} of {self.total} {self.unit}"
+            print(f"{count}  {rate:.0f}/s  {left} left", file=sys.stderr, flush=True)
 
 
 class Checks(_Bar):
     """Progress of the `total` checks of overfit-check, on stderr: a bar where it is a terminal,
-    else a line now and then; no time left, for their costs differ. `mode`: auto or off."""
+    else a line now and then, without the time left, since checks take very different times.
+    `mode`: auto or off."""
 
     FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
 

@@ -1,12 +1,14 @@
-"""The folder that the user works in, and the repository that it belongs to."""
+"""The folder that the user works in, the repository that it belongs to, and its programs."""
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from src.plumbing.errors import InputError
 
 TEMPORARY_WORKSPACES = ".dvc/tmp/exps"  # where DVC runs --temp and queued experiments
+PROJECT_FILES = ("params.yaml", "dvc.yaml")
 
 
 def main_repository(cwd: Path | None = None) -> Path:
@@ -23,9 +25,6 @@ def main_repository(cwd: Path | None = None) -> Path:
             return root
     before, found, _ = workspace.as_posix().rpartition(f"/{TEMPORARY_WORKSPACES}/")
     return Path(before) if found else workspace
-
-
-PROJECT_FILES = ("params.yaml", "dvc.yaml")
 
 
 def require_project() -> None:
@@ -48,3 +47,9 @@ def read_here(path: str) -> str | None:
         return file.read_text(encoding="utf-8") if file.is_file() else None
     except UnicodeDecodeError:
         raise InputError(f"{path} is no UTF-8 text: `git checkout {path}` brings it back") from None
+
+
+def search_path() -> str:
+    """PATH with the programs of this environment first: stages call `python` by name, and DVC's
+    workers `dvc`."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

@@ -1,5 +1,2 @@
-"""From pictures as people have them to the packed data set: what `src/prepare.py` alone runs, and
-of it what `src/predict.py` needs to treat a new picture alike.
-
-sources -> read (decode, fit; in workers) -> src/packing; ledger and report; quality.
-"""
+"""From samples as people have them to the packed data set, which `src/prepare.py` runs: sources ->
+read in workers by the kind's packer -> split, ledger and report -> verdict."""

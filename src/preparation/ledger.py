@@ -1,4 +1,4 @@
-"""Which picture went into which split, and what that tells: copies, leaks, contradicting labels."""
+"""Which sample went into which split, and what that shows: copies, leaks, contradicting labels."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Cases:
 
 
 class Ledger:
-    """Gives every picture its split: the one that the source names, else by the hash of its group
+    """Gives every sample its split: the one that the source names, else by the hash of its group
     or content. Contents and groups are kept on the disk, so that millions take no memory."""
 
     def __init__(self, classes: list[str], seed: int, shares: tuple[float, float]):
@@ -43,8 +43,8 @@ class Ledger:
         )
 
     def place(self, item: Item, sha256: str) -> str | None:
-        """The split of a picture; None when it would be a leak: another split has the same content
-        or a picture of the same group."""
+        """The split of a sample; None when it would be a leak: another split has the same content
+        or a sample of the same group."""
         hashed = None if item.split else f"group {item.group}" if item.group else sha256
         split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
         group = self._known("groups", "first", "name", item.group) if item.group else None
@@ -70,7 +70,7 @@ class Ledger:
         return split
 
     def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
-        """Class index and what is hashed, content or group, of pictures that go by hash: so many
+        """Class index and what is hashed, content or group, of samples that go by hash: so many
         different ones of each class."""
         sql = (
             "SELECT DISTINCT label, hashed FROM contents WHERE label = ? AND hashed IS NOT NULL "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.data.split import SPLITS, split_of
 from src.plumbing.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,25 +15,23 @@ if TYPE_CHECKING:
 
 
 SEEDS_TRIED = 200
+SAMPLES_TRIED = 200  # per class: a seed that gives these every split does for all (choice)
 
 
-PICTURES_TRIED = 200  # per class: a seed that gives these every split does for all (choice)
-
-
-def _shares(source: "Source", params: Mapping[str, Any]) -> tuple[float, float]:
+def shares_by_hash(source: "Source", params: Mapping[str, Any]) -> tuple[float, float]:
     """The shares of val and test that go there by hash: none where the source gives the split."""
     val_share, test_share = params["prepare.val_share"], params["prepare.test_share"]
     return (0 if "val" in source.given else val_share, 0 if "test" in source.given else test_share)
 
 
-def _decide(
+def decide(
     report: "Report",
     source: "Source",
     ledger: "Ledger",
     params: Mapping[str, Any],
     failed: Path,
 ) -> None:
-    """InputError when the pictures must not be used as they are."""
+    """InputError when the samples must not be used as they are."""
     skip, drop = params["prepare.on_bad"] == "skip", params["prepare.on_leak"] == "drop"
     wrong = None
     if report.rejected and not skip:
@@ -42,7 +41,7 @@ def _decide(
     elif missing := _missing(ledger, skip):
         split, names = missing
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        wrong = f"no picture of class {shown} in split {split}: " + _remedy(
+        wrong = f"no sample of class {shown} in split {split}: " + _remedy(
             source, ledger, params, report
         )
     if wrong:
@@ -51,7 +50,7 @@ def _decide(
 
 
 def _missing(ledger: "Ledger", skip: bool) -> tuple[str, list[str]] | None:
-    """A split without pictures of some classes, and these. With `skip` only a split that nothing
+    """A split without samples of some classes, and these. With `skip` only a split that nothing
     can be learnt from or measured on counts: train without a class, or an empty one."""
     for split, counts in ledger.per_class.items():
         names = [name for label, name in enumerate(ledger.classes) if not counts[label]]
@@ -61,29 +60,25 @@ def _missing(ledger: "Ledger", skip: bool) -> tuple[str, list[str]] | None:
 
 
 def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], report: "Report") -> str:
-    """What to change so that each class has a picture in each split."""
-    from src.data.split import SPLITS, split_of
-
+    """What to change so that each class has a sample in each split."""
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}
-    hashed = list(ledger.hashed(PICTURES_TRIED))
-    shares = _shares(source, params)
+    hashed = list(ledger.hashed(SAMPLES_TRIED))
+    shares = shares_by_hash(source, params)
     for seed in range(SEEDS_TRIED if len(fixed) < 2 else 0):
         seen = there | {(label, split_of(content, seed, *shares)) for label, content in hashed}
         if len(seen) == len(source.classes) * len(SPLITS):
             return f"set prepare.split_seed={seed}, which gives every split every class"
     also = [*source.remarks]
     if report.rejected:
-        also.append(f"{report.rejected} pictures cannot be used")
-    # The class that lacks a picture under this seed need not be the one that none can help.
+        also.append(f"{report.rejected} samples cannot be used")
+    # The class that lacks a sample under this seed need not be the one that none can help.
     parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
     few = {source.classes[label]: n for label, n in counts.items() if n < parts}
     name, count = min(few.items(), key=lambda item: item[1], default=("", 0))
-    # A group goes to one split, however many pictures it has.
+    # A group goes to one split, however many samples it has.
     where = " in more groups" if any(kept.startswith("group ") for _, kept in hashed) else ""
     what = f"it{where}"
     if few:
         what = f"{name}{where}, of which there are {count} for {parts} splits"
-    return f"add pictures of {what}, or remove the class" + (
-        f" ({'; '.join(also)})" if also else ""
-    )
+    return f"add samples of {what}, or remove the class" + (f" ({'; '.join(also)})" if also else "")

@@ -1,4 +1,4 @@
-"""Worker processes that read pictures; what comes out does not depend on them.
+"""Worker processes that read samples; what comes out does not depend on them.
 
 They are spawned, not forked: a fork copies locks that other threads hold, and this process has
 threads (and, for torchvision's sets, torch). To start one takes 0.2 s of CPU (measured).
@@ -16,11 +16,22 @@ import traceback
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
+from typing import Any, Protocol
 
 from src.plumbing import process
 from src.plumbing.errors import GateError
-from src.preparation.read import Reader, Result
 from src.preparation.sources.base import Item
+
+
+class Packer(Protocol):
+    """Packs samples of one kind; each as a row with its sha256, or the reason why not. `chunk`: how
+    many at a time."""
+
+    @property
+    def chunk(self) -> int: ...
+
+    def __call__(self, items: Iterable[Item]) -> list[Any]: ...
+
 
 AHEAD = 3  # tasks per worker that wait or run (choice)
 HEAD_START = 1.0  # seconds before workers start, so that small sets do without (choice)
@@ -28,17 +39,17 @@ MOST_WORKERS = 8  # by `auto`: beyond, the one process that writes is the limit 
 
 
 def read_in_order(
-    items: Iterable[Item], reader: Reader, workers: int
-) -> Generator[tuple[Item, Result], None, None]:
+    items: Iterable[Item], packer: Packer, workers: int
+) -> Generator[tuple[Item, Any], None, None]:
     """Each item with its result, in order; never more than a few tasks per worker in memory.
     GateError when memory runs out or a worker is killed. Close the iterator to end the workers."""
-    chunks = _chunked(iter(items), reader.chunk)
+    chunks = _chunked(iter(items), packer.chunk)
     start = time.monotonic()
     try:
         for chunk in chunks:
-            yield from zip(chunk, reader(chunk), strict=True)
+            yield from zip(chunk, packer(chunk), strict=True)
             if workers and time.monotonic() - start >= HEAD_START:
-                yield from _in_processes(chunks, reader, workers)
+                yield from _in_processes(chunks, packer, workers)
     except MemoryError:
         raise GateError(_out_of_memory("memory ran out")) from None
 
@@ -57,14 +68,14 @@ def worker_count(setting: str | int) -> int:
 
 
 def _in_processes(
-    chunks: Iterator[list[Item]], reader: Reader, count: int
-) -> Iterator[tuple[Item, Result]]:
+    chunks: Iterator[list[Item]], packer: Packer, count: int
+) -> Iterator[tuple[Item, Any]]:
     workers: list[_Worker] = []
     tasks: deque[_Task] = deque()  # in the order of the items
     try:
         with process.deferred():  # one that was started is always in the list, to be ended
             for _ in range(count):
-                workers.append(_Worker(reader))
+                workers.append(_Worker(packer))
         while True:
             for chunk in itertools.islice(chunks, count * AHEAD - len(tasks)):
                 tasks.append(_Task(chunk))
@@ -83,23 +94,23 @@ def _in_processes(
 class _Task:
     def __init__(self, items: list[Item]):
         self.items = items
-        self.results: list[Result] | None = None
+        self.results: list[Any] | None = None
 
 
 class _Worker:
-    """A process that answers tasks one after the other. It shares no lock or pipe with others, so
+    """A process that does tasks one after the other. It shares no lock or pipe with others, so
     that it can be killed at any moment and its death is seen."""
 
-    def __init__(self, reader: Reader):
+    def __init__(self, packer: Packer):
         self.tasks: deque[_Task] = deque()
         context = multiprocessing.get_context("spawn")
         theirs, self.outbox = context.Pipe(duplex=False)
-        self.results, answers = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(reader, theirs, answers), daemon=True)
+        self.results, inbox = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(packer, theirs, inbox), daemon=True)
         with _signals_blocked():
             self.process.start()
         theirs.close()
-        answers.close()
+        inbox.close()
 
     def send(self, task: _Task) -> None:
         self.tasks.append(task)
@@ -123,21 +134,21 @@ class _Worker:
 
     def _died(self) -> GateError:
         items = self.tasks[0].items if self.tasks else []
-        at = f" among the {len(items)} pictures from {items[0].name} on" if items else ""
+        at = f" among the {len(items)} samples from {items[0].name} on" if items else ""
         return GateError(_out_of_memory(f"a worker was killed{at}"))
 
 
 def _out_of_memory(what: str) -> str:
     return (
         f"prepare: {what}: if memory was short, set machine.prepare_workers to a smaller number; "
-        "if it happens again at the same place, look at the pictures there"
+        "if it happens again at the same place, look at the samples there"
     )
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
     """What a terminal or `kill` sends to all processes does not reach one that starts in the block:
-    only this process answers it, and ends the others."""
+    only this process acts on it, and ends the others."""
     resource_tracker.ensure_running()  # it would unblock them when it starts
     blocked = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
     old = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -147,7 +158,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
-def _work(reader: Reader, tasks: "connection.Connection", results: "connection.Connection") -> None:
+def _work(packer: Packer, tasks: "connection.Connection", results: "connection.Connection") -> None:
     """What a worker does until the other end of `tasks` is gone, however that process ended."""
     waiting: queue.SimpleQueue[list[Item]] = queue.SimpleQueue()
 
@@ -165,6 +176,6 @@ def _work(reader: Reader, tasks: "connection.Connection", results: "connection.C
     threading.Thread(target=receive, daemon=True).start()
     try:
         while True:
-            results.send(reader(waiting.get()))
+            results.send(packer(waiting.get()))
     except (MemoryError, BrokenPipeError):
         os._exit(1)

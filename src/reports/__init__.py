@@ -1,1 +1,1 @@
-"""What stages leave for people and for the next stage: metrics, tables, pictures."""
+"""What stages leave for people and for the next stage: metrics, tables, figures."""

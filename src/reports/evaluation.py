@@ -1,13 +1,22 @@
-"""What `evaluate` leaves: tables, pictures, the description of the run."""
+"""What `evaluate` leaves: tables, figures, the description of the run."""
 
+from pathlib import Path
 from typing import Any
 
-from src.evaluate import RESULTS
+import numpy as np
+
+from src.base.figure import shown_name
+from src.base.files import write_bytes, write_csv
+from src.base.kinds import kind_of, kind_part
+from src.base.plots import confusion_matrix, reliability_diagram
+from src.data.packed import PackedSplit
+from src.reports.metrics import per_class_rows, reliability
 
 SPLITS = ("val", "test")
-
-
 WORST_SHOWN = 40
+
+Splits = dict[str, PackedSplit]
+Probabilities = dict[str, np.ndarray]  # by split, float64 N x K
 
 
 def headline(split: str, values: dict[str, Any]) -> str:
@@ -21,11 +30,8 @@ def headline(split: str, values: dict[str, Any]) -> str:
     return f"{line}, logistic regression {values['baseline_accuracy']:.4f}{verdict}"
 
 
-def write_tables(data: dict[str, Any], probabilities: dict[str, Any]) -> None:
+def write_tables(data: Splits, probabilities: Probabilities, folder: Path) -> None:
     """predictions.csv for every sample, per_class.csv for test."""
-    from src.base.files import write_csv
-    from src.reports.metrics import per_class_rows
-
     classes = data["test"].meta["classes"]
     header = ["split", "index", "label", "prediction", *(f"probability {name}" for name in classes)]
     rows = [
@@ -35,27 +41,21 @@ def write_tables(data: dict[str, Any], probabilities: dict[str, Any]) -> None:
             zip(data[split].labels, probabilities[split], strict=True)
         )
     ]
-    write_csv(RESULTS / "predictions.csv", header, rows)
+    write_csv(folder / "predictions.csv", header, rows)
     table = per_class_rows(data["test"].labels, probabilities["test"].argmax(axis=1), classes)
-    write_csv(RESULTS / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
+    write_csv(folder / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
 
 
-def write_pictures(test: Any, probabilities: Any) -> None:
-    """The confusion matrix, and the pictures on which the net is most wrong."""
-    import numpy as np
+def write_figures(test: PackedSplit, probabilities: np.ndarray, folder: Path) -> None:
+    """The confusion matrix, and the samples on which the net is most wrong."""
     from sklearn.metrics import confusion_matrix as count_confusions
-
-    from src.base.figure import shown_name
-    from src.base.files import write_bytes
-    from src.base.plots import confusion_matrix
-    from src.images.grids import picture_grid
 
     labels = test.labels
     classes = [shown_name(name) for name in test.meta["classes"]]
     predictions = probabilities.argmax(axis=1)
     matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    picture = confusion_matrix(matrix, classes, f"test: {len(labels)} pictures")
-    write_bytes(RESULTS / "confusion_matrix.png", picture)
+    figure = confusion_matrix(matrix, classes, f"test: {len(labels)} pictures")
+    write_bytes(folder / "confusion_matrix.png", figure)
 
     right = probabilities[np.arange(len(labels)), labels]
     worst = np.argsort(right, kind="stable")[:WORST_SHOWN]
@@ -65,28 +65,25 @@ def write_pictures(test: Any, probabilities: Any) -> None:
         for i in worst
     ]
     mistakes = int((predictions != labels).sum())
-    told = f"{mistakes} mistake{'s' * (mistakes != 1)}"
-    title = f"least probable labels of test ({told}): label → prediction"
-    grid = picture_grid(list(test.pictures(worst)), captions, columns=8, title=title)
-    write_bytes(RESULTS / "worst_mistakes.png", grid)
+    many = f"{mistakes} mistake{'s' * (mistakes != 1)}"
+    title = f"least probable labels of test ({many}): label → prediction"
+    grids = kind_part(kind_of(test.meta), "grids")
+    png = grids.grids_side_by_side([(list(test.rows(worst)), captions, title)], columns=8)
+    write_bytes(folder / "worst_mistakes.png", png)
 
 
 def write_reliability(
-    data: dict[str, Any], probabilities: dict[str, Any], metrics: dict[str, Any]
+    data: Splits, probabilities: Probabilities, metrics: dict[str, Any], folder: Path
 ) -> None:
     """The reliability diagrams of both splits."""
-    from src.base.files import write_bytes
-    from src.base.plots import reliability_diagram
-    from src.reports.metrics import reliability
-
     panels = {
-        f"{split}: {len(pictures)} pictures, ECE "
+        f"{split}: {len(samples)} pictures, ECE "
         f"{metrics[split]['calibration_error']:.4f}": reliability(
-            pictures.labels, probabilities[split]
+            samples.labels, probabilities[split]
         )
-        for split, pictures in data.items()
+        for split, samples in data.items()
     }
-    write_bytes(RESULTS / "reliability.png", reliability_diagram(panels))
+    write_bytes(folder / "reliability.png", reliability_diagram(panels))
 
 
 def summary(metrics: dict[str, Any], description: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ def interval(correct: int, count: int) -> tuple[float, float]:
 def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """n; accuracy, macro F1 and log loss, each with its 95 % interval (Wilson's for accuracy, by
     bootstrap for the others, drawn from `seed`); the calibration error of the top probability. A
-    class without pictures and predictions is left out of macro F1, as by scikit-learn's default.
+    class without samples and predictions is left out of macro F1, as by scikit-learn's default.
     `labels` int N, `probabilities` float N x K."""
     from sklearn.metrics import f1_score
 
@@ -62,7 +62,7 @@ def bootstrap(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """Macro F1 and mean loss of pictures drawn with replacement: float64, `resamples` x 2.
+    """Macro F1 and mean loss of samples drawn with replacement: float64, `resamples` x 2.
 
     `labels`, `predictions` int N, `losses` float N. One resample at a time, so memory is N + K.
     """
@@ -78,10 +78,10 @@ def bootstrap(
 def macro_f1(
     labels: np.ndarray, predictions: np.ndarray, classes: int, weights: np.ndarray
 ) -> float:
-    """The mean of F1 over classes, with the picture i counted `weights[i]` times.
+    """The mean of F1 over classes, with sample i counted `weights[i]` times.
 
     A class that none of them has, as label or prediction, is left out of the mean: its F1 is
-    unknown. As 0 it would put the interval of a flawless net with three pictures per class below 1.
+    unknown. As 0 it would put the interval of a flawless net with three samples per class below 1.
     """
     hits = labels == predictions
     right = np.bincount(labels[hits], weights[hits], classes)
@@ -93,7 +93,7 @@ def macro_f1(
 def reliability(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures (int64), mean top probability and accuracy (float64, 0 where there is no picture)
+    """Samples (int64), mean top probability and accuracy (float64, 0 where there is no sample)
     in each of 15 bins of equal width ((0, 1/15], ..., (14/15, 1]) of the top probability."""
     top = probabilities.max(axis=1).astype(np.float64)
     hits = (probabilities.argmax(axis=1) == labels).astype(np.float64)
@@ -106,15 +106,15 @@ def reliability(
 
 def calibration_error(counts: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599) from the bins
-    of `reliability`: the mean over pictures of |accuracy - top probability| of their bin."""
+    of `reliability`: the mean over samples of |accuracy - top probability| of their bin."""
     return float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
 
 def per_class_rows(
     labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    """(class, pictures, precision, recall, F1) for each class; the last three empty for one without
-    pictures and predictions."""
+    """(class, samples, precision, recall, F1) for each class; the last three empty for one without
+    samples and predictions."""
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -1,13 +1,14 @@
-"""What a finished training leaves: the model with its description, history, metrics, pictures."""
+"""What a finished training leaves: the model with its description, history, metrics, figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.base.files import write_bytes, write_csv, write_json
+from src.base.kinds import kind_part
 from src.base.plots import curves
 from src.model.saved import save_model
-from src.reports.batch import batch_picture
+from src.reports.batch import batch_grid
 from src.training.loop import Training
 
 
@@ -33,30 +34,20 @@ def write_outputs(
     panels["learning rate"] = {"lr": [row["lr"] for row in history]}
     panels["gradient norm"] = {"mean of the epoch": [row["grad_norm"] for row in history]}
     write_bytes(results / "curves.png", curves(panels, "epoch"))
-    picture = batch_picture(
-        training.train,
-        training.val,
-        training.setup,
-        training.augmentation,
-        training.plan.step_size,
-        training.mix,
-        training.plan.sampling,
-    )
-    write_bytes(results / "batch.png", picture)
+    write_bytes(results / "batch.png", batch_grid(training))
 
 
 def _description(training: Training, params: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """What prediction needs beside the weights, and which run of `train` made them."""
-    meta = training.train.meta
+    meta, learner = training.train.meta, training.learner
+    of_kind = kind_part(learner.kind, "model")
     return {
         "architecture": params["model"],
         "classes": meta["classes"],
-        "input_size": [meta["channels"], meta["size"], meta["size"]],
-        "mean": training.setup.mean,
-        "std": training.setup.std,
-        "fit": meta["fit"],
-        "interpolation": meta["interpolation"],
-        "crop_ratio": meta["crop_ratio"],
+        "input_size": of_kind.input_size(meta),
+        "mean": learner.mean,
+        "std": learner.std,
+        **of_kind.about(meta),
         "activation": "sigmoid" if params["loss"] == "bce" else "softmax",
         "epochs": training.epoch,
         "best_epoch": training.best.epoch,

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from src.plumbing.stage import Stage
 from src.tracking.about import provenance
-from src.tracking.journal import opening
+from src.tracking.journal import unsent
 from src.tracking.journal.journal import (
     Record,
     add_points,
+    hold,
     load_record,
     now,
     record_elsewhere,
-    record_path,
     warn,
 )
-from src.tracking.journal.leftovers import Sent, close_the_dead, send_one, take_over
 from src.tracking.journal.outbox import Outbox, add_waiting
-from src.tracking.lookup import KIND
+from src.tracking.log import KIND, MODEL_MD5
 from src.tracking.store import store
 
 if TYPE_CHECKING:
@@ -32,41 +31,37 @@ if TYPE_CHECKING:
 
 def begin(
     stage: Stage, old: Record | None, kind: str, client: "MlflowClient", experiment_id: str
-) -> tuple[Record, str]:
-    """The run of `old` if it did not finish, else a new one, as (record, status in MLflow). A run
-    of another kind of machine than `kind` is not gone on with either: the bits differ, and so its
-    points would be doubled; an empty `kind` asks for none."""
-    opening.recover(stage.root, client)
-    close_the_dead(stage.root, client)
-    tags, params = provenance.tags(stage), provenance.params(stage)
-    journal = stage.fingerprint  # the points of a start without a store
+) -> Record:
+    """The run of `old` if it did not finish, else a new one. A run of another kind of machine than
+    `kind` is not gone on with either: the bits differ, and so its points would be doubled; an empty
+    `kind` asks for none."""
+    root, fingerprint = stage.root, stage.fingerprint
+    unsent.close_the_dead(root, client, experiment_id)
     run = store.stored_run(client, old.run_id) if old else None
-    if old and (old.state == "finished" or _is_of_another(kind, run)):
-        tags["repeat_of"] = old.run_id
-        send_one(stage.root, client, old, Sent())  # its record makes way
+    elsewhere = record_elsewhere(root, fingerprint, store.name(root))
+    if elsewhere and elsewhere.state == "finished":
+        elsewhere = None
+    about = description(stage)
+    if old and run and old.state != "finished" and kind in ("", run.data.tags.get(KIND, kind)):
+        client.update_run(old.run_id, status="RUNNING")
+        Outbox(root, old.run_id).forget_run()  # an earlier ending that was not sent
+        store.write(client, old.run_id, about["tags"], about["params"])
+        _copy(root, elsewhere, old.run_id)
+        unsent.take_over(root, fingerprint, old.run_id)  # of a start by an address without a store
+        old.state = "running"
+        return old
+    repeated = old if old and (run or old.state == "finished") else None
+    if repeated:
+        about["tags"]["repeat_of"] = repeated.run_id
+        unsent.send_one(root, client, repeated, unsent.Sent())  # its record makes way
     elif old:
-        if run:
-            client.update_run(old.run_id, status="RUNNING")
-            Outbox(stage.root, old.run_id).forget_run()  # an earlier ending that was not sent
-            store.write(client, old.run_id, tags, params)
-            _copy_from_elsewhere(stage.root, stage.fingerprint, old.run_id, unless="finished")
-            # Of a start by another address that led nowhere.
-            take_over(stage.root, journal, old.run_id)
-            old.state = "running"
-            return old, "RUNNING"
         _say_gone(old)
-        journal = old.run_id
-    run = opening.open_run(
-        stage.root, client, experiment_id, provenance.run_name(stage), tags, params
-    )
+    record = unsent.make_run(root, client, experiment_id, fingerprint, about)
     if old is None:
-        _copy_from_elsewhere(stage.root, stage.fingerprint, run.info.run_id, unless="finished")
-    take_over(stage.root, journal, run.info.run_id)
-    return _record(stage.root, stage.fingerprint, run, stage.name, "running"), "RUNNING"
-
-
-def _is_of_another(kind: str, run: "Run | None") -> bool:
-    return bool(kind and run and run.data.tags.get(KIND, kind) != kind)
+        _copy(root, elsewhere, record.run_id)
+    elif not repeated:
+        unsent.take_over(root, old.run_id, record.run_id)
+    return record
 
 
 def description(stage: Stage) -> dict[str, Any]:
@@ -88,7 +83,7 @@ def restored_description(fingerprint: str, model_md5: str) -> dict[str, Any]:
         "stage": "train",
         "name": name,
         "params": params,
-        "tags": {**tags, "model.md5": model_md5},
+        "tags": {**tags, MODEL_MD5: model_md5},
         "start_time": now(),
         "state": "finished",
         "end_time": now(),
@@ -102,63 +97,58 @@ def find(
     model_md5: str,
     client: "MlflowClient",
     experiment_id: str,
-) -> tuple[Record, str]:
-    """The run that trained a model, for `stage` to write into, as (record, status in MLflow):
-    that of the record, else the newest with this fingerprint and model, else one in its place."""
-    record, run = old, store.stored_run(client, old.run_id) if old else None
+) -> Record:
+    """The run that trained a model, for `stage` to write into: that of the record, else the newest
+    with this fingerprint and model, else one in its place."""
+    root, record = stage.root, old
+    elsewhere = record_elsewhere(root, fingerprint, store.name(root))
+    run = store.stored_run(client, old.run_id) if old else None
     if record is None or run is None:
         if old:
             _say_gone(old)
-        identity = {"fingerprint": fingerprint, "model.md5": model_md5}
-        run = store.newest_run(client, experiment_id, identity)
-        if run is None:
-            name, params, tags = provenance.restored_train(fingerprint)
-            whole = {**tags, **identity}
-            run = opening.open_run(stage.root, client, experiment_id, name, whole, params)
-            if old is None:
-                _copy_from_elsewhere(stage.root, fingerprint, run.info.run_id)
-            take_over(stage.root, old.run_id if old else fingerprint, run.info.run_id)
-        record = _record(stage.root, fingerprint, run, "train", "finished")
+        identity = {"fingerprint": fingerprint, MODEL_MD5: model_md5}
+        if run := store.newest_run(client, [experiment_id], identity):
+            record = unsent.record_of(root, fingerprint, run, "train", "finished")
+        else:
+            waits = Outbox(root, fingerprint).run()  # a training without a store left its own
+            about = waits or restored_description(fingerprint, model_md5)
+            record = unsent.make_run(root, client, experiment_id, fingerprint, about)
+            if old:
+                unsent.take_over(root, old.run_id, record.run_id)
+            else:
+                _copy(root, elsewhere, record.run_id)
+            run = client.get_run(record.run_id)
     tags = _experiment_names(run)
     mark, settings = f"{stage.name}.settings", provenance.settings(stage)
     if run.data.tags.get(mark, settings) == settings:
         store.write(client, run.info.run_id, {**tags, mark: settings}, {})
-        return record, run.info.status
+        return record
     store.write(client, run.info.run_id, tags, {})
     record.save()
     return _child(stage, run, provenance.name_beside(stage, run.data.tags[mark]), client)
 
 
-def _child(stage: Stage, parent: "Run", name: str, client: "MlflowClient") -> tuple[Record, str]:
+def _child(stage: Stage, parent: "Run", name: str, client: "MlflowClient") -> Record:
     """The run of `stage` below the run of a model that was evaluated with other settings."""
-    record = load_record(stage.root, stage.fingerprint, store.name(stage.root))
-    run = store.stored_run(client, record.run_id) if record else None
-    if record is None or run is None:
-        tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
-        params = provenance.params(stage)
-        experiment_id = parent.info.experiment_id
-        run = opening.open_run(stage.root, client, experiment_id, name, tags, params)
-        record = _record(stage.root, stage.fingerprint, run, stage.name, "finished")
-    return record, run.info.status
+    root, fingerprint = stage.root, stage.fingerprint
+    with hold(root, fingerprint):
+        record = load_record(root, fingerprint, store.name(root))
+        if record and store.stored_run(client, record.run_id):
+            return record
+        about = {**description(stage), "name": name, "state": "finished", "end_time": now()}
+        about["tags"]["mlflow.parentRunId"] = parent.info.run_id
+        return unsent.make_run(root, client, parent.info.experiment_id, fingerprint, about)
 
 
-def _record(root: Path, fingerprint: str, run: "Run", stage: str, state: str) -> Record:
-    info = run.info
-    path = record_path(root, fingerprint)
-    where = store.name(root)
-    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
-
-
-def _copy_from_elsewhere(root: Path, fingerprint: str, run_id: str, unless: str = "") -> None:
-    """Give a run the points of the last one, and the files and tags that wait for that one, if it
-    is in another store (the address of the store was changed) and its state is not `unless`. The
-    other run, its record, journal and outbox stay as they are, for the day when the address is
-    changed back."""
-    other = record_elsewhere(root, fingerprint, store.name(root))
-    if other and other.state != unless:
-        add_points(root, other.run_id, run_id)
-        add_waiting(root, other.run_id, run_id, move=False)
-        warn(f"the run {other.run_id} is in {other.store}; {run_id} here gets its points, too")
+def _copy(root: Path, elsewhere: Record | None, run_id: str) -> None:
+    """Give a run the points of that in another store (the address of the store was changed), and
+    the files and tags that wait for it. The other run, its record, journal and outbox stay as they
+    are, for the day when the address is changed back."""
+    if elsewhere:
+        add_points(root, elsewhere.run_id, run_id)
+        add_waiting(root, elsewhere.run_id, run_id, move=False)
+        place = f"the run {elsewhere.run_id} is in {elsewhere.store}"
+        warn(f"{place}; {run_id} here gets its points, too")
 
 
 def _say_gone(record: Record) -> None:

@@ -1,22 +1,15 @@
-"""The MLflow run of a tool that looks at the workspace, such as lr_find: one call when it is done.
+"""The MLflow run of a tool that looks at the workspace, such as lr_find: one call at its end."""
 
-Its files stay on disk in any case, so a store that does not answer costs a line and nothing else.
-"""
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
-
-from src.plumbing.errors import InputError
-from src.tracking.about import provenance, uncommitted
-from src.tracking.journal.journal import now, warn
-from src.tracking.store import store
-from src.tracking.store.address import reason
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from src.tracking.about import provenance
+from src.tracking.journal.journal import hold, now
+from src.tracking.journal.unsent import make_run
+from src.tracking.run import TrackedRun
 
 
 def log_run(
@@ -29,70 +22,35 @@ def log_run(
     files: Sequence[Path],
     note: str,
 ) -> str | None:
-    """Log what a tool found as a finished run and return its id; None if the store did not take
-    all of it.
+    """Log what a tool found as a run and return its id; None as long as no store has it.
 
-    `metrics`: a value per step; `data`: md5 of the data sets that were read, by path. Raises
-    InputError if the experiment was deleted in MLflow, nothing else.
+    `metrics`: a value per step; `data`: md5 of the data sets that were read, by path. What the
+    store does not take waits for src.sync. Raises InputError if the experiment was deleted in
+    MLflow, nothing else.
     """
-    what = f"no run of {tool}"
-    try:
-        client, experiment_id = store.open_store(root)
-        tags = {**provenance.tool_tags(tool, data), "mlflow.note.content": note}
-        moment = now()
-        run_id = store.create_run(client, experiment_id, name, tags, moment).info.run_id
-        what = f"the run {run_id} of {tool} lacks a part"
-        with _failed_if_not_whole(client, run_id):
-            _fill(client, run_id, tool, moment, params, metrics, data, files)
-            client.set_terminated(run_id, "FINISHED")
-        return run_id
-    except InputError:
-        raise
-    except Exception as error:  # whatever MLflow raises
-        warn(f"{what}: {reason(error)}")
-        return None
-
-
-@contextmanager
-def _failed_if_not_whole(client: "MlflowClient", run_id: str) -> Iterator[None]:
-    """End a run that the block could not fill: nobody would go on with it."""
-    try:
-        yield
-    except BaseException as error:
-        with suppress(Exception):  # a store that did not take the rest may not take this
-            state = "FAILED" if isinstance(error, Exception) else "KILLED"
-            client.set_terminated(run_id, state)
-        raise
-
-
-def _fill(
-    client: "MlflowClient",
-    run_id: str,
-    tool: str,
-    moment: int,
-    params: Mapping[str, str],
-    metrics: Mapping[str, Sequence[float]],
-    data: Mapping[str, str],
-    files: Sequence[Path],
-) -> None:
-    """What `log_run` was given, into the run that it opened at `moment`."""
-    from mlflow.entities import Metric
-
-    store.write(client, run_id, {}, params)
-    points = [
-        Metric(key, float(value), moment, step)
-        for key, values in metrics.items()
-        for step, value in enumerate(values)
-    ]
-    for start in range(0, len(points), 1000):  # MLflow's limit for a call
-        client.log_batch(run_id, metrics=points[start : start + 1000])
-    for path, md5 in data.items():
-        store.add_input(client, run_id, path, md5, tool)
-    for file in files:
-        client.log_artifact(run_id, str(file))
-    if difference := uncommitted.difference():
-        artifact = PurePosixPath(uncommitted.ARTIFACT)
-        with tempfile.TemporaryDirectory() as folder:
-            # Not as a text: the files of the workspace may be in any encoding.
-            (Path(folder) / artifact.name).write_bytes(difference)
-            client.log_artifact(run_id, f"{folder}/{artifact.name}", str(artifact.parent))
+    about: dict[str, Any] = {
+        "stage": tool,
+        "name": name,
+        "params": dict(params),
+        "tags": provenance.tool_tags(tool, data),
+        "start_time": now(),
+        "state": "running",
+    }
+    # No other run is the same: it is not gone on with.
+    fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    run = TrackedRun(root, fingerprint, None, own=True)
+    with hold(root, fingerprint):
+        run.connect(
+            lambda client, experiment_id: make_run(root, client, experiment_id, fingerprint, about),
+            lambda: about,
+        )
+        with run.logging():
+            for key, values in metrics.items():
+                for step, value in enumerate(values):
+                    run.log_metrics({key: value}, step)
+            for path, md5 in data.items():
+                run.log_input(path, md5, tool)
+            for file in files:
+                run.log_artifact(file)
+            run.describe(note)
+    return run.record.run_id if run.record else None

@@ -1,1 +1,1 @@
-"""How a net is trained: model, optimizer and schedule, the loop, checkpoint, device."""
+"""How a net is trained: the learner (net, loss, optimizer, schedule), the step, the loop."""

@@ -19,10 +19,10 @@ def last_decay(ema: float, steps: int) -> float:
     return min(ema, 1 - steps ** (-2 / 3))
 
 
-def told_of_warm_up(ema: Any, steps: int) -> str | None:
-    """A line that names the decay which a training of `steps` comes to, if that is not `ema`."""
-    if ema == "none" or (reached := f"{last_decay(ema, steps):.4g}") == f"{ema:.4g}":
-        return None
+def warm_up_remark(ema: float | None, steps: int) -> str:
+    """A line that names the decay which a training of `steps` comes to; empty if that is `ema`."""
+    if ema is None or (reached := f"{last_decay(ema, steps):.4g}") == f"{ema:.4g}":
+        return ""
     return (
         f"train: ema {ema:g} acts like {reached}: timm's warm-up of the average is not over after "
         f"{steps} steps"

@@ -38,6 +38,11 @@ class Checkpoint:
         self.kinds = [self.own_kind]  # of all machines that had a part in the training
         self._last = time.monotonic()
 
+    @property
+    def needed_kind(self) -> str:
+        """The kind of machine that whoever goes on must be of; empty if any may."""
+        return "" if self.anywhere else self.own_kind
+
     def is_due(self) -> bool:
         """Whether `minutes` have passed since the last one. The clock decides when to save, never
         what a result is."""

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from src.data.batches import steps_per_epoch, training_batches
+from src.base.kinds import kind_part
+from src.data.batches import leftover_remark, steps_per_epoch, training_batches
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
-from src.images.augment import Augmentation
-from src.images.mix import Mix
 from src.plumbing.errors import GateError
 from src.plumbing.terminal import Progress
+from src.training.average import warm_up_remark
 from src.training.checkpoint import Checkpoint
-from src.training.setup import Setup
-from src.training.step import prepared, update
+from src.training.learner import Learner, build_learner
+from src.training.step import Augment, Mix, prepare_batch, update
 from src.training.validation import validate
 
 # Steps between two looks at the loss: each waits for the device. (choice)
@@ -31,7 +31,7 @@ class Plan:
     """How long to train, on which order of samples, and which epoch's weights to keep."""
 
     epochs: int
-    step_size: int  # pictures per optimizer step
+    step_size: int  # samples per optimizer step
     best_by: str = "val/accuracy"
     patience: int | None = None
     freeze_epochs: int = 0
@@ -69,22 +69,53 @@ class Training:
 
     def __init__(
         self,
-        setup: Setup,
+        learner: Learner,
         train: PackedSplit,
         val: PackedSplit,
         plan: Plan,
-        augmentation: Augmentation,
+        augment: Augment,
         mix: Mix,
         reading: Reading = MAPPED,
     ):
-        self.setup, self.train, self.val, self.plan = setup, train, val, plan
-        self.augmentation, self.mix, self.reading = augmentation, mix, reading
+        self.learner, self.train, self.val, self.plan = learner, train, val, plan
+        self.augment, self.mix, self.reading = augment, mix, reading
         self.steps = steps_per_epoch(len(train), plan.step_size)
         self.epoch = self.step = 0
-        self.sums = torch.zeros(4, device=setup.device)
+        self.sums = torch.zeros(4, device=learner.device)
         self.lr = 0.0
         self.history: list[Row] = []
         self.best = Best()
+
+    @classmethod
+    def build(
+        cls,
+        params: Mapping[str, Any],
+        train: PackedSplit,
+        val: PackedSplit,
+        device: torch.device,
+        reading: Reading = MAPPED,
+    ) -> "Training":
+        """The fresh training that `params` describe. Whoever trains builds it here: `train`, the
+        check before it, the range test, the figures of a batch."""
+        plan = Plan.from_params(params)
+        learner = build_learner(params, train, device, steps_per_epoch(len(train), plan.step_size))
+        part = kind_part(learner.kind, "augment")
+        mix = part.mix(params, len(train.meta["classes"]))
+        return cls(learner, train, val, plan, part.augmentation(params), mix, reading)
+
+    @property
+    def steps_done(self) -> int:
+        """Of all epochs together."""
+        return self.epoch * self.steps + self.step
+
+    def remarks(self) -> list[str]:
+        """What a person should know before it begins, a line each."""
+        plan, ema = self.plan, self.learner.ema
+        found = [
+            warm_up_remark(ema.decay if ema else None, plan.epochs * self.steps),
+            leftover_remark(len(self.train), plan.step_size, plan.sampling),
+        ]
+        return [line for line in found if line]
 
     def run(
         self,
@@ -101,13 +132,13 @@ class Training:
         """
         while not self.finished:
             # Or frees it again; the first step then goes back to training mode.
-            self.setup.freeze_backbone(self.epoch < self.plan.freeze_epochs)
+            self.learner.freeze_backbone(self.epoch < self.plan.freeze_epochs)
             for batch in self._batches():
-                number = self.epoch * self.steps + self.step
-                batch = prepared(batch, self.setup, self.augmentation, self.mix, number)
+                number = self.steps_done
+                batch = prepare_batch(batch, self.learner, self.augment, self.mix, number)
                 # The largest is the classifier's: `layer_decay` gives those before it smaller ones.
-                self.lr = max(group["lr"] for group in self.setup.optimizer.param_groups)
-                self.sums += update(self.setup, batch, number)
+                self.lr = max(group["lr"] for group in self.learner.optimizer.param_groups)
+                self.sums += update(self.learner, batch, number)
                 self.step += 1
                 if self.step % LOG_EVERY == 0:
                     loss, accuracy = self._finite_means()
@@ -142,10 +173,10 @@ class Training:
     def _batches(self) -> Any:
         return training_batches(
             self.train,
-            self.setup.seed,
+            self.learner.seed,
             self.epoch,
             self.plan.step_size,
-            self.setup.device,
+            self.learner.device,
             first_step=self.step,
             reading=self.reading,
             sampling=self.plan.sampling,
@@ -156,7 +187,7 @@ class Training:
         the schedule."""
         train_loss, train_accuracy = self._finite_means()
         grad_norm = self.sums[3].item() / max(1, self.step)
-        val = validate(self.setup, self.val, self.reading)
+        val = validate(self.learner, self.val, self.reading)
         self._require_finite(val["loss"], "validation")
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
@@ -173,11 +204,11 @@ class Training:
         # Accuracy on a small validation set has many ties: the lower loss decides them.
         score = (-val["loss"], 0.0) if chosen == "loss" else (val[chosen], -val["loss"])
         if score > self.best.score:
-            weights = self.setup.kept_model.state_dict()
+            weights = self.learner.kept_model.state_dict()
             self.best = Best(
                 self.epoch, score, {key: value.cpu().clone() for key, value in weights.items()}
             )
-        self.setup.scheduler.step(self.epoch, val[chosen])
+        self.learner.scheduler.step(self.epoch, val[chosen])
         return row
 
     def _finite_means(self) -> tuple[float, float]:
@@ -196,13 +227,13 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training: model, its average, optimizer, schedule, scaler,
         counters, best."""
-        setup = self.setup
+        learner = self.learner
         return {
-            "model": setup.model.state_dict(),
-            "ema": setup.ema.module.state_dict() if setup.ema is not None else {},
-            "optimizer": setup.optimizer.state_dict(),
-            "scheduler": setup.scheduler.state_dict(),
-            "scaler": setup.scaler.state_dict(),
+            "model": learner.model.state_dict(),
+            "ema": learner.ema.module.state_dict() if learner.ema is not None else {},
+            "optimizer": learner.optimizer.state_dict(),
+            "scheduler": learner.scheduler.state_dict(),
+            "scaler": learner.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums,
@@ -217,15 +248,15 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken."""
-        setup = self.setup
-        setup.model.load_state_dict(state["model"])
-        if setup.ema is not None:
-            setup.ema.module.load_state_dict(state["ema"])
-        setup.optimizer.load_state_dict(state["optimizer"])
-        setup.scheduler.load_state_dict(state["scheduler"])
-        setup.scaler.load_state_dict(state["scaler"])
+        learner = self.learner
+        learner.model.load_state_dict(state["model"])
+        if learner.ema is not None:
+            learner.ema.module.load_state_dict(state["ema"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.scheduler.load_state_dict(state["scheduler"])
+        learner.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums, self.lr = state["sums"].to(setup.device), state["lr"]
+        self.sums, self.lr = state["sums"].to(learner.device), state["lr"]
         self.history = state["history"]
         best = state["best"]
         self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])

@@ -98,10 +98,8 @@ def create_scheduler(
     assert scheduler is not None
     if schedule == "plateau":
         mode = "min" if params["best_by"] == "val/loss" else "max"
-        return Plateau(
-            scheduler, optimizer, params["decay_epochs"], params["decay_rate"], mode,
-            warmup_epochs=warmup,
-        )  # fmt: skip
+        epochs, rate = params["decay_epochs"], params["decay_rate"]
+        return Plateau(scheduler, optimizer, epochs, rate, mode, warmup_epochs=warmup)
     return scheduler
 
 

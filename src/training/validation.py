@@ -1,4 +1,4 @@
-"""Validation: the kept net on the pictures that choose the best epoch."""
+"""Validation: the kept net on the samples that choose the best epoch."""
 
 import torch
 from torch.nn import functional
@@ -6,26 +6,26 @@ from torch.nn import functional
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
 from src.model.inference import logits_of
-from src.training.setup import Setup
+from src.training.learner import Learner
 from src.training.step import batch_sums
 
 
-def validate(setup: Setup, data: PackedSplit, reading: Reading = MAPPED) -> dict[str, float]:
+def validate(learner: Learner, data: PackedSplit, reading: Reading = MAPPED) -> dict[str, float]:
     """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
-    sums = torch.zeros(3, device=setup.device)
+    sums = torch.zeros(3, device=learner.device)
     classes = len(data.meta["classes"])
-    # Per class: hits, predictions, pictures. Counts, which can be summed over processes.
-    counts = torch.zeros(3, classes, dtype=torch.int64, device=setup.device)
+    # Per class: hits, predictions, samples. Counts, which can be summed over processes.
+    counts = torch.zeros(3, classes, dtype=torch.int64, device=learner.device)
     for logits, labels in logits_of(
-        setup.kept_model, data, setup.device, setup.mean, setup.std, reading
+        learner.kept_model, data, learner.device, learner.mean, learner.std, reading
     ):
-        sums += batch_sums(setup.criterion(logits, labels), logits, labels)
+        sums += batch_sums(learner.criterion(logits, labels), logits, labels)
         predicted = functional.one_hot(logits.argmax(dim=1), classes)
         actual = functional.one_hot(labels, classes)
         counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
     loss, correct, count = sums.tolist()
     hits, predicted, actual = counts.cpu().double()  # MPS has no float64
-    # F1 = 2 x hits / (predictions + pictures); unknown for a class with neither.
+    # F1 = 2 x hits / (predictions + samples); unknown for a class with neither.
     named = predicted + actual
     f1 = 2 * hits[named > 0] / named[named > 0]
     return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}

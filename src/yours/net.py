@@ -4,7 +4,7 @@ from torch import nn
 
 
 def own_net(classes: int, channels: int, size: int) -> nn.Module:
-    """Your own net, for `model: own`. Edit it: any torch module that takes float32 pictures
+    """Your own net, for `model: own`. Edit it: any torch module that takes float32 images
     B x `channels` x `size` x `size` and returns logits B x `classes`.
 
     Logits are plain numbers: no softmax, no sigmoid and no other activation at the end, since the

@@ -1,8 +1,6 @@
 """The battery on a plain set-up: quiet when it is healthy, and the right cause for each fault."""
 
 import functools
-import json
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from src.checks import TrainingSetup, run
-from src.checks.catalogue import CHECKS
-from src.checks.causes import CAUSES
-from tests.checks import base
-from tests.checks.base import CLASSES, check, first
+from src.checks import TrainingSetup
+from tests.checks import small_setup
+from tests.checks.small_setup import CLASSES, check, first
 
 # --- healthy
 
@@ -81,7 +77,7 @@ def little_is_known(setup: TrainingSetup) -> None:
 @pytest.mark.parametrize(
     "plant", [None, smoothed, bce, weighted, accumulated, mixed, little_is_known]
 )
-def test_healthy_set_ups_pass(plant: base.Plant | None) -> None:
+def test_healthy_set_ups_pass(plant: small_setup.Plant | None) -> None:
     report = check(plant)
     assert {c.id: c.message for c in report.checks if c.status != "pass"} == {}
     assert {"overfit_batch", "grad_bookkeeping", "loss_gradient"} <= {c.id for c in report.checks}
@@ -89,11 +85,11 @@ def test_healthy_set_ups_pass(plant: base.Plant | None) -> None:
 
 # --- faults, each with the cause that must stand first or second in the first finding
 
-FAULTS: dict[str, base.Plant] = {}
+FAULTS: dict[str, small_setup.Plant] = {}
 
 
-def fault(cause: str) -> Callable[[base.Plant], base.Plant]:
-    def add(plant: base.Plant) -> base.Plant:
+def fault(cause: str) -> Callable[[small_setup.Plant], small_setup.Plant]:
+    def add(plant: small_setup.Plant) -> small_setup.Plant:
         name = getattr(plant, "__name__", cause)
         FAULTS[f"{name}:{cause}"] = plant
         return plant
@@ -122,9 +118,11 @@ def step_of(setup: TrainingSetup, order: str) -> None:
 
 
 ORDERS = {
-    "fbs": "zero_grad_missing", "fbzs": "zero_grad_before_step",
-    "zfb": "optimizer_never_steps", "zfs": "backward_missing",
-}  # fmt: skip
+    "fbs": "zero_grad_missing",
+    "fbzs": "zero_grad_before_step",
+    "zfb": "optimizer_never_steps",
+    "zfs": "backward_missing",
+}
 for _order, _cause in ORDERS.items():
     FAULTS[f"{_order}:{_cause}"] = functools.partial(step_of, order=_order)
 
@@ -154,7 +152,7 @@ def negative(setup: TrainingSetup) -> None:
 @fault("targets_changed_in_step")
 def labels_rolled(setup: TrainingSetup) -> None:
     def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
-        return base.train_step(setup, (batch[0], batch[1].roll(1)))
+        return small_setup.train_step(setup, (batch[0], batch[1].roll(1)))
 
     setup.train_step = step
 
@@ -208,9 +206,9 @@ def ends_early(setup: TrainingSetup) -> None:
     setup.scheduler = torch.optim.lr_scheduler.StepLR(setup.optimizer, 5, gamma=0.3)
 
     def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
-        told = base.train_step(setup, batch)
+        reported = small_setup.train_step(setup, batch)
         setup.scheduler.step()
-        return told
+        return reported
 
     setup.train_step = step
 
@@ -266,7 +264,10 @@ def not_finite(setup: TrainingSetup) -> None:
 @fault("normalised_twice")
 def normalised_twice(setup: TrainingSetup) -> None:
     shape = (1, 3, 1, 1)
-    mean, std = torch.tensor(base.MEAN).view(shape), torch.tensor(base.STD).view(shape)
+    mean, std = (
+        torch.tensor(small_setup.MEAN).view(shape),
+        torch.tensor(small_setup.STD).view(shape),
+    )
     for part in ("train", "val"):
         change_data(setup, lambda x, y: ((x - mean) / std, y), part)
 
@@ -303,7 +304,7 @@ def no_eval(setup: TrainingSetup) -> None:
         setup.model.eval = lambda: setup.model  # type: ignore[method-assign]
         try:
             setup.model.train()
-            return base.evaluate(setup, loader)
+            return small_setup.evaluate(setup, loader)
         finally:
             del setup.model.eval
 
@@ -313,7 +314,7 @@ def no_eval(setup: TrainingSetup) -> None:
 @fault("eval_mean_of_batch_means")
 def mean_of_means(setup: TrainingSetup) -> None:
     def evaluate(setup: TrainingSetup, loader: Any) -> dict[str, float]:
-        parts = [base.evaluate(setup, [batch]) for batch in loader]
+        parts = [small_setup.evaluate(setup, [batch]) for batch in loader]
         return {key: sum(p[key] for p in parts) / len(parts) for key in ("loss", "accuracy")}
 
     setup.evaluate = evaluate
@@ -323,7 +324,7 @@ def mean_of_means(setup: TrainingSetup) -> None:
 def optimizer_forgotten(setup: TrainingSetup) -> None:
     def load(setup: TrainingSetup, saved: bytes) -> None:
         before = setup.optimizer.state_dict()
-        base.load(setup, saved)
+        small_setup.load(setup, saved)
         setup.optimizer.load_state_dict(before)
 
     setup.load = load
@@ -343,78 +344,3 @@ def test_a_fault_is_found_and_named(name: str) -> None:
     assert report.status in ("fail", "warn")
     found = first(report)
     assert cause in found.likely_causes[:2], report.as_text(colour=False)
-
-
-# --- crashes
-
-
-def raising(*_: Any, **__: Any) -> Any:
-    raise ValueError("made up for the test")
-
-
-@pytest.mark.parametrize(
-    "part", ["train_step", "evaluate", "save", "load", "train_loader", "train_data", "val_data"]
-)
-def test_a_part_that_stops_is_explained(part: str) -> None:
-    class Broken:
-        __getitem__ = __iter__ = raising
-
-        def __len__(self) -> int:
-            return 100
-
-    def plant(setup: TrainingSetup) -> None:
-        setattr(setup, part, raising if callable(getattr(setup, part)) else Broken())
-
-    report = check(plant)
-    assert report.status == "fail"
-    told = {c.id: c for c in report.checks}[f"runs_{part}"]
-    assert told.status == "fail"
-    assert "ValueError: made up for the test" in told.message
-    assert told.likely_causes
-
-
-def test_a_factory_that_stops_is_explained() -> None:
-    report = run(raising, 5)
-    assert [c.id for c in report.checks] == ["runs_factory"]
-    assert report.status == "fail"
-
-
-def test_a_check_that_stops_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.checks import battery
-
-    broken = [(id, raising if id == "resume" else work, needs)
-              for id, work, needs in battery.BATTERY]  # fmt: skip
-    monkeypatch.setattr(battery, "BATTERY", broken)
-    report = check()
-    found = {c.id: c.status for c in report.checks}
-    assert found["resume"] == "inconclusive"
-    assert report.status == "warn"
-
-
-# --- the same each time
-
-
-def test_two_runs_give_the_same_bytes_and_leave_the_random_state() -> None:
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
-    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
-    reports = []
-    for number in range(2):
-        reports.append(json.dumps(check(mixed).as_dict()))
-        after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
-        assert after[0] == before[0], number
-        assert after[1] == before[1]
-        assert torch.equal(after[2], before[2])
-    assert reports[0] == reports[1]
-
-
-def test_the_report_has_the_agreed_form_and_known_names() -> None:
-    report = check(softmax_in_loss).as_dict()
-    assert list(report) == ["status", "checks"]
-    for found in report["checks"]:
-        assert list(found) == [
-            "id", "status", "value", "threshold", "message", "likely_causes", "consequence_of",
-        ]  # fmt: skip
-        assert found["id"] in CHECKS
-        assert set(found["likely_causes"]) <= set(CAUSES)

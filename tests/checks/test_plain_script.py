@@ -98,14 +98,22 @@ def factory() -> TrainingSetup:
         setup.optimizer.load_state_dict(state)
 
     return TrainingSetup(
-        model, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3), None,
-        train, test, DataLoader(train, batch_size=32, shuffle=True), DataLoader(test, 100),
+        model,
+        nn.CrossEntropyLoss(),
+        torch.optim.Adam(model.parameters(), lr=1e-3),
+        None,
+        train,
+        test,
+        DataLoader(train, batch_size=32, shuffle=True),
+        DataLoader(test, 100),
         lambda s, batch: {"loss": train_one_batch(s.model, s.optimizer, s.loss_fn, *batch)},
-        lambda s, loader: dict(zip(("loss", "accuracy"), test_model(s.model, s.loss_fn, loader),
-                                   strict=True)),
-        save, load,
+        lambda s, loader: dict(
+            zip(("loss", "accuracy"), test_model(s.model, s.loss_fn, loader), strict=True)
+        ),
+        save,
+        load,
         {"num_classes": 10, "mean": [0.305], "std": [0.376], "accumulate": 1, "frozen": []},
-    )  # fmt: skip
+    )
 
 
 def healed() -> TrainingSetup:

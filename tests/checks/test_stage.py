@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from src.checks.catalogue import CHECKS
-from src.checks.step.watching import Spy
+from src.checks.step.recorder import StepRecorder
+from src.overfit_check import parse_waivers
 from src.plumbing.errors import GateError, InputError
-from src.tracking.untracked import Run as Untracked
+from src.tracking.log import Log
 from tests.conftest import run_stage, set_params
 
 RESULTS = Path("results/overfit_check")
@@ -35,13 +36,13 @@ def test_a_second_run_writes_the_same_bytes_and_logs_what_was_learnt(
     points: dict[str, list[float]] = {}
     splits = []
 
-    def log_metrics(_: Untracked, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(_: Log, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
             points.setdefault(name, []).append(value)
             assert len(points[name]) == step
 
-    monkeypatch.setattr(Untracked, "log_metrics", log_metrics)
-    monkeypatch.setattr(Untracked, "log_input", lambda _, name, md5, split: splits.append(split))
+    monkeypatch.setattr(Log, "log_metrics", log_metrics)
+    monkeypatch.setattr(Log, "log_data", lambda _, folder, names: splits.extend(names))
     before = {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()}
     run_stage(copied, "overfit-check")
     assert {path.name: path.read_bytes() for path in (copied / RESULTS).iterdir()} == before
@@ -95,13 +96,13 @@ def test_a_loss_scaler_may_leave_out_some_steps_but_not_all(
     scaler = partial(torch.amp.GradScaler, init_scale=scale)
     monkeypatch.setattr(torch.amp, "GradScaler", scaler)
     set_params(copied, precision="fp16", fused=fused, on_fail="report")
-    forgive, forgiven = Spy._forgive, []
+    forgive, forgiven = StepRecorder.forgive, []
 
-    def noted(spy: Spy) -> None:
-        forgiven.append(spy)
-        forgive(spy)
+    def noted(recorder: StepRecorder) -> None:
+        forgiven.append(recorder)
+        forgive(recorder)
 
-    monkeypatch.setattr(Spy, "_forgive", noted)
+    monkeypatch.setattr(StepRecorder, "forgive", noted)
     run_stage(copied, "overfit-check")
     report = json.loads((copied / RESULTS / "report.json").read_text())
     assert forgiven
@@ -113,17 +114,30 @@ def test_the_gamma_of_focal_loss_is_declared(copied: Path) -> None:
     set_params(copied, loss="focal", focal_gamma=10, on_fail="report")
     run_stage(copied, "overfit-check")
     report = json.loads((copied / RESULTS / "report.json").read_text())
-    told = {c["id"]: c["message"] for c in report["checks"] if c["status"] != "pass"}
-    assert not set(told) & {"loss_contract", "temperature"}, told
+    found = {c["id"]: c["message"] for c in report["checks"] if c["status"] != "pass"}
+    assert not set(found) & {"loss_contract", "temperature"}, found
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("'leakige: known'", "no check 'leakige', did you mean leakage"),
-     ("leakage", "needs a reason for leakage")],
-)  # fmt: skip
-def test_a_wrong_waiver_is_told_in_one_line(copied: Path, text: str, line: str) -> None:
+    [
+        ("'leakige: known'", "no check 'leakige', did you mean leakage"),
+        ("leakage", "needs a reason for leakage"),
+    ],
+)
+def test_a_wrong_waiver_is_readable_errors(copied: Path, text: str, line: str) -> None:
     set_params(copied, waive=text)
     with pytest.raises(InputError, match=re.escape(line)) as caught:
         run_stage(copied, "overfit-check")
     assert "\n" not in str(caught.value)
+
+
+def test_waivers_are_read_from_text() -> None:
+    assert parse_waivers("none") == {}
+    expected = {"leakage": "near duplicates: known", "class_balance": "rare"}
+    assert parse_waivers("leakage: near duplicates: known; class_balance: rare") == expected
+    with pytest.raises(InputError, match="no check 'leakag', did you mean leakage"):
+        parse_waivers("leakag: known")
+    for text in ("leakage", "leakage: ", "leakage: known; class_balance:"):
+        with pytest.raises(InputError, match="needs a reason"):
+            parse_waivers(text)

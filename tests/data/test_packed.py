@@ -11,6 +11,7 @@ import pytest
 
 from src.data.packed import PackedSplit
 from src.plumbing.errors import InputError
+from tests import conftest
 from tests.conftest import run_stage
 
 SHARD = "train-images-00000.npy"
@@ -70,7 +71,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "shard empty": (cut(SHARD, 0), SHARD),
     "shard of another shape": (save(np.zeros((4, 8, 8, 3), np.uint8)), SHARD),
     "shard of another type": (save(np.zeros((4, 16, 16, 3), np.float32)), SHARD),
-    "shard of fewer pictures": (save(np.zeros((4, 16, 16, 3), np.uint8)), "shards hold 4"),
+    "shard of fewer images": (save(np.zeros((4, 16, 16, 3), np.uint8)), "shards hold 4"),
     "meta cut": (cut("meta.json", 30), "meta.json"),
     "meta empty": (cut("meta.json", 0), "meta.json"),
     "meta a list": (write("meta.json", b"[1]"), "meta.json"),
@@ -125,3 +126,12 @@ def test_the_subset_is_made_again_by_its_own_stage(copied: Path) -> None:
     (copied / "data/prepared" / SHARD).unlink()
     with pytest.raises(InputError, match=r"data/prepared is incomplete .*dvc repro -f prepare`"):
         run_stage(copied, "subset")
+
+
+def test_shards_are_limited_and_read_as_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = conftest.packed(project)["train"]
+    monkeypatch.setattr("src.data.writer.SHARD_BYTES", 7 * 16 * 16 * 3 + 5)  # seven images
+    shards = conftest.packed(project)["train"]
+    assert len(shards.meta["shards"]["train"]) == -(-len(whole) // 7)
+    indices = np.random.default_rng(0).permutation(len(whole))
+    assert np.array_equal(shards.rows(indices), whole.rows(indices))

@@ -28,21 +28,27 @@ COUNT, SIDE = 301, 8
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PackedSplit:
-    """Pictures of noise in shards of 64, in classes of different sizes."""
+    """Images of noise in shards of 64, in classes of different sizes."""
     folder = tmp_path_factory.mktemp("packed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("src.data.writer.SHARD_BYTES", 64 * SIDE * SIDE * 3)
         draws = np.random.default_rng(0)
-        with SplitWriter(folder, "train", (SIDE, SIDE, 3)) as writer:
+        with SplitWriter(folder, "train", {"size": SIDE, "channels": 3}) as writer:
             for index in range(COUNT):
-                picture = draws.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-                writer.add(picture, int(index**0.5) % 3, f"{index}", f"{index:064x}")
+                image = draws.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                writer.add(image, int(index**0.5) % 3, f"{index}", f"{index:064x}")
     assert len(writer.shards) == 5
     write_json(
         folder / "meta.json",
-        {"classes": ["a", "b", "c"], "size": SIDE, "channels": 3, "mean": [0.5] * 3,
-         "std": [0.3] * 3, "shards": {"train": writer.shards}},
-    )  # fmt: skip
+        {
+            "classes": ["a", "b", "c"],
+            "size": SIDE,
+            "channels": 3,
+            "mean": [0.5] * 3,
+            "std": [0.3] * 3,
+            "shards": {"train": writer.shards},
+        },
+    )
     return PackedSplit(folder, "train")
 
 
@@ -62,8 +68,8 @@ def test_each_way_gives_the_same_batches(
     )
     order = np.concatenate([y.numpy() for _, y in training_batches(data, device=CPU, **options)])
     assert len(order) == 18 * 16
-    pictures = data.pictures(np.arange(COUNT))
-    by_content = {picture.tobytes(): index for index, picture in enumerate(pictures)}
+    images = data.rows(np.arange(COUNT))
+    by_content = {image.tobytes(): index for index, image in enumerate(images)}
     expected = raw(training_batches(data, device=CPU, **options))[first_step:]
     assert found == expected
     for content, shape, labels in found:
@@ -77,26 +83,28 @@ def test_each_way_gives_the_same_batches(
 def test_each_way_evaluates_in_order(data: PackedSplit, reading: Reading) -> None:
     batches = list(ordered_batches(data, CPU, reading))
     assert [len(labels) for _, labels in batches] == [128, 128, 45]
-    assert np.array_equal(torch.cat([p for p, _ in batches]).numpy(), data.pictures(range(COUNT)))
+    assert np.array_equal(torch.cat([p for p, _ in batches]).numpy(), data.rows(range(COUNT)))
     assert np.array_equal(torch.cat([y for _, y in batches]).numpy(), data.labels)
 
 
 @pytest.mark.parametrize("reading", WAYS, ids=str)
 def test_a_batch_may_be_changed_in_place(data: PackedSplit, reading: Reading) -> None:
-    for pictures, labels in ordered_batches(data, CPU, reading):
-        pictures.zero_()
+    for images, labels in ordered_batches(data, CPU, reading):
+        images.zero_()
         labels.zero_()
     assert raw(ordered_batches(data, CPU, reading)) == raw(ordered_batches(data, CPU))
 
 
 def test_the_size_chooses(data: PackedSplit, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = PackedSplit(data.folder, "train")
-    assert fresh.picture_bytes == COUNT * SIDE * SIDE * 3
-    enough = int(fresh.picture_bytes / readers.RESIDENT_SHARE) + 1
+    assert fresh.nbytes == COUNT * SIDE * SIDE * 3
+    enough = int(fresh.nbytes / readers.RESIDENT_SHARE) + 1
     for free, workers, expected in (
-        (enough, 0, "resident"), (enough, 2, "resident"),
-        (enough - 8, 0, "mapped"), (enough - 8, 2, "workers"),
-    ):  # fmt: skip
+        (enough, 0, "resident"),
+        (enough, 2, "resident"),
+        (enough - 8, 0, "mapped"),
+        (enough - 8, 2, "workers"),
+    ):
         monkeypatch.setattr(readers, "free_memory", lambda device, free=free: free)
         assert tier(fresh, CPU, Reading("auto", workers)) == expected
     assert tier(fresh, CPU, Reading("resident")) == "resident"
@@ -113,7 +121,7 @@ def test_what_is_resident_stays_when_memory_gets_short(
     assert tier(PackedSplit(data.folder, "train"), CPU, Reading()) == "mapped"
 
 
-def test_resident_pictures_go_with_their_split(data: PackedSplit) -> None:
+def test_resident_images_go_with_their_split(data: PackedSplit) -> None:
     before = len(readers._resident)
     fresh = PackedSplit(data.folder, "train")
     list(ordered_batches(fresh, CPU, Reading("resident")))
@@ -125,7 +133,7 @@ def test_resident_pictures_go_with_their_split(data: PackedSplit) -> None:
 
 def test_too_much_to_be_resident_is_said_in_a_line(data: PackedSplit) -> None:
     huge = PackedSplit(data.folder, "train")
-    huge.meta = {**huge.meta, "size": 2**24}  # as many pictures of 2 ** 48 pixels
+    huge.shape = (2**24, 2**24, 3)  # as many images of 2 ** 48 pixels
     with pytest.raises(InputError, match=r"machine.reading resident needs .* GiB on cpu") as caught:
         next(read_batches(huge, [np.arange(4)], CPU, Reading("resident")))
     assert "set auto or mapped" in str(caught.value)
@@ -169,7 +177,7 @@ def test_the_thread_reads_ahead_but_not_everything(
     data: PackedSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    whole = PackedSplit.pictures
+    whole = PackedSplit.rows
     enough = threading.Event()
 
     def noted(self: PackedSplit, indices: np.ndarray) -> np.ndarray:
@@ -178,7 +186,7 @@ def test_the_thread_reads_ahead_but_not_everything(
             enough.set()
         return whole(self, indices)
 
-    monkeypatch.setattr(PackedSplit, "pictures", noted)
+    monkeypatch.setattr(PackedSplit, "rows", noted)
     batches = read_batches(data, [np.array([number]) for number in range(50)], CPU)
     next(batches)
     assert enough.wait(10)  # without anybody asking for them
@@ -194,11 +202,11 @@ def test_an_error_of_the_thread_is_raised_where_its_batch_is_read(data: PackedSp
     assert threads() == []
 
 
-def test_to_another_process_go_no_pictures(data: PackedSplit) -> None:
+def test_to_another_process_go_no_images(data: PackedSplit) -> None:
     text = pickle.dumps(data)
-    assert len(text) < data.picture_bytes
+    assert len(text) < data.nbytes
     other = pickle.loads(text)
-    assert np.array_equal(other.pictures(range(COUNT)), data.pictures(range(COUNT)))
+    assert np.array_equal(other.rows(range(COUNT)), data.rows(range(COUNT)))
 
 
 def test_workers_must_be_there_to_read(project: Path) -> None:

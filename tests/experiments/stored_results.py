@@ -15,9 +15,10 @@ import yaml
 from src.base.imports import ROOT
 from src.plumbing.dvc_files import md5_of_folder
 from src.plumbing.identity import METRICS
+from tests.conftest import set_params
 from tests.tracking.tracked_project import MODEL, VARIABLES
 
-PICTURES = 360
+IMAGES = 360
 PREDICTIONS = "results/evaluate/predictions.csv"
 HISTORY = "results/train/history.csv"
 PARAMS = {"seed": "0", "model": "resnet10t", "lr": "0.001", "weights": "data/weights/none"}
@@ -43,16 +44,16 @@ def result_files(
     kind of `machine` gives another model."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
-    mistakes = set(draws.permutation(PICTURES)[:wrong].tolist())
-    rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(PICTURES)]
-    rows += [f"test,{i},{i % 10},{i % 10}" for i in range(PICTURES)]
+    mistakes = set(draws.permutation(IMAGES)[:wrong].tolist())
+    rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(IMAGES)]
+    rows += [f"test,{i},{i % 10},{i % 10}" for i in range(IMAGES)]
     predictions = "\n".join(["split,index,label,prediction", *rows]) + "\n"
     if cached:
         path = root / ".dvc/cache/files/md5" / md5(predictions)[:2] / md5(predictions)[2:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(predictions)
-    group = {"n": PICTURES, "accuracy": 1 - wrong / PICTURES}
-    metrics = json.dumps({"val": group, "test": {"n": PICTURES, "accuracy": 1.0}})
+    group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES}
+    metrics = json.dumps({"val": group, "test": {"n": IMAGES, "accuracy": 1.0}})
     model = md5(json.dumps([values, data, code]) + machine)
     train = {
         "cmd": "python -m src.train",
@@ -94,6 +95,7 @@ class Project:
         self._stream: list[str] = []
         self._git("init", "--quiet", "--initial-branch=main")
         shutil.copy(ROOT / "params.yaml", root)
+        set_params(root, **PARAMS, flip="false")  # whatever the project has today
         (root / "dvc.yaml").write_text("")
         (root / ".gitignore").write_text("/.cache/\n/.dvc/\n/mlflow.db*\n")
         (root / "docs").mkdir()
@@ -107,10 +109,8 @@ class Project:
 
     def _git(self, *arguments: str, stdin: str | None = None) -> str:
         identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=self.root, input=stdin, check=True,
-            capture_output=True, text=True,
-        ).stdout  # fmt: skip
+        command = ["git", *identity, *arguments]
+        return subprocess.check_output(command, cwd=self.root, input=stdin, text=True)
 
     def add(self, name: str, wrong: int, **options: object) -> None:
         """An experiment of a name, made on the commit; options as for `result_files`."""

@@ -6,21 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from bench import compare as bench
-from src import compare, noise, where
-from src.experiments import stored
-from src.experiments.compare import changes, groups, predictions, statistics
+from src import compare, where
+from src.experiments import stored, target
+from src.experiments.compare import changes, groups, predictions, text
 from src.experiments.stored import Result
 from src.plumbing import git
 from src.plumbing.errors import InputError
-from src.plumbing.identity import METRICS
+from src.plumbing.identity import METRICS, fingerprint_of
 from src.tracking import lookup
+from src.tracking.log import DESCRIPTION
 from src.tracking.store import store
 from tests.conftest import run_main
 from tests.experiments.stored_results import PREDICTIONS, Project, add_group, md5
@@ -73,10 +73,10 @@ def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> N
     assert item["verdict"] == "better"
     gains = [(one - other) / 360 for one, other in zip(BASE, BETTER, strict=True)]
     assert item["training"]["difference"] == pytest.approx(np.mean(gains), rel=1e-4)
-    assert item["pictures_seeds"] == [3, 3]  # that of the name, which HEAD's group has too
-    assert item["pictures"]["only_second"] - item["pictures"]["only_first"] == 8 - 4
+    assert item["images_seeds"] == [3, 3]  # that of the name, which HEAD's group has too
+    assert item["images"]["only_second"] - item["images"]["only_first"] == 8 - 4
     assert found["looks"] is None
-    assert (project.root / found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert (project.root / found["figure"]).read_bytes().startswith(b"\x89PNG")
     assert subprocess.check_output(["git", "status", "--porcelain"]) == b""
 
 
@@ -95,7 +95,7 @@ def test_two_changes_warn(tool: Tool) -> None:
     assert "WARNING: 2 things changed (param model, param lr)" in out
     assert "undecided: 1 common seed, 5 are needed" in out
     assert "src.seeds 5; python -m src.seeds 5 -S model=resnet18 -S lr=0.003" in out
-    assert "these pictures and these two networks, not about training again" in out
+    assert "these images and these two networks, not about training again" in out
     assert max(len(line) for line in out.splitlines() if "WARNING" not in line) <= 100
     code, out, _ = tool("base-1", "fast-1")
     assert "WARNING" not in out
@@ -106,9 +106,9 @@ def test_two_changes_warn(tool: Tool) -> None:
 def test_code_that_moved_into_a_folder_did_not_change(project: Project) -> None:
     """A commit may list a file, and the next one the folder that it lies in."""
     lock = Path("dvc.lock")
-    text = lock.read_text()
-    one = stored.stages_of(text)
-    listed = text.replace("path: src/training\n", "path: src/training/loop.py\n")
+    content = lock.read_text()
+    one = stored.stages_of(content)
+    listed = content.replace("path: src/training\n", "path: src/training/loop.py\n")
     other = stored.stages_of(listed)
     assert one
     assert other
@@ -149,7 +149,7 @@ def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
         (("HEAD", "lost"), "lost has no predictions here"),
         (("HEAD", "base-4"), "are the same configuration but for the seed"),
         (("HEAD", "lr=0.7"), "no finished experiment has lr=0.7: `dvc exp run -S lr=0.7`"),
-        (("HEAD", "lrr=0.7"), "unknown param lrr, did you mean lr?"),
+        (("HEAD", "lrr=0.7"), "unknown key lrr, did you mean lr?"),
         (("HEAD", "lr=abc"), "lr must be a number"),
         (("HEAD", "seed=3"), "leave seed= out"),
         (("HEAD", "lr=0.003,lr=0.002"), "gives a param twice"),
@@ -207,10 +207,11 @@ def test_markdown_says_what_the_terminal_says(tool: Tool) -> None:
 
 
 def test_what_is_noise_is_read_from_the_same_results(project: Project) -> None:
-    lock = (project.root / "dvc.lock").read_text()
-    found = noise.seeds_like(lock)
-    assert sorted(found) == [str(seed) for seed in range(6)]  # other rates, code, data: none
-    assert found["3"] == pytest.approx(1 - BASE[3] / 360)
+    stages = stored.stages_of((project.root / "dvc.lock").read_text())
+    assert stages
+    found = stored.with_any_seed(stages)
+    assert sorted(found) == list(range(6))  # other rates, code, data: none
+    assert found[3].metrics["val"]["accuracy"] == pytest.approx(1 - BASE[3] / 360)
 
 
 def test_200_experiments_take_no_more_processes_than_20(
@@ -256,7 +257,7 @@ def test_the_run_of_a_check_is_refused(
     tags = {"stage": "overfit-check", "fingerprint": "0"}
     run_id = store.create_run(client, experiment, "check", tags, 0).info.run_id
     with pytest.raises(InputError, match=f"run {run_id} is an overfit-check: name its training's"):
-        where.find_target(run_id, project.root)
+        target.find_target(run_id, project.root)
 
 
 @pytest.mark.slow
@@ -271,8 +272,8 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     [group] = groups.find(["fast-2"], project.root)
     train = group.named.stages["train"]
     client, experiment = store.open_store(project.root)
-    tags = {"stage": "train", lookup.NOTE: "before"}
-    tags["fingerprint"] = stored.fingerprint(train)
+    tags = {"stage": "train", DESCRIPTION: "before"}
+    tags["fingerprint"] = fingerprint_of(train)
     run_id = store.create_run(client, experiment, "train", tags, 0).info.run_id
     [found] = groups.find([run_id], project.root)
     assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
@@ -284,7 +285,7 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
         patch.setattr(sys, "argv", ["where", run_id])
         where.main()
     assert capsys.readouterr().out.startswith(f"run {run_id} ({str(group.named.rev)[:7]})\n")
-    note = lookup.tags_of(project.root, run_id)[lookup.NOTE]
+    note = lookup.tags_of(project.root, run_id)[DESCRIPTION]
     assert note.startswith("before\n\n## Compared\n\n### `")
     assert note.count(lookup.COMPARED) == 1
     other = store.create_run(client, experiment, "x", {"stage": "train"}, 0).info.run_id
@@ -309,107 +310,33 @@ def test_a_run_leads_to_the_commit_that_has_its_model(
     for start, name in enumerate(("on-one", "on-other")):
         lock = git.read_at([(revs[name], "dvc.lock")])[0]
         trains[name] = (stored.stages_of(str(lock)) or {})["train"]
-        tags = {"stage": "train", "fingerprint": stored.fingerprint(trains[name])}
+        tags = {"stage": "train", "fingerprint": fingerprint_of(trains[name])}
         tags["model.md5"] = trains[name]["outs"][MODEL]
         ids[name] = store.create_run(client, experiment, name, tags, start).info.run_id
     for name in trains:
-        target = where.find_target(ids[name], project.root)
-        assert (target.rev, target.run_id) == (revs[name], ids[name])
+        found = target.find_target(ids[name], project.root)
+        assert (found.rev, found.run_id) == (revs[name], ids[name])
         # Without a run that was asked for: not the newest of these inputs, which gave another.
-        assert groups.run_of(project.root, trains[name]) == ids[name]
-        assert lookup.NOTE not in lookup.tags_of(project.root, ids[name])
+        assert target.run_of(project.root, trains[name]) == ids[name]
+        assert DESCRIPTION not in lookup.tags_of(project.root, ids[name])
         assert tool("HEAD", name)[0] == 0
-        assert lookup.NOTE in lookup.tags_of(project.root, ids[name])
+        assert DESCRIPTION in lookup.tags_of(project.root, ids[name])
     tags["model.md5"] = "0" * 32
     lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
     with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
-        where.find_target(lost, project.root)
+        target.find_target(lost, project.root)
 
 
 def test_predictions_are_those_of_the_lock(project: Project) -> None:
     [group] = groups.find(["fast-2"], project.root)
-    labels, hits = predictions.right(group.named, "val", "fast-2", project.root)
+    labels, hits = predictions.correct(group.named, "val", "fast-2", project.root)
     assert (len(labels), int((~hits).sum())) == (360, BETTER[2])
     outs = group.named.stages["evaluate"]["outs"]
     metrics = subprocess.check_output(["git", "show", f"{group.named.rev}:{METRICS}"], text=True)
     assert outs[METRICS] == md5(metrics)
     assert outs.pop(PREDICTIONS)
     with pytest.raises(Exception, match="has no predictions"):
-        predictions.right(group.named, "val", "fast-2", project.root)
-
-
-def test_the_interval_is_that_of_the_t_test() -> None:
-    values = np.random.default_rng(0).normal(0.003, 0.004, 9)
-    pair = statistics.paired(values.tolist(), 1e-9)
-    reference = stats.ttest_1samp(values, 0)
-    low, high = reference.confidence_interval(0.95)
-    assert (pair.p, pair.low, pair.high) == pytest.approx((reference.pvalue, low, high))
-
-
-def test_ties_have_a_width() -> None:
-    pair = statistics.paired([0.0] * 6, 1 / 360)
-    assert (pair.p, pair.better) == (pytest.approx(1.0), 0.5)
-    assert pair.low is not None
-    assert pair.low < -0.0005
-    assert statistics.verdict(6, pair.difference, pair.p) == "undecided"
-
-
-def test_nothing_is_decided_below_five_seeds() -> None:
-    gains = [0.1, 0.11, 0.12, 0.1]
-    pair = statistics.paired(gains, 1 / 360)
-    assert pair.p is not None
-    assert pair.p < 0.001
-    assert statistics.verdict(pair.n, pair.difference, pair.p) == "undecided"
-    more = statistics.paired([*gains, 0.1], 1 / 360)
-    assert statistics.verdict(more.n, more.difference, more.p) == "better"
-    worse = statistics.paired([-gain for gain in [*gains, 0.1]], 1 / 360)
-    assert statistics.verdict(worse.n, worse.difference, worse.p) == "worse"
-    assert statistics.paired([], 1 / 360).p is None
-
-
-def test_mcnemar_and_bootstrap_by_what_is_known_of_them() -> None:
-    first = np.array([True] * 90 + [False] * 10)
-    second = np.array([True] * 88 + [False] * 2 + [True] * 9 + [False])
-    found = statistics.on_pictures(first, second)
-    assert (found.only_first, found.only_second) == (2, 9)
-    assert found.p == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
-    error = np.sqrt((11 / 100 - 0.07**2) / 100)  # of the mean of values -1, 0, 1
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
-    assert statistics.on_pictures(first, first).p == 1.0
-
-
-def test_holm_by_hand() -> None:
-    assert statistics.holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
-
-
-def test_the_interval_of_a_share_is_exact_and_ties_lie_between() -> None:
-    for wins, n in ((0, 5), (3, 7), (5, 5), (20, 20)):
-        low, high = stats.binomtest(wins, n).proportion_ci(0.95, method="exact")
-        assert statistics.share_limits(wins, n) == pytest.approx((low, high), abs=1e-9)
-    assert statistics.share_limits(5, 5)[0] < 0.5  # the sign test: p = 0.0625
-    below, tied, above = (statistics.share_limits(wins, 5) for wins in (2, 2.5, 3))
-    assert below[0] < tied[0] < above[0]
-    assert below[1] < tied[1] < above[1]
-
-
-@pytest.mark.parametrize("metric", bench.METRICS)
-def test_claims_without_a_difference_are_rare(metric: str) -> None:
-    """A small part of `python -m bench.compare`: 2,000 pairs, whose share moves by 0.35 %."""
-    assert bench.claims(metric, 5, pairs=2000) <= 0.035
-    assert bench.claims(metric, 5, shift=2.0, pairs=500) > 0.4
-
-
-def test_splits_of_twelve_alike_are_never_claimed() -> None:
-    assert bench.splits([0.99] * 12, 1 / 360) == (0, 0)
-
-
-def test_splits_of_two_groups_far_apart_are_claimed_in_part() -> None:
-    """The two extreme splits are claims, most of the mixed ones are not."""
-    in_order, of_all = bench.splits(
-        [n / 360 for n in (1, 2, 3, 2, 1, 3, 91, 92, 93, 92, 91, 93)], 1 / 360
-    )
-    assert 2 / 924 <= in_order < 0.2
-    assert 0.01 < of_all < 0.1
+        predictions.correct(group.named, "val", "fast-2", project.root)
 
 
 def test_a_stash_is_no_result(project: Project) -> None:
@@ -426,15 +353,11 @@ def test_a_stash_is_no_result(project: Project) -> None:
 
 
 def test_more_seeds_of_other_code_need_that_code() -> None:
-    from types import SimpleNamespace
-
-    from src.experiments.compare.text import more_seeds
-
-    def told(code: list[str], **values: str) -> str:
+    def remedy(code: list[str], **values: str) -> str:
         changed = SimpleNamespace(code=code)
         item: Any = SimpleNamespace(first_overrides={}, second_overrides=values, changed=changed)
-        return more_seeds(item)
+        return text.more_seeds(item)
 
     command = "more seeds: python -m src.seeds 5"
-    assert told([], lr="0.01") == f"{command}; python -m src.seeds 5 -S lr=0.01"
-    assert told(["src/train.py"]).startswith(f"{command}, each with its own code (`dvc exp apply`")
+    assert remedy([], lr="0.01") == f"{command}; python -m src.seeds 5 -S lr=0.01"
+    assert remedy(["src/train.py"]).startswith(f"{command}, each with its own code (`dvc exp ap")

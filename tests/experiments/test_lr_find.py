@@ -12,10 +12,10 @@ import torch
 from src import lr_find
 from src.data.packed import PackedSplit
 from src.experiments.lr import curve
-from src.experiments.lr.ramp import LR, MOMENTUM, range_test
+from src.experiments.lr.ramp import LR, MOMENTUM, measure, range_test
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.stage import Stage
-from src.training.setup import build_setup
+from src.training.learner import build_learner
 from src.training.step import train_step
 from tests.conftest import working_in
 
@@ -43,8 +43,8 @@ def bits(setup) -> bytes:
 
 def test_weights_optimizer_and_generators_are_as_before(ready: tuple[dict, PackedSplit]) -> None:
     params, data = ready
-    setup = build_setup(params, data, CPU, 3)
-    loss = setup.forward(setup.enter(torch.from_numpy(data.pictures(np.arange(8))))).sum()
+    setup = build_learner(params, data, CPU, 3)
+    loss = setup.forward(setup.enter(torch.from_numpy(data.rows(np.arange(8))))).sum()
     loss.backward()
     setup.optimizer.step()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -77,7 +77,7 @@ def test_momentum_needs_an_optimizer_that_has_one(ready: tuple[dict, PackedSplit
         range_test({**params, "optimizer": "adamw"}, data, CPU, MOMENTUM, 30)
     rates, losses = range_test({**params, "optimizer": "sgd"}, data, CPU, MOMENTUM, 30)
     assert len(losses) > 5
-    assert lr_find.as_param("momentum", rates[0]) == "0.5"
+    assert MOMENTUM.as_param(rates[0]) == "0.5"
 
 
 def test_momentum_rises_at_the_configured_lr(
@@ -99,11 +99,9 @@ def test_momentum_rises_at_the_configured_lr(
     assert [1 - 1 / rate for rate in rates] == pytest.approx([momentum for _, momentum in seen])
     # A loss that only rises: the lowest rate is the best that is known.
     found = curve.suggest([curve.fit(rates, np.linspace(1, 2, len(rates)))])
-    assert {lr_find.as_param("momentum", rate) for rate in (found.tenth, found.limits[0])} == {
-        "0.5"
-    }
-    assert 0.5 <= float(lr_find.as_param("momentum", found.to_try)) < 1
-    assert lr_find.explained(found, "momentum", 10.0)
+    assert {MOMENTUM.as_param(rate) for rate in (found.tenth, found.limits[0])} == {"0.5"}
+    assert 0.5 <= float(MOMENTUM.as_param(found.to_try)) < 1
+    assert curve.explained(found, 10.0, MOMENTUM.as_param)
     assert found.from_start
 
 
@@ -113,13 +111,13 @@ def test_a_curve_that_only_falls_does_not_say_that_it_diverges() -> None:
     found = curve.suggest([curve.fit(rates, falls)])
     assert (found.diverges, found.from_start) == (False, True)
     assert found.to_try == pytest.approx(100, rel=0.05)  # a tenth of the highest rate tried
-    lines = "\n".join(lr_find.explained(found, "momentum", 10.0))
+    lines = "\n".join(curve.explained(found, 10.0, MOMENTUM.as_param))
     assert "may lie below, and does not count" in lines
     assert "still low where the range ends" in lines
     rises = np.where(rates < 300, falls, falls + np.log10(rates / 300))
     found = curve.suggest([curve.fit(rates, rises)])
     assert found.diverges
-    assert "above it the loss rises" in "\n".join(lr_find.explained(found, "momentum", 10.0))
+    assert "above it the loss rises" in "\n".join(curve.explained(found, 10.0, MOMENTUM.as_param))
 
 
 def test_a_first_loss_that_is_no_number_is_said_in_a_line(
@@ -133,7 +131,7 @@ def test_a_first_loss_that_is_no_number_is_said_in_a_line(
     )
     folder = str(finished[0] / "data/prepared")
     with pytest.raises(GateError, match="explodes after 0 steps, at lr 1e-06: look at the data"):
-        lr_find.measure(dict(params), folder, "lr", 1, 30)
+        measure(params, folder, LR, 1, 30)
 
 
 @pytest.mark.parametrize(
@@ -144,29 +142,32 @@ def test_a_first_loss_that_is_no_number_is_said_in_a_line(
     ],
 )
 def test_a_curve_of_few_steps_that_explodes_late_needs_more(
-    steps: int, said: str, finished: tuple[Path, dict[str, Stage]],
-    ready: tuple[dict, PackedSplit], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    steps: int,
+    said: str,
+    finished: tuple[Path, dict[str, Stage]],
+    ready: tuple[dict, PackedSplit],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ended = np.geomspace(1e-6, 1, 23), np.ones(23)
     monkeypatch.setattr("src.experiments.lr.ramp.range_test", lambda *_: ended)
     with pytest.raises(GateError, match=said):
-        lr_find.measure(dict(ready[0]), str(finished[0] / "data/prepared"), "lr", 1, steps)
+        measure(ready[0], str(finished[0] / "data/prepared"), LR, 1, steps)
 
 
 def test_a_curve_of_known_shape(tmp_path: Path) -> None:
     """A loss that falls as a logistic function of log10(rate) around -3, and rises from -1 on."""
     rates = np.geomspace(1e-6, 10, 200)
     x = np.log10(rates)
-    noise = np.random.default_rng(0).normal(0, 0.03, 200)
-    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.maximum(0, x + 1) * 3 + noise
+    deviations = np.random.default_rng(0).normal(0, 0.03, 200)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.maximum(0, x + 1) * 3 + deviations
     fitted = curve.fit(rates, losses)
     assert abs(np.log10(fitted.steepest) + 3) < 0.2
     assert -2 < np.log10(fitted.minimum) < -0.9
-    assert np.abs(fitted.smooth - (losses - noise)).max() < 0.25
+    assert np.abs(fitted.smooth - (losses - deviations)).max() < 0.25
     found = curve.suggest([fitted, fitted])
     assert found.per_seed == pytest.approx((found.to_try, found.to_try))
-    picture = curve.picture([fitted, fitted], {"now": 1e-3}, found.limits, "lr", "title")
-    assert picture.startswith(b"\x89PNG")
+    figure = curve.draw([fitted, fitted], {"now": 1e-3}, found.limits, "lr", "title")
+    assert figure.startswith(b"\x89PNG")
 
 
 def test_a_bump_after_divergence_is_no_descent() -> None:
@@ -207,6 +208,7 @@ def test_the_command_leaves_the_project_as_it_is(
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     new = {path.relative_to(folder).as_posix() for path in after.keys() - before.keys()}
     assert {name for name in new if "__pycache__" not in name} == {
-        "results/lr_find/lr.png", "results/lr_find/lr.csv",
-    }  # fmt: skip
+        "results/lr_find/lr.png",
+        "results/lr_find/lr.csv",
+    }
     assert all(after[path] == content for path, content in before.items())

@@ -48,8 +48,10 @@ def test_values_follow_their_distribution_and_conditions(tmp_path: Path) -> None
     below = sum(float(trial["lr"]) < 1e-3 for trial in drawn)
     assert 150 < below < 250  # half of them lie below the geometric mean, +- 5 sigma
     assert all("drop_rate" in trial for trial in drawn)
-    assert not any("drop_rate" in trial for trial in space.trials(
-        space_of(SPACE, tmp_path), 0, 20, {"model": "own"}))  # fmt: skip
+    assert not any(
+        "drop_rate" in trial
+        for trial in space.trials(space_of(SPACE, tmp_path), 0, 20, {"model": "own"})
+    )
 
 
 def test_a_condition_on_a_switch_that_is_not_varied(tmp_path: Path) -> None:
@@ -117,22 +119,28 @@ def row(name: str, accuracy: float | None, **values: str) -> leaderboard.Row:
     if accuracy is None:
         return leaderboard.Row(name, "failed", values, None)
     metrics = {
-        "n": 360, "accuracy": accuracy, "accuracy_low": accuracy - 0.02,
-        "accuracy_high": accuracy + 0.02, "log_loss": 1 - accuracy,
-    }  # fmt: skip
+        "n": 360,
+        "accuracy": accuracy,
+        "accuracy_low": accuracy - 0.02,
+        "accuracy_high": accuracy + 0.02,
+        "log_loss": 1 - accuracy,
+    }
     return leaderboard.Row(name, "finished", values, metrics)
 
 
 def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
     dimensions = space_of(SPACE, tmp_path)
     rows = leaderboard.ranked(
-        [row("a-0", 0.9, lr="0.001", optimizer="adamw"), row("a-1", None, lr="0.01"),
-         row("a-2", 0.95, lr="0.002", optimizer="sgd", momentum="0.9"),
-         row("a-3", 0.94, lr="0.003", optimizer="adamw")]
-    )  # fmt: skip
+        [
+            row("a-0", 0.9, lr="0.001", optimizer="adamw"),
+            row("a-1", None, lr="0.01"),
+            row("a-2", 0.95, lr="0.002", optimizer="sgd", momentum="0.9"),
+            row("a-3", 0.94, lr="0.003", optimizer="adamw"),
+        ]
+    )
     assert [item.name for item in rows] == ["a-2", "a-3", "a-0", "a-1"]
-    right = {item.name: np.arange(360) < round(360 * item.accuracy) for item in rows[:3]}
-    lines = leaderboard.lines(rows, [item.key for item in dimensions], {"epochs": "5"}, right)
+    correct = {item.name: np.arange(360) < round(360 * item.accuracy) for item in rows[:3]}
+    lines = leaderboard.lines(rows, [item.key for item in dimensions], {"epochs": "5"}, correct)
     assert [("=" in line) for line in lines[1:4]] == [False, True, False]
     assert any("1 have no result: `dvc queue logs a-1`" in line for line in lines)
     assert any("= 1 of 2 others cannot be told from the best on these 360" in s for s in lines)
@@ -140,28 +148,28 @@ def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
         lines[-1]
         == "python -m src.seeds 5 -S epochs=5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
     )
-    few = leaderboard.lines(rows, [item.key for item in dimensions], {}, {"a-3": right["a-3"]})
+    few = leaderboard.lines(rows, [item.key for item in dimensions], {}, {"a-3": correct["a-3"]})
     assert not any("=" in line for line in few[1:4])  # the best has no predictions here
     assert not any("cannot be told" in line for line in few)
     header, cells = leaderboard.table(rows, ["lr", "momentum"])
     assert len({len(header), *map(len, cells)}) == 1
-    assert leaderboard.picture(rows, dimensions).startswith(b"\x89PNG")
+    assert leaderboard.draw(rows, dimensions).startswith(b"\x89PNG")
 
 
-def test_trials_that_are_alike_are_rarely_told_from_the_best_of_them() -> None:
+def test_trials_that_are_alike_are_rarely_distinct_from_the_best_of_them() -> None:
     """20 nets of one accuracy that err independently: McNemar against the luckiest in 200
     searches. Without the correction for having chosen it, nearly all would name some."""
     draws = np.random.default_rng(0)
-    told = 0
+    distinct = 0
     for _ in range(200):
-        right = {f"a-{i}": hits for i, hits in enumerate(draws.random((20, 360)) < 0.9)}
-        best = max(right, key=lambda name: right[name].sum())
-        told += len(leaderboard.like_the_best(best, right)) < 19
-    assert told <= 0.05 * 200
+        correct = {f"a-{i}": hits for i, hits in enumerate(draws.random((20, 360)) < 0.9)}
+        best = max(correct, key=lambda name: correct[name].sum())
+        distinct += len(leaderboard.not_worse(best, correct)) < 19
+    assert distinct <= 0.05 * 200
 
 
-def test_a_trial_that_is_far_behind_is_told_from_the_best() -> None:
+def test_a_trial_that_is_far_behind_is_distinct_from_the_best() -> None:
     draws = np.random.default_rng(0)
-    right = {f"a-{i}": draws.random(360) < (0.95 if i else 0.8) for i in range(20)}
-    best = max(right, key=lambda name: right[name].sum())
-    assert set(right) - leaderboard.like_the_best(best, right) == {"a-0", best}
+    correct = {f"a-{i}": draws.random(360) < (0.95 if i else 0.8) for i in range(20)}
+    best = max(correct, key=lambda name: correct[name].sum())
+    assert set(correct) - leaderboard.not_worse(best, correct) == {"a-0", best}

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from src import verify, where
+from src import verify
 from src.base.imports import ROOT
-from src.experiments.verify import rerun
+from src.experiments.target import resolve
+from src.experiments.verify import fresh_clone, tiers
 from src.plumbing import process
 from src.plumbing.errors import InputError
 from src.tracking import lookup
@@ -54,7 +55,7 @@ def test_a_lock_that_cannot_be_read_is_said_in_a_line(
     assert "dvc.lock cannot be read" in err
     assert len(err.splitlines()) == 1
     with pytest.raises(InputError, match=r"dvc\.lock cannot be read"):
-        verify.judge(where.resolve("HEAD"), project.root, same_kind=None)
+        tiers.judge(resolve("HEAD"), project.root, same_kind=None)
 
 
 def test_a_tier_that_holds_no_more_is_taken_back(
@@ -76,13 +77,13 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
 
     def dvc(*arguments: str) -> None:
-        environment = rerun.isolated(folder)
+        environment = fresh_clone.isolated(folder)
         subprocess.run(["dvc", *arguments], check=True, capture_output=True, env=environment)
 
     git("init", "--quiet")
     dvc("init", "--quiet")
-    Path("pictures.txt").write_text("pictures")
-    dvc("add", "--quiet", "pictures.txt")
+    Path("data.txt").write_text("data")
+    dvc("add", "--quiet", "data.txt")
     dvc("remote", "add", "--default", "far", "s3://somebody:s3cret@bucket/store")
     shutil.rmtree(".dvc/cache")
     git("add", ".")
@@ -93,8 +94,8 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_data_that_cannot_be_brought_say_what_the_remote_said(with_data: Path) -> None:
     with (
-        pytest.raises(InputError, match=r"the data pictures\.txt are neither in") as caught,
-        rerun.clone_of(with_data, "HEAD"),
+        pytest.raises(InputError, match=r"the data data\.txt are neither in") as caught,
+        fresh_clone.clone_of(with_data, "HEAD"),
     ):
         pass
     said = str(caught.value).partition("`dvc pull` ")[2]
@@ -106,14 +107,14 @@ def test_the_password_of_a_remote_is_not_shown() -> None:
     url = "https://somebody:s3/cr@t@example.org/store"
     printed = f"ERROR: an earlier one\nERROR: cannot connect to {url}/files: refused:\n\nHelp?\n"
     shown = "cannot connect to https://example.org/store/files: refused"
-    assert rerun._last_error(printed, f"far\t{url} (default)\n") == shown
-    assert rerun._last_error("no remote\n", "") == "no remote"
+    assert fresh_clone._last_error(printed, f"far\t{url} (default)\n") == shown
+    assert fresh_clone._last_error("no remote\n", "") == "no remote"
 
 
 # Takes a second to end, as one that finishes a step; with "stuck" it never does.
 STAGE = """
 import os, sys, time
-from src import process, stage
+from src.plumbing import command, process
 def work():
     process.end_with_parents()
     print("stage", os.getpid(), flush=True)
@@ -125,16 +126,17 @@ def work():
                 break
     time.sleep(1)
     open("written", "w").close()
-sys.exit(stage.guarded(work))
+sys.exit(command.guarded(work))
 """
 VERIFY = """
 import sys
 from pathlib import Path
-from src import process, rerun
+from src.experiments.verify import fresh_clone
+from src.plumbing import process
 process.handle_signals()
 process.INSIST_SECONDS = float(sys.argv[1])
 try:
-    rerun.run_pipeline(Path.cwd())
+    fresh_clone.run_pipeline(Path.cwd())
 finally:
     print("ended", Path("written").exists())
 """
@@ -168,10 +170,13 @@ def test_ended_it_waits_for_its_stage(
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "dvc.yaml").write_text(f"stages: {{a: {{cmd: python stage.py {stuck}}}}}\n")
     verifying = subprocess.Popen(
-        [sys.executable, "-c", VERIFY, str(seconds)], cwd=tmp_path, text=True,
+        [sys.executable, "-c", VERIFY, str(seconds)],
+        cwd=tmp_path,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "SHELL": shell},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert verifying.stderr is not None
     lines = iter(verifying.stderr.readline, "")
     stage = next(line for line in lines if line.startswith("stage "))

@@ -12,14 +12,14 @@ import yaml
 
 from src import where
 from src.base.imports import ROOT
+from src.experiments import target
 from src.plumbing import dvc_files, identity
-from src.plumbing.command import guarded
 from src.plumbing.errors import InputError
+from src.plumbing.identity import METRICS
 from src.plumbing.stage import Stage
-from src.table import METRICS
 from src.tracking.journal import journal
 from src.tracking.store import store
-from tests.conftest import STAGES, set_params
+from tests.conftest import STAGES, run_main, set_params
 from tests.tracking.tracked_project import VARIABLES, git
 
 DATA = "data/prepared"
@@ -109,16 +109,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answer(root: Path, name: str | None = None) -> where.Answer:
-    return where.find(where.resolve(name), root)
+def find(root: Path, name: str | None = None) -> where.Found:
+    return where.find(target.resolve(name), root)
 
 
-def accuracy(found: where.Answer) -> float:
+def accuracy(found: where.Found) -> float:
     return (found.metrics or {})["val"]["accuracy"]
 
 
 def test_workspace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = answer(root)
+    found = find(root)
     assert accuracy(found) == 0.98
     assert (found.changed, found.missing) == ([], {})
     text = where.render(found, None)
@@ -132,7 +132,7 @@ def test_workspace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     record(root, "train first", "run-of-workspace")
     record(root, "overfit-check first", "run-of-check", "overfit-check")
-    text = where.render(answer(root), None)
+    text = where.render(find(root), None)
     assert "https://mlflow.example.org/team/#/experiments/1/runs/run-of-workspace?" in text
     assert not any(part in text for part in ("secret", "make ui"))
 
@@ -140,7 +140,7 @@ def test_workspace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_run_of_an_evaluation_with_other_settings(root: Path) -> None:
     record(root, "train baseline", "a" * 32)
     record(root, "evaluate evaluate.flip=true", "b" * 32, "evaluate")
-    found = answer(root)
+    found = find(root)
     assert [run["run_id"][0] for run in found.runs.values()] == ["a", "r", "b"]
     assert "  evaluate       evaluate evaluate.flip=true\n" in where.render(found, None)
 
@@ -149,7 +149,7 @@ def test_a_run_in_a_store_that_was_in_use_before(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///a%20b.db")
-    text = where.render(answer(root), None)
+    text = where.render(find(root), None)
     assert "MLflow runs in sqlite:///" in text
     assert "train first in sqlite:///mlflow.db\n" in text
     assert "open it with MLFLOW_TRACKING_URI=sqlite:///mlflow.db\n" in text
@@ -157,41 +157,43 @@ def test_a_run_in_a_store_that_was_in_use_before(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
     record(root, "train there", "run-there")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    found = answer(root).runs["train"]
+    found = find(root).runs["train"]
     assert found["run_id"] == "run-of-workspace"  # that of the present store is kept
     kept = list((root / ".cache/runs").glob("*-*.json"))
     for path in kept:
         path.unlink()
-    found = answer(root).runs["train"]
+    found = find(root).runs["train"]
     assert (found["run_id"], found["store"]) == ("run-there", "https://mlflow.example.org")
     assert found["address"].startswith("https://mlflow.example.org/#/experiments/1/runs/run-there?")
 
 
 def test_experiment_without_a_checkout(root: Path) -> None:
-    target = where.resolve("lunar-tape")
-    found = where.find(target, root)
+    named = target.resolve("lunar-tape")
+    found = where.find(named, root)
     assert accuracy(found) == 0.99
     assert found.runs["train"]["run_id"] == "run-of-lunar-tape"
-    text = where.render(found, target.experiment)
+    text = where.render(found, named.experiment)
     assert "dvc exp apply lunar-tape" in text
     assert f"on commit {rev('HEAD')[:7]}" in text
     assert max(len(line) for line in text.splitlines() if "http:" not in line) <= 100
     assert subprocess.check_output(["git", "status", "--porcelain"]) == b""
-    assert answer(root, target.rev).runs["train"] == found.runs["train"]
-    assert answer(root, "main").runs["train"]["run_id"] == "run-of-workspace"
+    assert find(root, named.rev).runs["train"] == found.runs["train"]
+    assert find(root, "main").runs["train"]["run_id"] == "run-of-workspace"
 
 
 def test_the_experiment_below_head_goes_before_one_of_the_same_name(root: Path) -> None:
     git("commit", "--quiet", "--allow-empty", "--message", "next")
-    assert answer(root, "lunar-tape").runs["train"]["run_id"] == "run-of-lunar-tape"
+    assert find(root, "lunar-tape").runs["train"]["run_id"] == "run-of-lunar-tape"
     make_experiment("lunar-tape", 0.95, root, seed=3)
-    assert accuracy(answer(root, "lunar-tape")) == 0.95
+    assert accuracy(find(root, "lunar-tape")) == 0.95
     git("commit", "--quiet", "--allow-empty", "--message", "next")
     with pytest.raises(InputError, match="2 experiments are called lunar-tape: give one of"):
-        where.resolve("lunar-tape")
+        target.resolve("lunar-tape")
 
 
-def test_a_name_without_a_result(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_without_a_result(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     queue = [("failed", "bad-luck", "HEAD"), ("stash", "bad-luck", "HEAD")]
     for stash, name, commit in [*queue, ("stash", "in-line", "HEAD~1")]:
         message = f"commit: dvc-exp:{rev('HEAD')}:{rev('HEAD')}:{name}"
@@ -207,48 +209,35 @@ def test_a_name_without_a_result(root: Path, capsys: pytest.CaptureFixture[str])
         "bad-luck": "experiment bad-luck failed: `dvc queue logs bad-luck` says why",
         "in-line": "experiment in-line is queued or running: `dvc queue status` shows it",
     }.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["where", name])
-            assert guarded(where.main) == 2
-        assert capsys.readouterr() == ("", line + "\n")
+        assert run_main(where.main, [name], monkeypatch, capsys) == (2, "", line + "\n")
     assert not Path("mlflow.db").exists()  # looking for a run creates no store
 
 
 def test_metrics_of_another_network_are_not_shown(root: Path) -> None:
     original = Path(METRICS).read_text()
     Path(METRICS).write_text(original.replace("0.98", "0.99"))
-    assert answer(root).metrics is None
+    assert find(root).metrics is None
     Path(METRICS).unlink()  # as while evaluate runs
-    text = where.render(answer(root), None)
+    text = where.render(find(root), None)
     assert "no results/evaluate/metrics.json of this network" in text
     Path(METRICS).write_text(original)
     lock = Path("dvc.lock").read_text()
     md5 = hashlib.md5(b"network").hexdigest()
     position = lock.rindex(md5)  # train has run again, evaluate has not
     Path("dvc.lock").write_text(lock[:position] + "0" * 32 + lock[position + 32 :])
-    assert answer(root).metrics is None
+    assert find(root).metrics is None
 
 
 def test_what_changed_since_the_last_run(root: Path) -> None:
     set_params(root, lr="1e-5")  # dvc.lock spells it 1.0e-05
-    assert answer(root).changed == []
+    assert find(root).changed == []
     set_params(root, lr="0.5", workers=3)
     Path("src/train.py").write_text("edited = True\n")
-    text = where.render(answer(root), None)
+    text = where.render(find(root), None)
     assert "changed since: lr=0.5, src/train.py; run `dvc repro`\n" in text
-    assert answer(root, "main").changed == []
+    assert find(root, "main").changed == []
     set_params(root, lr="abc")
-    assert answer(root).changed == ["params.yaml: lr must be a number > 0, got 'abc'"]
-
-
-def test_in_a_subfolder_it_names_the_folder(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(root / "src")
-    monkeypatch.setattr(sys, "argv", ["where"])
-    assert guarded(where.main) == 2
-    line = f"run this in the folder of the project: `cd {root}` first\n"
-    assert capsys.readouterr() == ("", line)
+    assert find(root).changed == ["params.yaml: lr must be a number > 0, got 'abc'"]
 
 
 def test_a_lock_without_a_trained_network(root: Path) -> None:
@@ -263,12 +252,12 @@ def test_a_lock_without_a_trained_network(root: Path) -> None:
     ):
         Path("dvc.lock").write_text(content)
         with pytest.raises(InputError, match=line):
-            answer(root)
+            find(root)
 
 
 def test_neither_record_nor_store_makes_no_store(root: Path) -> None:
     shutil.rmtree(root / ".cache")
-    assert where.render(answer(root), None).count("none here") == 2
+    assert where.render(find(root), None).count("none here") == 2
     assert not (root / "mlflow.db").exists()
 
 
@@ -293,7 +282,7 @@ def test_a_store_that_cannot_be_opened_costs_a_line(
     }.items():
         (root / name).write_text("garbage " * 100)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        text = where.render(answer(root), None)
+        text = where.render(find(root), None)
         line = f"MLflow does not answer ({root / name} cannot be opened: file is not a database)"
         assert text.count(line) == 2
     assert capfd.readouterr() == ("", "")
@@ -306,7 +295,7 @@ def test_without_a_record_the_newest_run_with_the_fingerprint(root: Path) -> Non
     for name, tag in (("older", fingerprint()), ("newer", fingerprint()), ("other", "0" * 64)):
         run = client.create_run(experiment_id, run_name=name, tags={"fingerprint": tag})
         client.set_terminated(run.info.run_id)
-    found = answer(root)
+    found = find(root)
     assert (found.runs["train"]["name"], found.runs["train"]["state"]) == ("newer", "finished")
     assert list(found.missing) == ["overfit-check"]
     # A failed experiment leaves nothing in git, but its run.
@@ -314,7 +303,7 @@ def test_without_a_record_the_newest_run_with_the_fingerprint(root: Path) -> Non
     client.set_terminated(run.info.run_id, "FAILED")
     line = rf"^too-fast left no result in git; its run lost \(failed\) .*{run.info.run_id}\b"
     with pytest.raises(InputError, match=line):
-        where.resolve("too-fast")
+        target.resolve("too-fast")
 
 
 @pytest.mark.slow
@@ -322,7 +311,7 @@ def test_a_server_that_is_down_costs_a_line(root: Path, monkeypatch: pytest.Monk
     shutil.rmtree(root / ".cache")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    text = where.render(answer(root), None)
+    text = where.render(find(root), None)
     assert "MLflow does not answer" in text
     assert "0.9800" in text
 
@@ -334,7 +323,7 @@ def test_a_run_is_that_of_the_evaluation_whose_figures_it_has() -> None:
 
     def alike(**other: object) -> int:
         params = given | {f"evaluate.{key}": value for key, value in other.items()}
-        return where._settings_alike(
+        return target._equal_settings(
             {"evaluate.settings": settings}, {"evaluate": {"params": params}}
         )
 

@@ -1,4 +1,4 @@
-"""How a picture of any shape becomes a square: interpolation and crop ratio."""
+"""How an image of any shape becomes a square: interpolation and crop ratio."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.images.fit import fit_picture
+from src.images.fit import fit_image
 from src.plumbing.errors import InputError
 
-# sha256 of what fit_picture gave before it knew interpolation and crop_ratio, for `noise` below.
+# sha256 of what fit_image gave of `random_image` before it knew interpolation and crop_ratio.
 RECORDED = {
     ("crop", (8, 8), 1): "970bad2f7a3df160",
     ("crop", (8, 8), 3): "c4af45ccaa8508c9",
@@ -41,7 +41,7 @@ SHAPES = [(8, 8), (53, 31), (31, 53), (200, 7), (28, 28)]
 METHODS = ("bilinear", "bicubic", "lanczos", "nearest")
 
 
-def noise(size: tuple[int, int], channels: int = 3) -> Image.Image:
+def random_image(size: tuple[int, int], channels: int = 3) -> Image.Image:
     rng = np.random.default_rng(size[0] * 1000 + size[1])
     pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
@@ -51,21 +51,21 @@ def noise(size: tuple[int, int], channels: int = 3) -> Image.Image:
 def test_the_defaults_give_the_bits_they_always_gave(
     fit: str, shape: tuple[int, int], channels: int
 ) -> None:
-    pixels = fit_picture(noise(shape, channels), 28, channels, fit)
+    pixels = fit_image(random_image(shape, channels), 28, channels, fit)
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == RECORDED[fit, shape, channels]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_crop_it_is_pillows_own(method: str, shape: tuple[int, int]) -> None:
-    picture, resampling = noise(shape), Image.Resampling[method.upper()]
+    image, resampling = random_image(shape), Image.Resampling[method.upper()]
     expected = {
-        "crop": ImageOps.fit(picture, (24, 24), resampling),
-        "pad": ImageOps.pad(picture, (24, 24), resampling),
-        "squash": picture.resize((24, 24), resampling),
+        "crop": ImageOps.fit(image, (24, 24), resampling),
+        "pad": ImageOps.pad(image, (24, 24), resampling),
+        "squash": image.resize((24, 24), resampling),
     }
     for fit, wanted in expected.items():
-        pixels = fit_picture(picture, 24, 3, fit, method)
+        pixels = fit_image(image, 24, 3, fit, method)
         assert np.array_equal(pixels, np.asarray(wanted)), fit
 
 
@@ -75,48 +75,48 @@ def test_without_a_crop_it_is_pillows_own(method: str, shape: tuple[int, int]) -
 def test_crop_ratio_is_a_larger_square_with_the_middle_cut_out(
     fit: str, shape: tuple[int, int], method: str
 ) -> None:
-    picture = noise(shape)
-    larger = fit_picture(picture, 32, 3, fit, method)[4:28, 4:28]  # 24 / 0.75 = 32
-    pixels = fit_picture(picture, 24, 3, fit, method, crop_ratio=0.75)
+    image = random_image(shape)
+    larger = fit_image(image, 32, 3, fit, method)[4:28, 4:28]  # 24 / 0.75 = 32
+    pixels = fit_image(image, 24, 3, fit, method, crop_ratio=0.75)
     # The edge of what `pad` shows falls between two pixels of the source, and is rounded.
     inner = slice(3, -3) if fit == "pad" else slice(None)
     difference = np.abs(pixels.astype(int) - larger)[inner, inner]
     # Pillow takes or leaves a source pixel by half a pixel's distance, where rounding decides.
     assert difference.max() <= 8
     assert difference.mean() < 0.5  # a shift by a pixel gives about 40 here
-    assert not np.array_equal(pixels, fit_picture(picture, 24, 3, fit, method))
+    assert not np.array_equal(pixels, fit_image(image, 24, 3, fit, method))
 
 
 def test_cropping_cuts_the_black_of_pad_first() -> None:
     wide = Image.new("L", (80, 40), 255)
-    whole = fit_picture(wide, 40, 1, "pad")[:, :, 0]
+    whole = fit_image(wide, 40, 1, "pad")[:, :, 0]
     assert (whole == 255).mean() == 0.5
-    middle = fit_picture(wide, 40, 1, "pad", crop_ratio=0.8)[:, :, 0]
+    middle = fit_image(wide, 40, 1, "pad", crop_ratio=0.8)[:, :, 0]
     assert (middle[:7] == 0).all()
     assert (middle[8:32] == 255).all()
-    assert (fit_picture(wide, 40, 1, "pad", crop_ratio=0.5) == 255).all()
+    assert (fit_image(wide, 40, 1, "pad", crop_ratio=0.5) == 255).all()
 
 
 def test_squash_cuts_both_sides_by_the_same_share() -> None:
     pixels = np.zeros((40, 80), dtype=np.uint8)
     pixels[10:30, 20:60] = 255
-    picture = Image.fromarray(pixels)
-    assert (fit_picture(picture, 16, 1, "squash", "nearest", 0.5) == 255).all()
-    assert (fit_picture(picture, 16, 1, "squash", "nearest", 0.75) == 0).any()
+    image = Image.fromarray(pixels)
+    assert (fit_image(image, 16, 1, "squash", "nearest", 0.5) == 255).all()
+    assert (fit_image(image, 16, 1, "squash", "nearest", 0.75) == 0).any()
 
 
 def test_interpolations_differ() -> None:
-    results = {fit_picture(noise((64, 64)), 24, 3, "crop", m).tobytes() for m in METHODS}
+    results = {fit_image(random_image((64, 64)), 24, 3, "crop", m).tobytes() for m in METHODS}
     assert len(results) == len(METHODS)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_a_line_of_pixels_can_be_fitted(fit: str) -> None:
-    pixels = fit_picture(Image.new("L", (900, 1), 255), 16, 1, fit, crop_ratio=0.9)
+    pixels = fit_image(Image.new("L", (900, 1), 255), 16, 1, fit, crop_ratio=0.9)
     assert pixels.shape == (16, 16, 1)
     assert (pixels == 255).any()
 
 
 def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(InputError, match="fit must be crop, pad or squash, got 'stretch'"):
-        fit_picture(noise((20, 30)), 16, 3, "stretch")
+        fit_image(random_image((20, 30)), 16, 3, "stretch")

@@ -1,16 +1,105 @@
-"""What a person looks at before training: near-duplicates, flat pictures, balance, the table."""
+"""What a person looks at before training: near-duplicates, flat images, balance, the table."""
 
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from src.data.split import SPLITS
 from src.images.near_duplicates import MOST_BITS, close_pairs, differences, perceptual_hash
-from src.images.quality.collected import NEAR
-from tests.conftest import run_stage, set_params
+from src.images.packing import Packer
+from src.images.quality import NEAR, Quality
+from src.images.quality_figures import CLASSES_SHOWN, class_balance, size_distribution
+from tests.conftest import packed, run_stage, set_params
+
+
+def bins(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """One image of that size, counted as the data set counts it."""
+    quality = Quality(["a"], Packer(32, 1, "crop", "bilinear", 1.0))
+    quality._count_size(width, height)
+    return quality.sizes, quality.shapes
+
+
+@pytest.mark.parametrize("classes", [2, 100, pytest.param(500, marks=pytest.mark.slow)])
+def test_bars_have_room_for_their_names(classes: int, capfd: pytest.CaptureFixture[str]) -> None:
+    counts = {split: np.arange(classes) + k for k, split in enumerate(SPLITS)}
+    names = [f"$class {number}$" for number in range(classes)]
+    image = Image.open(io.BytesIO(class_balance(counts, names)))
+    shown = min(classes, CLASSES_SHOWN)
+    assert 20 * shown < image.height < 20 * shown + 300  # 20 px for a line of 11
+    assert capfd.readouterr() == ("", "")
+
+
+def test_of_many_classes_the_ends_are_shown() -> None:
+    from matplotlib.figure import Figure
+
+    seen: list[Figure] = []
+    draw = Figure.savefig
+    counts = {"train": np.roll(np.arange(1000), 7), "val": np.zeros(1000, dtype=int)}
+
+    def look(figure: Figure, *args: Any, **options: Any) -> None:
+        seen.append(figure)
+        draw(figure, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", look)
+        class_balance(counts, [f"{number}" for number in range(1000)])
+    names = [label.get_text() for label in seen[0].axes[0].get_yticklabels()]
+    assert len(names) == CLASSES_SHOWN
+    assert (names[0], names[-1]) == ("6", "7")  # of 999 images and of none
+    assert "60 most frequent and the 60 rarest of 1000" in seen[0].axes[0].get_title()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "packed"),
+    [
+        (1, 1, 4096),
+        (28, 28, 8),
+        (10_000, 10, 8),
+        (1, 4000, 4096),
+        (140_000, 3, 8),
+        (2**30, 2**30, 8),
+    ]
+    + [
+        pytest.param(*sides, packed, marks=pytest.mark.slow)
+        for *sides, packed in [
+            (1, 1, 8),
+            (28, 28, 4096),
+            (10_000, 10, 4096),
+            (1, 4000, 8),
+            (140_000, 3, 4096),
+            (2**30, 2**30, 4096),
+        ]
+    ],
+)
+def test_any_size_is_drawn(
+    width: int, height: int, packed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sizes, shapes = bins(width, height)
+    assert sizes.sum() == shapes.sum() == 1
+    image = size_distribution(sizes, shapes, (4, 8), packed, "a title with $ in it")
+    assert Image.open(io.BytesIO(image)).size == (1400, 440)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_square_stands_in_the_middle_of_the_shapes() -> None:
+    for width, height, step in ((50, 50, 0), (100, 50, 8), (50, 100, -8), (9, 9_000_000, -48)):
+        shapes = bins(width, height)[1]
+        assert np.flatnonzero(shapes).tolist() == [len(shapes) // 2 + step]
+
+
+@pytest.mark.slow
+def test_equal_hashes_do_not_make_the_search_quadratic() -> None:
+    hashes = np.full(30_000, 12345, dtype=np.uint64)  # two hundred million pairs there are
+    pairs, is_part = close_pairs(hashes, np.arange(30_000) % 2, 1000)
+    assert (len(pairs), is_part) == (1000, True)
+    nothing, is_part = close_pairs(np.zeros(5, dtype=np.uint64), np.arange(5), 10)
+    assert (nothing.shape, is_part) == ((0, 2), False)
+
 
 NAMES = ("samples.png", "balance.png", "sizes.png", "quality.json", "quality.md")
 
@@ -21,22 +110,22 @@ def photo(seed: int, size: int = 64) -> Image.Image:
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def hash_of(picture: Image.Image) -> int:
-    small = np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))
+def hash_of(image: Image.Image) -> int:
+    small = np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))
     return perceptual_hash(small.sum(axis=2, dtype=np.float64))
 
 
-def again_as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+def again_as_jpeg(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer)
 
 
-def test_a_copy_has_a_close_hash_and_another_picture_has_not() -> None:
+def test_a_copy_has_a_close_hash_and_another_image_has_not() -> None:
     for seed in range(20):
-        picture = photo(seed)
-        start = hash_of(picture)
-        for copy in (again_as_jpeg(picture, 95), picture.resize((40, 40))):
+        image = photo(seed)
+        start = hash_of(image)
+        for copy in (again_as_jpeg(image, 95), image.resize((40, 40))):
             assert (start ^ hash_of(copy)).bit_count() <= MOST_BITS
         assert (start ^ hash_of(photo(seed + 100))).bit_count() > MOST_BITS
 
@@ -65,10 +154,10 @@ def test_close_pairs_are_those_of_a_search_by_hand() -> None:
     assert len(close_pairs(np.zeros(9, dtype=np.uint64), np.arange(9), 5)[0]) == 0
 
 
-def test_a_copy_differs_less_than_another_picture() -> None:
+def test_a_copy_differs_less_than_another_image() -> None:
     one, copy, other = (
-        np.asarray(picture.convert("RGB"))[None]
-        for picture in (photo(1), again_as_jpeg(photo(1), 95), photo(2))
+        np.asarray(image.convert("RGB"))[None]
+        for image in (photo(1), again_as_jpeg(photo(1), 95), photo(2))
     )
     assert differences(one, one).tolist() == [0]
     assert differences(one, copy)[0] < NEAR < 2 * NEAR < differences(one, other)[0]
@@ -76,7 +165,7 @@ def test_a_copy_differs_less_than_another_picture() -> None:
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """80 different pictures in given splits, two copies across them, a flat one, an oblong one."""
+    """80 different images in given splits, two copies across them, a flat one, an oblong one."""
     root = tmp_path / "raw"
     for number in range(80):
         split = ("train", "train", "val", "test")[number % 4]
@@ -120,7 +209,7 @@ def test_the_table_says_what_is_there(project: Path, raw: Path) -> None:
         assert (folder / name).stat().st_size > 100
 
 
-def test_the_same_pictures_give_the_same_bytes(project: Path, raw: Path) -> None:
+def test_the_same_images_give_the_same_bytes(project: Path, raw: Path) -> None:
     folder = project / "data/prepared"
     prepare(project, raw)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -129,11 +218,8 @@ def test_the_same_pictures_give_the_same_bytes(project: Path, raw: Path) -> None
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
-def test_the_run_of_train_gets_what_is_to_look_at(finished: tuple[Path, dict]) -> None:
-    from src.data.packed import read_meta
-    from src.train import to_look_at
-
-    folder = finished[0] / "data/prepared"
-    names = {path.name for path in to_look_at(str(folder), read_meta(folder))}
-    assert names >= set(NAMES)
-    assert not any(name.endswith(".npy") or name in ("train.csv", "val.csv") for name in names)
+def test_mean_and_std_are_those_of_the_training_pixels(project: Path) -> None:
+    train = packed(project)["train"]
+    pixels = train.rows(np.arange(len(train))).reshape(-1, 3) / 255
+    assert train.meta["mean"] == pytest.approx(pixels.mean(axis=0), rel=1e-5)
+    assert train.meta["std"] == pytest.approx(pixels.std(axis=0), rel=1e-5)

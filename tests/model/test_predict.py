@@ -1,4 +1,4 @@
-"""Predictions for new pictures are those of evaluation, from the model files alone."""
+"""Predictions for new images are those of evaluation, from the model files alone."""
 
 import csv
 import json
@@ -16,33 +16,40 @@ from PIL import Image
 
 from src import predict
 from src.data.packed import PackedSplit
-from src.model.prediction import packed_picture, predict_pictures, read_file
+from src.images.packing import FILES
+from src.model.prediction import predict_rows, read_sample
 from src.model.saved import load_model
 from src.preparation.sources.folder import named_files
 from tests.conftest import SMALL, copy_project, run_main, run_unchecked, set_params
-from tests.preparation.test_sources import write_pictures
+from tests.preparation.image_folders import write_images
 
 Tool = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A project that has learnt and evaluated a folder of pictures, and that folder. Read only."""
+    """A project that has learnt and evaluated a folder of images, and that folder. Read only."""
     folder = tmp_path_factory.mktemp("predict")
-    pictures, project = folder / "pictures", copy_project(folder / "project")
-    write_pictures(pictures, {"cat": 30, "dog": 30})
-    turned = Image.open(pictures / "cat/000.png")
+    images, project = folder / "images", copy_project(folder / "project")
+    write_images(images, {"cat": 30, "dog": 30})
+    turned = Image.open(images / "cat/000.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
-    turned.save(pictures / "cat/000.jpg", exif=exif)
-    transparent = Image.open(pictures / "dog/000.png").convert("RGBA")
+    turned.save(images / "cat/000.jpg", exif=exif)
+    transparent = Image.open(images / "dog/000.png").convert("RGBA")
     transparent.putalpha(100)
-    transparent.save(pictures / "dog/zzz.webp")
-    values = {"source": "folder", "path": pictures, "interpolation": "bicubic", "crop_ratio": 0.75,
-              "loss": "bce", "epochs": 2}  # fmt: skip
+    transparent.save(images / "dog/zzz.webp")
+    values = {
+        "source": "folder",
+        "path": images,
+        "interpolation": "bicubic",
+        "crop_ratio": 0.75,
+        "loss": "bce",
+        "epochs": 2,
+    }
     set_params(project, **{**SMALL, **values})
     run_unchecked(project)
-    return project, pictures
+    return project, images
 
 
 @pytest.fixture
@@ -66,7 +73,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def compare_with_evaluate(
-    project: Path, pictures: Path, lines: list[dict[str, Any]], rel: float
+    project: Path, images: Path, lines: list[dict[str, Any]], rel: float
 ) -> None:
     """The answers of predict with those that evaluate wrote. Batches of another size round
     otherwise in the last digits."""
@@ -76,56 +83,67 @@ def compare_with_evaluate(
     assert {row["split"] for row in rows} == {"val", "test"}
     for row in rows:
         split = PackedSplit(project / "data/prepared", row["split"])
-        line = predicted[str(pictures / split.paths[int(row["index"])])]
+        line = predicted[str(images / split.paths[int(row["index"])])]
         assert line["class"] == row["prediction"]
         for name, value in line["probabilities"].items():
             assert value == pytest.approx(float(row[f"probability {name}"]), rel=rel)
 
 
 def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Path) -> None:
-    project, pictures = trained
+    project, images = trained
     ended = subprocess.run(
-        [sys.executable, "-m", "src.predict", str(pictures), "--json", "--batch", "7", "--device",
-         "cpu"],
-        cwd=alone, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "src.predict",
+            str(images),
+            "--json",
+            "--batch",
+            "7",
+            "--device",
+            "cpu",
+        ],
+        cwd=alone,
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(lines) == 62
     assert all(list(line["probabilities"]) == ["cat", "dog"] for line in lines)
-    compare_with_evaluate(project, pictures, lines, rel=2e-6)
+    compare_with_evaluate(project, images, lines, rel=2e-6)
 
 
-def test_pictures_enter_as_they_were_packed(trained: tuple[Path, Path]) -> None:
-    project, pictures = trained
+def test_images_enter_as_they_were_packed(trained: tuple[Path, Path]) -> None:
+    project, images = trained
     _, description = load_model(project / "models")
     seen = set()
     for split in ("train", "val", "test"):
         packed = PackedSplit(project / "data/prepared", split)
         for index, path in enumerate(packed.paths):
-            again = read_file(pictures / path, description)
+            again = read_sample(images / path, description, path)
             assert again.dtype == np.uint8
-            assert np.array_equal(again, packed.pictures([index])[0]), path
+            assert np.array_equal(again, packed.rows([index])[0]), path
             seen.add(path)
     assert {"cat/000.jpg", "dog/zzz.webp"} <= seen
 
 
-def test_pictures_in_memory(trained: tuple[Path, Path]) -> None:
-    """As a server of the model asks: Pillow's pictures or packed ones, in batches or at once."""
-    project, pictures = trained
+def test_images_in_memory(trained: tuple[Path, Path]) -> None:
+    """As a served model gets them: of Pillow or the bytes of files, in batches or at once."""
+    project, images = trained
     model, description = load_model(project / "models")
-    files, _ = named_files([pictures])
-    opened = [Image.open(path) for path in files]
-    expected = predict_pictures(model, description, opened)
+    files, _ = named_files([images], FILES)
+    rows = [read_sample(Image.open(path), description, "an image") for path in files]
+    expected = predict_rows(model, description, rows)
     assert expected.shape == (62, 2)
     assert np.allclose(expected.sum(axis=1), 1)
-    packed = [packed_picture(picture, description) for picture in opened]
-    assert np.allclose(predict_pictures(model, description, packed, batch=5), expected, atol=1e-6)
-    assert predict_pictures(model, description, []).shape == (0, 2)
+    contents = [read_sample(path.read_bytes(), description, "an image") for path in files]
+    assert np.allclose(predict_rows(model, description, contents, batch=5), expected, atol=1e-6)
+    assert predict_rows(model, description, []).shape == (0, 2)
     # Without an activation it is softmax, and not the sigmoids of this model.
     plain = {key: value for key, value in description.items() if key != "activation"}
     odds = np.log(expected[:, 0] / expected[:, 1])
-    others = predict_pictures(model, plain, opened)
+    others = predict_rows(model, plain, rows)
     assert not np.allclose(np.log(others[:, 0] / others[:, 1]), odds, atol=1e-3)
 
 
@@ -137,7 +155,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     content = (folder / "001.png").read_bytes()
     (folder / "001.png").write_bytes(content[: len(content) // 2])
     os.mkfifo(folder / "pipe")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / "broken.jpg").symlink_to("nothing")
     (folder / ".hidden").mkdir()
     (folder / ".hidden/002.png").write_bytes(content)
@@ -152,8 +170,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     errors = err.splitlines()
     assert len(errors) == 6, err
     assert (
-        f"{folder}/nowhere.png cannot be used: it does not exist: name pictures, or a folder"
-        in errors
+        f"{folder}/nowhere.png cannot be used: it does not exist: name files, or a folder" in errors
     )
     assert any("001.png cannot be used: it is cut short or damaged" in line for line in errors)
     assert any("pipe cannot be used: it is no file" in line for line in errors)
@@ -161,7 +178,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_predicted(
     assert any("above cannot be used: it is a link to a folder above" in line for line in errors)
     assert errors[-1] == "predict: 5 of 36 files could not be read"
     table = out.splitlines()
-    assert table[0].split() == ["picture", "class", "prob."]
+    assert table[0].split() == ["file", "class", "prob."]
     assert len(table) == 1 + 31
     assert "linked/linked.png" in out
     assert all(len(line.split()) == 3 for line in table)
@@ -203,19 +220,19 @@ def test_a_damaged_description_ends_with_2(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["empty"], "there are no pictures in empty"),
+        (["empty"], "there is nothing to classify in empty"),
         (["nowhere.png"], "nowhere.png cannot be used: it does not exist"),
-        (["picture.png", "--model", "empty"], "empty holds no model"),
-        (["picture.png", "--device", "tpu"], "must be one of auto, cpu"),
-        (["picture.png", "--batch", "0"], "must be an integer >= 1, got '0'"),
+        (["image.png", "--model", "empty"], "empty holds no model"),
+        (["image.png", "--device", "tpu"], "must be one of auto, cpu"),
+        (["image.png", "--batch", "0"], "must be an integer >= 1, got '0'"),
     ],
 )
 def test_wrong_arguments_end_with_2(
-    tmp_path: Path, arguments: list[str], words: str, tool: Tool
+    alone: Path, arguments: list[str], words: str, tool: Tool
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    Image.new("RGB", (9, 9)).save(tmp_path / "picture.png")
-    code, _, err = tool(tmp_path, *arguments)
+    (alone / "empty").mkdir()
+    Image.new("RGB", (9, 9)).save(alone / "image.png")
+    code, _, err = tool(alone, *arguments)
     assert code == 2
     assert words in err
 
@@ -223,4 +240,4 @@ def test_wrong_arguments_end_with_2(
 def test_an_empty_path_is_not_this_folder(alone: Path, tool: Tool) -> None:
     code, out, err = tool(alone, "")
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].endswith("a path is empty: name a picture file, or a folder")
+    assert err.splitlines()[-1].endswith("a path is empty: name a file, or a folder")

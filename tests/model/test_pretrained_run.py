@@ -17,13 +17,13 @@ from src.model.nets.pretrained import disagreements
 from src.model.nets.weights_file import write_weights
 from src.overfit_check import judge_preprocessing
 from src.plumbing import params
-from src.training.setup import Setup, build_setup
+from src.training.learner import Learner, build_learner
 from tests.conftest import SMALL, STAGES, copy_project, run_main, run_stage, set_params, working_in
 from tests.model.test_predict import compare_with_evaluate
 from tests.model.test_weights import donor
-from tests.preparation.test_sources import write_pictures
+from tests.preparation.image_folders import write_images
 
-# Nothing of it is what prepare would choose, or find in the pictures of this project.
+# Nothing of it is what prepare would choose, or find in the images of this project.
 EXPECTED = {
     "architecture": "test_resnet",
     "input_size": [3, 16, 16],
@@ -43,45 +43,53 @@ def in_file() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A project in which all stages have run from a weights file, and its pictures. The backbone
+    """A project in which all stages have run from a weights file, and its images. The backbone
     rests throughout, so that the end still shows the start. Read only."""
     folder = tmp_path_factory.mktemp("pretrained")
-    pictures, project = folder / "pictures", copy_project(folder / "project")
-    write_pictures(pictures, {"cat": 40, "dog": 40, "owl": 40})
+    images, project = folder / "images", copy_project(folder / "project")
+    write_images(images, {"cat": 40, "dog": 40, "owl": 40})
     write_weights(project / WEIGHTS, in_file(), EXPECTED)
-    values = {"source": "folder", "path": pictures, "weights": WEIGHTS, "epochs": EPOCHS,
-              "freeze_epochs": EPOCHS, "lr": 0.01, "interpolation": "bilinear", "crop_ratio": 0.9,
-              "on_fail": "report"}  # fmt: skip
+    values = {
+        "source": "folder",
+        "path": images,
+        "weights": WEIGHTS,
+        "epochs": EPOCHS,
+        "freeze_epochs": EPOCHS,
+        "lr": 0.01,
+        "interpolation": "bilinear",
+        "crop_ratio": 0.9,
+        "on_fail": "report",
+    }
     set_params(project, **{**SMALL, **values})
     for name in STAGES:
         run_stage(project, name)
-    return project, pictures
+    return project, images
 
 
 def description(project: Path) -> dict[str, Any]:
     return json.loads((project / "models/model.json").read_text())
 
 
-def setup_of(project: Path) -> Setup:
+def learner_of(project: Path) -> Learner:
     with working_in(project):
         data = PackedSplit("data/prepared", "train")
-        return build_setup(params.load(), data, torch.device("cpu"), steps=1)
+        return build_learner(params.load(), data, torch.device("cpu"), steps=1)
 
 
 def test_the_numbers_of_the_file_reach_training_and_model(trained: tuple[Path, Path]) -> None:
     project, _ = trained
-    setup, about = setup_of(project), description(project)
+    learner, about = learner_of(project), description(project)
     for name in ("mean", "std"):
-        assert getattr(setup, name) == about[name] == EXPECTED[name]
+        assert getattr(learner, name) == about[name] == EXPECTED[name]
         assert PackedSplit(project / "data/prepared", "train").meta[name] != EXPECTED[name]
-    # How pictures were packed is for prepare to say, not for the file.
+    # How images were packed is for prepare to say, not for the file.
     assert (about["interpolation"], about["crop_ratio"]) == ("bilinear", 0.9)
 
 
 def test_the_backbone_is_that_of_the_file_and_the_head_is_new(trained: tuple[Path, Path]) -> None:
     project, _ = trained
     start, end = (
-        setup_of(project).model.state_dict(),
+        learner_of(project).model.state_dict(),
         load_file(project / "models/model.safetensors"),
     )
     head = ["fc.weight", "fc.bias"]
@@ -89,7 +97,7 @@ def test_the_backbone_is_that_of_the_file_and_the_head_is_new(trained: tuple[Pat
         if name not in head:
             assert torch.equal(start[name], value), name
             assert torch.equal(end[name], value), name
-    drawn = create_model("test_resnet", 3, 3, 16).state_dict()
+    drawn = create_model("test_resnet", 3, (3, 16, 16)).state_dict()
     assert torch.equal(start["fc.weight"], drawn["fc.weight"])
     assert start["fc.weight"].shape == (3, in_file()["fc.weight"].shape[1])
     assert not torch.equal(end["fc.weight"], start["fc.weight"])
@@ -107,13 +115,13 @@ def test_training_and_evaluation_normalise_alike(trained: tuple[Path, Path]) -> 
 def test_predictions_are_those_of_evaluate(
     trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project, pictures = trained
-    given = [pictures, "--json", "--model", project / "models", "--device", "cpu"]
+    project, images = trained
+    given = [images, "--json", "--model", project / "models", "--device", "cpu"]
     code, printed, _ = run_main(predict.main, given, monkeypatch, capsys)
     assert code == 0
     lines = [json.loads(line) for line in printed.splitlines()]
     assert len(lines) == 120
-    compare_with_evaluate(project, pictures, lines, rel=1e-5)
+    compare_with_evaluate(project, images, lines, rel=1e-5)
 
 
 def test_the_check_warns_of_other_preprocessing(trained: tuple[Path, Path]) -> None:

@@ -24,8 +24,14 @@ from src.model.nets.weights_file import write_weights
 from src.plumbing.errors import GateError, InputError
 from tests.conftest import copy_project, working_in
 
-GREY = {"size": 32, "channels": 1, "mean": [0.3], "std": [0.2], "interpolation": "bilinear",
-        "fit": "crop"}  # fmt: skip
+GREY = {
+    "size": 32,
+    "channels": 1,
+    "mean": [0.3],
+    "std": [0.2],
+    "interpolation": "bilinear",
+    "fit": "crop",
+}
 COLOUR = GREY | {"channels": 3, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
 ADDRESS = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
 
@@ -82,8 +88,11 @@ def run_tool(
     }
     return subprocess.run(
         [sys.executable, "-m", "src.weights", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.slow
@@ -97,11 +106,17 @@ def test_weights_come_from_the_hub_once(hub: ThreadingHTTPServer, tmp_path: Path
     assert fetched.keys() == donor().keys()
     assert all(torch.equal(fetched[key], value) for key, value in donor().items())
     assert read_metadata(path) == {
-        "architecture": "test_resnet.r160_in1k", "num_classes": 1000, "input_size": [3, 160, 160],
-        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bilinear",
-        "crop_ratio": 0.95, "fit": "crop", "license": "apache-2.0",
+        "architecture": "test_resnet.r160_in1k",
+        "num_classes": 1000,
+        "input_size": [3, 160, 160],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bilinear",
+        "crop_ratio": 0.95,
+        "fit": "crop",
+        "license": "apache-2.0",
         "source": "https://huggingface.co/timm/test_resnet.r160_in1k",
-    }  # fmt: skip
+    }
     assert "dvc add data/weights/test_resnet.safetensors" in ended.stdout
     assert (
         "git add data/weights/test_resnet.safetensors.dvc data/weights/.gitignore" in ended.stdout
@@ -180,7 +195,7 @@ def test_weights_of_torchvision(
     assert about is not None
     assert about["mean"] == [0.485, 0.456, 0.406]
     assert (about["input_size"], about["crop_ratio"]) == ([3, 224, 224], 0.875)
-    model = create_model("torchvision:squeezenet1_1", 4, 1, 64, weights=str(tmp_path / path))
+    model = create_model("torchvision:squeezenet1_1", 4, (1, 64, 64), weights=str(tmp_path / path))
     summed = state["features.0.weight"].sum(dim=1, keepdim=True)
     assert torch.allclose(model.state_dict()["features.0.weight"], summed)
 
@@ -221,7 +236,7 @@ def test_normalisation_is_that_of_the_weights(
     mean, std = normalisation(path, "test_resnet", GREY)
     assert mean == pytest.approx([0.6])
     assert std == pytest.approx([0.2])
-    assert "averaged for grey pictures" in capsys.readouterr().out
+    assert "averaged for grey images" in capsys.readouterr().out
     # As model.json will hold them: prediction must not differ from training.
     path = weights_file(tmp_path / "b.safetensors", mean=[0.48145466], std=[0.26862954])
     assert normalisation(path, "test_resnet", GREY) == ([0.481455], [0.26863])

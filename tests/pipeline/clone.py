@@ -7,15 +7,18 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pytest
 
 from src.base.imports import ROOT
 from src.plumbing.process import wait_for
+from tests import template
 from tests.conftest import SMALL, set_params
+from tests.sharing import once_for_all
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.org",
@@ -47,17 +50,58 @@ def commit(folder: Path, message: str) -> None:
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
+# What stages, tools and people read of a repository; a project's own data and results stay out.
+LEFT_OUT = ("results/", "dvc.lock", "tests/", "bench/", "data/", ".dvc/config")
+CONFIG = """[core]
+    analytics = false
+    check_update = false
+[cache]
+    type = "reflink,hardlink,copy"
+"""
+
+
 def new_clone(folder: Path, **params: object) -> Path:
     """A repository with the files of this one as they are now, and small settings committed."""
     listed = run(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("results/", "dvc.lock")):
+    for name in [name for name in listed if not name.startswith(LEFT_OUT)]:
+        if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    template.write(folder)
+    (folder / ".dvc/config").write_text(CONFIG)
     set_params(folder, **{**SMALL, "tracking": "true", **params})
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     commit(folder, "project")
     return folder
+
+
+def shared_clone(factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline has run, with the results committed and with an experiment,
+    `higher` (lr=0.003), whose stages the run cache has too. Made once for all test processes; to
+    read only: copy it."""
+    with once_for_all("pipeline", factory) as shared:
+        folder, done = shared / "project", shared / "done"
+        if not done.exists():
+            new_clone(folder)
+            run(folder, "dvc", "repro")
+            commit(folder, "results")
+            run(folder, "dvc", "exp", "run", "--name", "higher", "-S", "lr=3e-3")
+            restore(folder)
+            done.touch()
+    return folder
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """A copy of a repository that works like it: MLflow's store names files by absolute paths."""
+    # What lies in .dvc/tmp belongs to the commands that ran in the folder.
+    shutil.copytree(
+        folder, target, ignore=lambda path, _: ["tmp"] if path == str(folder / ".dvc") else []
+    )
+    with closing(sqlite3.connect(target / "mlflow.db")) as store, store:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            store.execute(statement, (str(folder), str(target)))
+    return target
 
 
 def restore(folder: Path) -> None:
@@ -67,6 +111,13 @@ def restore(folder: Path) -> None:
 
 def lock(folder: Path) -> str:
     return (folder / "dvc.lock").read_text()
+
+
+def lock_of(folder: Path, experiment: str) -> str:
+    """dvc.lock of an experiment."""
+    refs = run(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    [ref] = [name for name in refs if name.endswith(f"/{experiment}")]
+    return run(folder, "git", "show", f"{ref}:dvc.lock")
 
 
 def runs(folder: Path, stage: str = "train") -> dict[str, dict[str, float]]:
@@ -129,7 +180,9 @@ def queue_workers(folder: Path) -> list[psutil.Process]:
 
 
 def run_queue(folder: Path) -> None:
-    """`dvc exp run --run-all`; no worker goes on. Its output goes to a file, as below."""
+    """`dvc exp run --run-all`; no worker goes on. Its output goes to a file: a worker that finds
+    the queue empty while it takes its last task misses its own signal to end, and would hold a pipe
+    open for ever."""
     with tempfile.TemporaryFile("w+") as output:
         command = ["dvc", "exp", "run", "--run-all"]
         ended = subprocess.run(
@@ -144,17 +197,3 @@ def end_queue(folder: Path) -> None:
     if workers := queue_workers(folder):  # else the next one to start would hear of it
         run(folder, "dvc", "queue", "stop")
         wait_for(workers, 30)
-
-
-@contextmanager
-def started_queue(folder: Path, log: Path, jobs: int) -> Iterator[None]:
-    """The queue's workers, which end with the block. Their output goes to a file: a worker that
-    finds the queue empty while it takes its last task misses its own signal to end, and would hold
-    a pipe open for ever."""
-    with open(log, "wb") as output:
-        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
-        subprocess.run(command, cwd=folder, env=environment(), stdout=output, stderr=output)
-    try:
-        yield
-    finally:
-        end_queue(folder)

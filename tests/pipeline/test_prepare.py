@@ -13,11 +13,11 @@ import pytest
 from src.plumbing.process import left_after
 from tests.conftest import set_params
 from tests.pipeline.clone import commit, environment, lock, new_clone, run
-from tests.preparation.test_sources import write_pictures
+from tests.preparation.image_folders import write_images
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=60)
 
-KILLS = 10
+KILLS = 5
 SLOWEST = 0.9  # of the undisturbed time: a kill hits the stage at work, also near its end
 
 
@@ -49,7 +49,7 @@ def kill(stage: psutil.Process | None) -> list[psutil.Process]:
 def test_a_killed_prepare_leaves_no_trace(tmp_path: Path) -> None:
     clone = new_clone(tmp_path / "project", tracking="false", prepare_workers=2)
     pictures = clone / "data/raw"
-    write_pictures(pictures, {"cat": 700, "dog": 700}, size=(300, 200))
+    write_images(pictures, {"cat": 400, "dog": 400}, size=(300, 200))
     (pictures / "cat/000.png").write_bytes(b"")
     set_params(clone, source="folder", path="data/raw", on_bad="skip", size=48)
     run(clone, "dvc", "add", "data/raw")

@@ -1,52 +1,70 @@
 """Each recipe gives the same bits again."""
 
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 import timm
 
+from src import recipe
 from src.base.imports import ROOT
 from src.model.nets.weights_file import write_weights
-from tests.conftest import SMALL, set_params
-from tests.pipeline.clone import commit, lock, new_clone, restore, run
+from tests.conftest import SMALL, copy_project, set_params
+from tests.pipeline.stages import run_stage
+from tests.sharing import once_for_all
 
-pytestmark = pytest.mark.slow
-
+pytestmark = pytest.mark.slow(seconds=20)
 
 RECIPES = sorted(
     path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem.startswith("digits")
 )
 # What runs on a CPU, too, and belongs to no recipe.
 BESIDE = {
-    "digits_compiled": ["prepare.interpolation=nearest", "evaluate.refresh_batchnorm=test"],
-    "digits_frozen": ["weights=data/weights/start.safetensors"],
-    "digits_half": ["prepare.interpolation=lanczos", "prepare.fit=pad"],
+    "digits_compiled": {"interpolation": "nearest", "refresh_batchnorm": "test"},
+    "digits_frozen": {"weights": "data/weights/start.safetensors"},
+    "digits_half": {"interpolation": "lanczos", "fit": "pad"},
 }
+# The net and the data to train on are small.
+SETTINGS = {
+    **SMALL, "source": "digits", "channels": 1, "size": 32, "train_on": "subset",
+    "on_fail": "report",
+}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone as it was committed, but for the size of the net and of the data to train on."""
-    folder = new_clone(
-        tmp_path_factory.mktemp("recipes") / "project",
-        **{key: "digits" if key == "source" else value for key, value in SMALL.items()},
-    )
-    set_params(folder, channels=1, train_on="subset", size=32, on_fail="report", tracking="false")
-    commit(folder, "digits")
-    net = timm.create_model(str(SMALL["model"]), num_classes=7)  # another head, as weights have it
-    about = {"architecture": SMALL["model"], "interpolation": "bilinear"}
-    write_weights(folder / "data/weights/start.safetensors", net.state_dict(), about)
-    return folder
+@pytest.fixture
+def digits(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A project whose data are ready."""
+    with once_for_all("digits", tmp_path_factory) as shared:
+        folder = shared / "project"
+        if not (folder / "data/subset/meta.json").exists():
+            set_params(copy_project(folder), **SETTINGS)
+            net = timm.create_model(str(SMALL["model"]), num_classes=7)  # as weights: another head
+            about = {"architecture": SMALL["model"], "interpolation": "bilinear"}
+            write_weights(folder / "data/weights/start.safetensors", net.state_dict(), about)
+            for name in ("prepare", "subset"):
+                assert run_stage(folder, name).code == 0
+    return Path(shutil.copytree(folder, tmp_path / "project"))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_gives_the_same_lock_again(digits: Path, recipe: str) -> None:
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_the_same_bytes_again(digits: Path, name: str) -> None:
     """Together the recipes use every switch that runs on the CPU."""
-    beside = BESIDE.get(recipe, [])
-    words = run(digits, sys.executable, "-m", "src.recipe", recipe, *beside).split()
-    run(digits, "dvc", "exp", "run", *words)
-    before = lock(digits)
-    run(digits, "dvc", "repro", "--force")
-    assert lock(digits) == before
-    restore(digits)
+    values = {key.rpartition(".")[2]: value for key, value in recipe.read(name).items()}
+    values = {**values, **BESIDE.get(name, {})}
+    set_params(digits, **values)
+    stages = ["overfit-check", "train", "evaluate"]
+    if {"interpolation", "fit"} & set(values):
+        stages = ["prepare", "subset", *stages]
+    found = []
+    for _ in range(2):
+        for stage in stages:
+            ended = run_stage(digits, stage)
+            assert ended.code == 0, ended.printed
+        found.append({path: path.read_bytes() for path in outputs(digits)})
+    assert found[0] == found[1]
+
+
+def outputs(project: Path) -> list[Path]:
+    """All that the stages write."""
+    folders = ("data/prepared", "data/subset", "models", "results")
+    return [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]

@@ -20,20 +20,32 @@ import pytest
 from src.base.imports import ROOT
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking.journal import leftovers, shipping
+from src.tracking.about import system
+from src.tracking.journal import shipping, unsent
 from src.tracking.store import store
 from tests.conftest import free_port
-from tests.tracking.tracked_project import DIGEST, evaluate, history, runs
+from tests.tracking.tracked_project import DIGEST, evaluate, history, make_tracked_project, runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=30)
 
-DELAY = 12.0  # seconds until the slow server answers; a stage waits for 10
+DELAY, PATIENCE = 3.0, "2"  # seconds until the slow server answers, and that a stage waits for it
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """As for the fast tests of the tracker: with an empty store, and as working directory."""
+    monkeypatch.setattr(system, "FIRST", 3600.0)
+    return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
+
 
 # Another process that works on the stage until it is told to end.
 WORKER = """
 import sys
-from src.stage import Stage
-from src.tracking import run as tracking, system
+from src.plumbing.stage import Stage
+from src.tracking import run as tracking
+from src.tracking.about import system
 system.FIRST = 3600.0
 with tracking.start(Stage("train")) as run:
     run.log_metrics({"train/loss": 0.5}, 1)
@@ -73,12 +85,12 @@ def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
 
 # A stage in a workspace of its own, as those of the queue; all write into the store of the project.
 WORKSPACE = """
-from src.stage import Stage
+from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 with tracking.start(Stage("train")) as run:
     for step in range(50):
         run.log_metrics({"train/loss": 1 / (1 + step)}, step)
-    run.log_picture("examples/last.png", b"picture")
+    run.log_image("examples/last.png", b"picture")
 """
 
 
@@ -221,7 +233,7 @@ def test_a_server_that_was_never_there_gets_everything_once(
     assert "points wait in" in told
     assert "Traceback" not in told
     server("start")
-    first, again = leftovers.send(project), leftovers.send(project)
+    first, again = unsent.send_all(project), unsent.send_all(project)
     assert (first.made, first.points, first.files, first.trouble) == (1, 1202, 1, [])
     assert (again.made, again.points, again.files, again.trouble) == (0, 0, 0, [])
     [stored] = runs(project)
@@ -265,7 +277,9 @@ def servers(server: Callable[[str], str]) -> Iterator[tuple[str, str]]:
         thread.join()
 
 
-SYNC = "from pathlib import Path; from src.tracking import leftovers; leftovers.send(Path.cwd())"
+SYNC = (
+    "from pathlib import Path; from src.tracking.journal import unsent; unsent.send_all(Path.cwd())"
+)
 
 
 def test_a_server_whose_answers_come_late(
@@ -277,6 +291,7 @@ def test_a_server_whose_answers_come_late(
     """The stage gives it up, in one line, and goes on at full speed; sync has the patience."""
     direct, late = servers
     monkeypatch.setenv("MLFLOW_TRACKING_URI", late)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", PATIENCE)
     longest = 0.0
     with tracking.start(Stage("train")) as run:
         for step in range(1, 202):
@@ -290,7 +305,7 @@ def test_a_server_whose_answers_come_late(
     assert "Traceback" not in told
     for _ in range(2):  # the second finds nothing to do
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        del environment["MLFLOW_HTTP_REQUEST_TIMEOUT"]  # set by the stage above
+        del environment["MLFLOW_HTTP_REQUEST_TIMEOUT"]  # that of a stage
         subprocess.run([sys.executable, "-c", SYNC], env=environment, check=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", direct)
     [stored] = runs(project)

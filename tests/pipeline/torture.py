@@ -1,5 +1,5 @@
-"""Kill the pipeline again and again: `python -m tests.pipeline.torture` (make torture; the slow tests run a
-small part).
+"""Kill the pipeline again and again: `python -m tests.pipeline.torture` (make torture; the slow
+tests run a small part).
 
 Each round takes other pictures and another seed through all stages, twice: undisturbed in one
 repository, and in another one under kills, each followed by a new start. The start after a kill in
@@ -36,7 +36,7 @@ from dvc.utils.strictyaml import YAMLValidationError
 
 from src.plumbing.identity import fingerprint_from_lock
 from tests.conftest import set_params
-from tests.pipeline.clone import commit, environment, lock, new_clone, run
+from tests.pipeline.clone import environment, lock, new_clone, run
 
 EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
@@ -91,21 +91,12 @@ class Torture:
         draws: random.Random,
         settings: Mapping[str, object] = SETTINGS,
         torn_at: tuple[int, int] = (2, 40),
-        forgotten: str | None = None,
     ):
-        """`torn_at`: the optimizer's steps between which a `torn` kill comes; `forgotten`: a part
-        of the checkpoint that the resume leaves out, to see that it is noticed."""
+        """`torn_at`: the optimizer's steps between which a `torn` kill comes."""
         self.draws, self.torn_at = draws, torn_at
         self.calm, self.disturbed = folder / "calm", folder / "disturbed"
         for clone in (self.calm, self.disturbed):
             new_clone(clone, **settings)
-            if forgotten:
-                path = clone / "src/training/loop.py"
-                text = path.read_text()
-                line = f'        setup.{forgotten}.load_state_dict(state["{forgotten}"])\n'
-                assert line in text
-                path.write_text(text.replace(line, ""))
-                commit(clone, "broken")
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
         self.steps = folder / "watch/steps"
@@ -120,14 +111,14 @@ class Torture:
         start came to its end, or evaluate was hit. AssertionError when a bit or a point differs."""
         for clone in (self.calm, self.disturbed):
             set_params(clone, seed=seed, synthetic_pictures=PICTURES + seed)
-        durations = self._undisturbed()
+        durations = self.undisturbed()
         command = ["dvc", "exp", "run", "--temp", "--name", f"seed-{seed}"]
         command = command if temporary else ["dvc", "repro"]
         deaths: list[Death] = []
         death: Death | None = None
         target = seed % (len(STAGES) - 1)
         for kind in kinds:
-            printed, death = self._kill(command, kind, target, durations)
+            printed, death = self.kill(command, kind, target, durations)
             [target] = self.draws.choices(range(len(STAGES)), WEIGHTS)
             self._note_resume(deaths, printed)
             if death is None:
@@ -147,7 +138,7 @@ class Torture:
         self._check_points(str(fingerprint_from_lock(lock(self.calm), "train")))
         return deaths
 
-    def _undisturbed(self) -> dict[str, float]:
+    def undisturbed(self) -> dict[str, float]:
         """Run the calm one; how long each of its stages took, in seconds."""
         durations: dict[str, float] = {}
         dvc = subprocess.Popen(
@@ -164,7 +155,7 @@ class Torture:
         durations[stage] = time.monotonic() - begin
         return durations
 
-    def _kill(
+    def kill(
         self, command: list[str], kind: str, target: int, durations: dict[str, float]
     ) -> tuple[str, Death | None]:
         """Start `command` and kill it in a stage, `target`, or in a later one if that is done; what

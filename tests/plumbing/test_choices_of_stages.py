@@ -14,18 +14,18 @@ from src.model import device as device_module
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.schema import SCHEMA
 from src.plumbing.terminal import Progress
-from src.tracking.untracked import Run
+from src.tracking.log import Log
 from src.training.checkpoint import Checkpoint
 from tests.conftest import run_stage, set_params
 
 pytestmark = pytest.mark.usefixtures("torch_settings")  # a stage sets them for its process
 
-# With auto, and what fits the device by far, pictures are resident.
+# With auto, and what fits the device by far, samples are resident.
 TIERS = {"auto": "resident", "resident": "resident", "mapped": "mapped", "workers": "workers"}
 
 
 class Reads:
-    """How a stage read packed pictures: each way, folder, kind of device and number of processes
+    """How a stage read packed samples: each way, folder, kind of device and number of processes
     that it took."""
 
     def __init__(self) -> None:
@@ -122,9 +122,9 @@ def test_resume(
     set_params(short, resume=choice)
     capsys.readouterr()
     run_stage(short, "train")
-    told = capsys.readouterr().out
-    assert ("train: starts over" in told) == (choice == "same")
-    assert ("train: goes on after epoch 0, step " in told) == (choice == "any")
+    printed = capsys.readouterr().out
+    assert ("train: starts over" in printed) == (choice == "same")
+    assert ("train: goes on after epoch 0, step " in printed) == (choice == "any")
 
 
 @pytest.mark.parametrize("choice", SCHEMA["machine.progress"].choices)
@@ -141,8 +141,8 @@ def test_tracking(copied: Path, monkeypatch: pytest.MonkeyPatch, choice: str) ->
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
     set_params(copied, tracking=choice)
     run_stage(copied, "evaluate")
-    told = [path.read_text() for path in (copied / ".cache/journal").glob("*.jsonl")]
-    assert ["test/accuracy" in text for text in told] == ([True] if choice == "true" else [])
+    printed = [path.read_text() for path in (copied / ".cache/journal").glob("*.jsonl")]
+    assert ["test/accuracy" in text for text in printed] == ([True] if choice == "true" else [])
 
 
 @pytest.mark.parametrize(("every", "epochs"), [(0, []), (1, [1, 2]), (2, [2])])
@@ -150,7 +150,7 @@ def test_examples_every(
     short: Path, monkeypatch: pytest.MonkeyPatch, every: int, epochs: list[int]
 ) -> None:
     names: list[str] = []
-    monkeypatch.setattr(Run, "log_picture", lambda _, name, png: names.append(name))
+    monkeypatch.setattr(Log, "log_image", lambda _, name, png: names.append(name))
     set_params(short, examples_every=every)
     run_stage(short, "train")
     assert names == [f"examples/epoch_{epoch:03d}.png" for epoch in epochs]

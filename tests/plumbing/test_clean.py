@@ -13,9 +13,12 @@ from src.plumbing import locks
 from src.tracking.journal.journal import Record, lock_path, record_path
 
 STATES = {
-    "a" * 64: "finished", "b" * 64: "killed", "c" * 64: "finished", "d" * 64: None,
+    "a" * 64: "finished",
+    "b" * 64: "killed",
+    "c" * 64: "finished",
+    "d" * 64: None,
     "e" * 64: "finished",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -34,8 +37,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Record(record_path(tmp_path, fingerprint), "r", "1", "train", "train", state).save()
     younger = time.time() + 60
     os.utime(tmp_path / ".cache/checkpoints" / ("e" * 64) / "checkpoint-0.pt", (younger, younger))
-    for name in ("src/__pycache__/a.pyc", ".cache/prepare/report.json", ".mypy_cache/x",
-                 ".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):  # fmt: skip
+    for name in (
+        "src/__pycache__/a.pyc",
+        ".cache/prepare/report.json",
+        ".mypy_cache/x",
+        ".cache/journal/r.jsonl",
+        ".cache/waiting/r/tags.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -70,9 +78,11 @@ def test_working_copies_go_when_nothing_runs(
     program = project / ("stage" if where else "dvc")
     program.write_text("print(flush=True)\ninput()\n")
     with subprocess.Popen(
-        [sys.executable, program], cwd=project / where,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as busy:  # fmt: skip
+        [sys.executable, program],
+        cwd=project / where,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as busy:
         assert busy.stdout is not None
         busy.stdout.readline()
         clean.main()

@@ -12,6 +12,7 @@ from dvc.utils.serialize import load_yaml
 from src.base.imports import ROOT
 from src.plumbing import identity, params
 from src.plumbing.errors import InputError
+from tests import template
 from tests.conftest import set_params
 
 
@@ -104,7 +105,7 @@ def test_overrides_mean_the_same_here_and_in_dvc(
          "cuda:N, mps, got 'gpu'"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_ends_in_one_line(project: Path, override: str, line: str) -> None:
+def test_a_wrong_value_is_refused(project: Path, override: str, line: str) -> None:
     apply_overrides(project / "params.yaml", [override])
     with pytest.raises(InputError) as caught:
         params.load(project)
@@ -121,7 +122,7 @@ def test_a_wrong_value_ends_in_one_line(project: Path, override: str, line: str)
         ("model: resnet10t", "model: true", "got true; quote it"),
         ("lr: 0.001", "lr: {a: 1}", "lr must be a number > 0, got a group of keys"),
         ("lr: 0.001", "lr: [", "params.yaml cannot be read"),
-        ("val_share: 0.2", "val_share: 0.9", "must leave pictures to train on, got 1.1"),
+        ("val_share: 0.2", "val_share: 0.9", "must leave samples to train on, got 1.1"),
         ("warmup: 0 ", "warmup: 12 ", "warmup must be shorter than the 12 epochs"),
         ("lr: 0.001", "lr: 1e300", "lr must be at most 1000, got 1e+300"),
         ("weight_decay: 0.05", "weight_decay: 1e9", "weight_decay must be at most 1000, got 1e+09"),
@@ -133,8 +134,8 @@ def test_a_wrong_value_ends_in_one_line(project: Path, override: str, line: str)
         ("\nsubset:", "\nsubset: 3\nother:", "subset must hold keys and values"),
     ],
 )
-def test_a_wrong_file_ends_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
-    text = (ROOT / "params.yaml").read_text()
+def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = template.params_text()
     assert old in text
     (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
     with pytest.raises(InputError) as caught:

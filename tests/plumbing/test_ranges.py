@@ -12,6 +12,7 @@ from src.base.imports import ROOT
 from src.plumbing import params
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
+from tests import template
 from tests.conftest import set_params
 
 # Keys with neither a range nor a list of all that they accept, and what they hold.
@@ -110,14 +111,21 @@ def test_both_ends_of_the_range(key: str) -> None:
         assert "\n" not in line
 
 
-@pytest.mark.parametrize("key", SCHEMA)
-def test_the_comment_states_the_same_range(key: str) -> None:
+def comment_of(key: str) -> str:
+    """What params.yaml says beside a key."""
     section, _, name = key.rpartition(".")
     text = (ROOT / "params.yaml").read_text()
     start = text.index(f"\n{section}:") if section else 0
-    comment = re.search(rf"(?m)^ *{name}:.*?# (.+)$", text[start:])
-    assert comment
-    assert range_in(comment[1]) == RANGES.get(key)
+    found = re.search(rf"(?m)^ *{name}:.*?# (.+)$", text[start:])
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("key", SCHEMA)
+def test_the_comment_states_the_same_range_or_choices(key: str) -> None:
+    comment = comment_of(key)
+    assert range_in(comment) == RANGES.get(key)
+    assert all(re.search(rf"\b{re.escape(one)}\b", comment) for one in SCHEMA[key].choices)
 
 
 def test_an_integer_has_at_most_18_digits() -> None:
@@ -127,18 +135,9 @@ def test_an_integer_has_at_most_18_digits() -> None:
         params.parse("seed", "9" * 19)
 
 
-def limits_in_the_table(key: str) -> str:
-    """What docs/params.md says of a key beyond what src/plumbing/schema.py does."""
-    (row,) = re.findall(
-        rf"(?m)^\| `{re.escape(key)}` \| (.+?) \| `.+?` \| .+ \|$",
-        (ROOT / "docs/params.md").read_text(),
-    )
-    return str(row).removeprefix(SCHEMA[key].expects)
-
-
 ABOVE = math.nextafter(1000, math.inf)
-# Values that a rule refuses, how its line begins, the nearest values that it accepts, and in which
-# rows docs/params.md tells of it, with these words.
+# Values that a rule refuses, how its line begins, the nearest values that it accepts, and the words
+# by which the comments of its keys say so.
 RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = [
     ({"lr": ABOVE}, "lr must be at most 1000", [{"lr": 1000}], {"lr": "at most 1000"}),
     (
@@ -151,47 +150,47 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
         {"class_weights": "[1, 1000000.1]"},
         "class_weights must be none, balanced, or a list of one number > 0 per class, got '1000000",
         [{"class_weights": "[1, 1e6]"}],
-        {"class_weights": "each at most 1000000"},
+        {"class_weights": "at most 1000000"},
     ),
     (
         {"epochs": 3, "warmup": 3},
         "warmup must be shorter than the 3 epochs, got 3",
         [{"epochs": 3, "warmup": 2.999}],
-        {"warmup": "less than `epochs`"},
+        {"warmup": "less than epochs"},
     ),
     (
         {"epochs": 3, "freeze_epochs": 4},
         "freeze_epochs must be at most the 3 epochs, got 4",
         [{"epochs": 3, "freeze_epochs": 3}],
-        {"freeze_epochs": "at most `epochs`"},
+        {"freeze_epochs": "at most epochs"},
     ),
     (
         {"size": 8, "augment_crop": 8},
         "augment_crop must be below the 8 pixels of prepare.size, got 8",
         [{"size": 8, "augment_crop": 7}],
-        {"augment_crop": "less than `prepare.size`"},
+        {"augment_crop": "below prepare.size"},
     ),
     (
         {"val_share": 0.5, "test_share": 0.5},
-        "prepare.val_share + prepare.test_share must leave pictures to train on, got 1",
+        "prepare.val_share + prepare.test_share must leave samples to train on, got 1",
         [{"val_share": 0.5, "test_share": 0.499}],
         {
-            "prepare.val_share": "less than 1 with `prepare.test_share`",
-            "prepare.test_share": "less than 1 with `prepare.val_share`",
+            "prepare.val_share": "less than 1 with test_share",
+            "prepare.test_share": "less than 1 with val_share",
         },
     ),
     (
         {"loss": "focal", "label_smoothing": 0.001},
         "label_smoothing must be 0 with loss focal",
         [{"loss": "focal"}, {"loss": "bce", "label_smoothing": 0.001}],
-        {"label_smoothing": "0 with `loss` focal"},
+        {"label_smoothing": "0 with loss focal"},
     ),
     *(
         (
             {"sampling": "balanced", "class_weights": weights},
             "class_weights must be none with sampling balanced",
             [{"sampling": "balanced"}, {"class_weights": weights}],
-            {"class_weights": "none with `sampling` balanced"},
+            {"class_weights": "none with sampling balanced"},
         )
         for weights in ("balanced", "[1, 2]")
     ),
@@ -199,23 +198,23 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
         {"reading": "workers", "workers": 0},
         "machine.workers must be at least 1 for machine.reading workers",
         [{"reading": "workers", "workers": 1}, {"reading": "mapped", "workers": 0}],
-        {"machine.workers": "at least 1 with `machine.reading` workers"},
+        {"machine.workers": "at least 1 with reading workers"},
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("refused", "line", "accepted", "told"), RULES, ids=[line for _, line, _, _ in RULES]
+    ("refused", "line", "accepted", "said"), RULES, ids=[line for _, line, _, _ in RULES]
 )
 def test_a_rule_beyond_the_range_of_a_key(
     tmp_path: Path,
     refused: dict[str, Any],
     line: str,
     accepted: list[dict[str, Any]],
-    told: dict[str, str],
+    said: dict[str, str],
 ) -> None:
     def load(values: dict[str, Any]) -> None:
-        (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        (tmp_path / "params.yaml").write_text(template.params_text())
         set_params(tmp_path, **values)
         params.load(tmp_path)
 
@@ -225,5 +224,5 @@ def test_a_rule_beyond_the_range_of_a_key(
     assert "\n" not in str(caught.value)
     for values in accepted:
         load(values)
-    for key, words in told.items():
-        assert words in limits_in_the_table(key)
+    for key, words in said.items():
+        assert words in comment_of(key)

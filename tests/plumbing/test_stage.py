@@ -151,7 +151,7 @@ def test_missing_input_names_the_file(project: Path) -> None:
         run_stage(project, "subset")
 
 
-def test_a_name_that_is_too_long_for_a_file_is_told_in_a_line(project: Path) -> None:
+def test_a_name_that_is_too_long_for_a_file_is_refused(project: Path) -> None:
     name = "a" * 256
     set_params(project, path=name)
     with pytest.raises(InputError, match=f"^{name} does not exist: "):
@@ -275,8 +275,13 @@ def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
     code = folder / "a.py"
     code.write_text("a = 1\n")
     before = dvc_files.md5_of(folder)
-    names = ("__pycache__/a.cpython-311.pyc", ".a.py.swp", "a.py~", ".DS_Store",
-             ".ipynb_checkpoints/a-checkpoint.py")  # fmt: skip
+    names = (
+        "__pycache__/a.cpython-311.pyc",
+        ".a.py.swp",
+        "a.py~",
+        ".DS_Store",
+        ".ipynb_checkpoints/a-checkpoint.py",
+    )
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")

@@ -7,16 +7,20 @@ import pytest
 from src.plumbing.terminal import Checks, Progress
 
 ROW = {
-    "epoch": 1, "train_loss": 0.5, "train_accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875,
-}  # fmt: skip
+    "epoch": 1,
+    "train_loss": 0.5,
+    "train_accuracy": 0.75,
+    "val_loss": 0.25,
+    "val_accuracy": 0.875,
+}
 
 
-def test_a_bar_tells_loss_and_accuracy_also_after_short_epochs(
+def test_the_bar_shows_loss_and_accuracy_also_after_short_epochs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The loop looks at its loss every 50 steps; an epoch may have fewer."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress(epochs=2, steps=3, batch_size=4, done=0, mode="auto") as progress:
+    with Progress(2, 3, 4, "images", done=0, mode="auto") as progress:
         for _ in range(3):
             progress.advance()
         progress.epoch_done(ROW)
@@ -36,14 +40,14 @@ def test_a_bar_tells_loss_and_accuracy_also_after_short_epochs(
 def test_in_a_log_file_an_epoch_is_a_line(
     mode: str, lines: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Progress(epochs=2, steps=3, batch_size=4, done=0, mode=mode) as progress:
+    with Progress(2, 3, 4, "images", done=0, mode=mode) as progress:
         for _ in range(3):
             progress.advance()
             progress.show(1, 0.125, 1.0)
         progress.epoch_done(ROW)
         progress.say("stopped")
     said = capsys.readouterr()
-    assert said.err.count("\n") == lines
+    assert said.err.count("\n") == said.err.count(" images/s ") == lines
     assert "\r" not in said.err
     assert said.out == "stopped\n"
 

@@ -1,5 +1,5 @@
 """Every awkward file that a folder may hold gets a decision: used, refused with a reason and a
-remedy, or no picture at all. One run of the stage over all of them, then a look at each."""
+remedy, or no image at all. One run of the stage over all of them, then a look at each."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ USED, IGNORED = "used", "ignored"
 SIDE = 24
 
 
-def noise(name: str, channels: int = 3) -> np.ndarray:
+def random_pixels(name: str, channels: int = 3) -> np.ndarray:
     """Other pixels for every name."""
     rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
     coarse = rng.integers(0, 256, (4, 4, channels), dtype=np.uint8)
@@ -34,14 +34,14 @@ def noise(name: str, channels: int = 3) -> np.ndarray:
 
 
 def saved(path: Path, form: str, mode: str = "RGB", **options: Any) -> bytes:
-    picture = Image.fromarray(noise(path.name)).convert(mode)
+    image = Image.fromarray(random_pixels(path.name)).convert(mode)
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def picture(form: str, mode: str = "RGB", cut: float = 1, **options: Any) -> Callable[[Path], None]:
-    """Writes a picture, or the first part of its bytes."""
+def image(form: str, mode: str = "RGB", cut: float = 1, **options: Any) -> Callable[[Path], None]:
+    """Writes an image, or the first part of its bytes."""
 
     def write(path: Path) -> None:
         content = saved(path, form, mode, **options)
@@ -59,12 +59,12 @@ def content(data: bytes) -> Callable[[Path], None]:
 
 def array(values: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
     """Writes grey noise, changed by `values` into another type."""
-    return lambda path: Image.fromarray(values(noise(path.name, 1)[:, :, 0])).save(path)
+    return lambda path: Image.fromarray(values(random_pixels(path.name, 1)[:, :, 0])).save(path)
 
 
 def frames(form: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        later = [Image.fromarray(noise(f"{path.name} {number}")) for number in range(3)]
+        later = [Image.fromarray(random_pixels(f"{path.name} {number}")) for number in range(3)]
         path.write_bytes(saved(path, form, save_all=True, append_images=later))
 
     return write
@@ -73,7 +73,7 @@ def frames(form: str) -> Callable[[Path], None]:
 def exif(orientation: int, form: str = "JPEG") -> Callable[[Path], None]:
     tags = Image.Exif()
     tags[0x0112] = orientation
-    return picture(form, exif=tags)
+    return image(form, exif=tags)
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -111,11 +111,11 @@ def damaged_check_sum(path: Path) -> None:
 
 
 def inside(name: str) -> Callable[[Path], None]:
-    """A folder of that name with a picture in it."""
+    """A folder of that name with an image in it."""
 
     def write(path: Path) -> None:
         path.mkdir(parents=True)
-        picture("PNG")(path / name)
+        image("PNG")(path / name)
 
     return write
 
@@ -130,49 +130,49 @@ def bound_socket(path: Path) -> None:
 
 
 def exif_block(data: bytes) -> Callable[[Path], None]:
-    return picture("JPEG", exif=b"Exif\0\0" + data)
+    return image("JPEG", exif=b"Exif\0\0" + data)
 
 
-TRUNCATED, NO_PICTURE = "it is cut short or damaged", "it holds no picture"
+TRUNCATED, NO_IMAGE = "it is cut short or damaged", "it holds no picture"
 PIXELS, LINK, NO_FILE = "it has too many pixels", "it is a link", "it is no file"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n%%EOF\n"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 
-# Name below the class folder -> how it is made, and what becomes of it: the picture's own path or
+# Name below the class folder -> how it is made, and what becomes of it: the image's own path or
 # another one, if it is a folder, and USED, IGNORED, or the beginning of the reason.
 CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a.jpg": (picture("JPEG"), USED),
-    "A.jpg": (picture("JPEG"), USED),  # a case twin
-    "UPPER.JPEG": (picture("JPEG"), USED),
-    "a.png": (picture("PNG"), USED),
-    "a.bmp": (picture("BMP"), USED),
-    "a.gif": (picture("GIF"), USED),
-    "a.webp": (picture("WEBP"), USED),
-    "a.avif": (picture("AVIF"), USED),
-    "a.tif": (picture("TIFF"), USED),
-    "a.tiff": (picture("TIFF", compression="tiff_lzw"), USED),
-    "a.jp2": (picture("JPEG2000"), USED),
-    "a.ppm": (picture("PPM"), USED),
-    "a.pgm": (picture("PPM", "L"), USED),
-    "progressive.jpg": (picture("JPEG", progressive=True), USED),
-    "png inside.jpg": (picture("PNG"), USED),
-    "jpeg inside.png": (picture("JPEG"), USED),
+    "a.jpg": (image("JPEG"), USED),
+    "A.jpg": (image("JPEG"), USED),  # a case twin
+    "UPPER.JPEG": (image("JPEG"), USED),
+    "a.png": (image("PNG"), USED),
+    "a.bmp": (image("BMP"), USED),
+    "a.gif": (image("GIF"), USED),
+    "a.webp": (image("WEBP"), USED),
+    "a.avif": (image("AVIF"), USED),
+    "a.tif": (image("TIFF"), USED),
+    "a.tiff": (image("TIFF", compression="tiff_lzw"), USED),
+    "a.jp2": (image("JPEG2000"), USED),
+    "a.ppm": (image("PPM"), USED),
+    "a.pgm": (image("PPM", "L"), USED),
+    "progressive.jpg": (image("JPEG", progressive=True), USED),
+    "png inside.jpg": (image("PNG"), USED),
+    "jpeg inside.png": (image("JPEG"), USED),
     "trailing.jpg": (lambda path: path.write_bytes(saved(path, "JPEG") + b"x" * 500), USED),
-    "cmyk.jpg": (picture("JPEG", "CMYK"), USED),
-    "grey.jpg": (picture("JPEG", "L"), USED),
-    "alpha.png": (picture("PNG", "RGBA"), USED),
-    "grey alpha.png": (picture("PNG", "LA"), USED),
-    "palette.png": (picture("PNG", "P"), USED),
-    "palette transparent.png": (picture("PNG", "P", transparency=b"\0\x80"), USED),
-    "bilevel.png": (picture("PNG", "1"), USED),
-    "ycbcr.tif": (picture("TIFF", "YCbCr"), USED),
+    "cmyk.jpg": (image("JPEG", "CMYK"), USED),
+    "grey.jpg": (image("JPEG", "L"), USED),
+    "alpha.png": (image("PNG", "RGBA"), USED),
+    "grey alpha.png": (image("PNG", "LA"), USED),
+    "palette.png": (image("PNG", "P"), USED),
+    "palette transparent.png": (image("PNG", "P", transparency=b"\0\x80"), USED),
+    "bilevel.png": (image("PNG", "1"), USED),
+    "ycbcr.tif": (image("TIFF", "YCbCr"), USED),
     "sixteen.png": (array(lambda x: x.astype(np.uint16) * 257), USED),
     "sixteen.tif": (array(lambda x: x.astype(np.uint16) * 257), USED),
     "thirty two.tif": (array(lambda x: x.astype(np.int32) * 1000), USED),
     "float.tif": (array(lambda x: (x / 255).astype(np.float32)), USED),
     "negative.tif": (array(lambda x: (x / 127 - 1).astype(np.float32)), USED),
     "nan.tif": (array(lambda x: np.where(x > 99, np.nan, x).astype(np.float32)), "some of its pix"),
-    "lab.tif": (picture("TIFF", "LAB"), USED),
+    "lab.tif": (image("TIFF", "LAB"), USED),
     **{f"exif {number}.jpg": (exif(number), USED) for number in range(1, 9)},
     "exif 99.jpg": (exif(99), USED),
     "exif nonsense.jpg": (exif_block(b"II*\0\xff\xff\xff\xff" + b"\x12" * 40), USED),
@@ -186,35 +186,35 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wide.png": (lambda path: Image.new("RGB", (10000, 10), "green").save(path), USED),
     "tall.png": (lambda path: Image.new("RGB", (10, 10000), "blue").save(path), USED),
     "black.png": (lambda path: Image.new("RGB", (9, 9)).save(path), USED),
-    "кот.png": (picture("PNG"), USED),
-    "猫 👒.png": (picture("PNG"), USED),
-    "e\u0301te\u0301.png": (picture("PNG"), USED),  # decomposed accents
-    " leading.png": (picture("PNG"), USED),
-    "-rf.png": (picture("PNG"), USED),
-    'comma, "quote" & #50%.png': (picture("PNG"), USED),
-    "line\nbreak.png": (picture("PNG"), USED),
-    "x" * 240 + ".png": (picture("PNG"), USED),
+    "кот.png": (image("PNG"), USED),
+    "猫 👒.png": (image("PNG"), USED),
+    "e\u0301te\u0301.png": (image("PNG"), USED),  # decomposed accents
+    " leading.png": (image("PNG"), USED),
+    "-rf.png": (image("PNG"), USED),
+    'comma, "quote" & #50%.png': (image("PNG"), USED),
+    "line\nbreak.png": (image("PNG"), USED),
+    "x" * 240 + ".png": (image("PNG"), USED),
     "folder.jpg/inside.png": (lambda path: inside(path.name)(path.parent), USED),
     "a/b/c/d.png": (lambda path: inside(path.name)(path.parent), USED),
     "to a file.png": (link("a.png"), USED),
-    "half.jpg": (picture("JPEG", cut=0.5), TRUNCATED),
-    "header.jpg": (picture("JPEG", cut=0.3), TRUNCATED),
+    "half.jpg": (image("JPEG", cut=0.5), TRUNCATED),
+    "header.jpg": (image("JPEG", cut=0.3), TRUNCATED),
     "last bytes.jpg": (lambda path: path.write_bytes(saved(path, "JPEG")[:-2]), TRUNCATED),
-    "half.png": (picture("PNG", cut=0.5), TRUNCATED),
-    "half.gif": (picture("GIF", cut=0.5), TRUNCATED),
-    "half.webp": (picture("WEBP", cut=0.5), TRUNCATED),
-    "half.avif": (picture("AVIF", cut=0.5), NO_PICTURE),
-    "half.tif": (picture("TIFF", compression="tiff_lzw", cut=0.5), NO_PICTURE),
-    "half.jp2": (picture("JPEG2000", cut=0.3), TRUNCATED),
-    "half.bmp": (picture("BMP", cut=0.5), TRUNCATED),
+    "half.png": (image("PNG", cut=0.5), TRUNCATED),
+    "half.gif": (image("GIF", cut=0.5), TRUNCATED),
+    "half.webp": (image("WEBP", cut=0.5), TRUNCATED),
+    "half.avif": (image("AVIF", cut=0.5), NO_IMAGE),
+    "half.tif": (image("TIFF", compression="tiff_lzw", cut=0.5), NO_IMAGE),
+    "half.jp2": (image("JPEG2000", cut=0.3), TRUNCATED),
+    "half.bmp": (image("BMP", cut=0.5), TRUNCATED),
     "check sum.png": (damaged_check_sum, TRUNCATED),
     "empty.jpg": (content(b""), "it is empty"),
-    "noise.png": (content(bytes(range(256)) * 3), NO_PICTURE),
-    "text.jpg": (content(b"no picture"), NO_PICTURE),
-    "drawing.png": (content(SVG), NO_PICTURE),
-    "postscript.jpg": (content(EPS), NO_PICTURE),  # a program that Pillow would run
-    "archive.jpg": (content(b"PK\x03\x04" + bytes(99)), NO_PICTURE),
-    "document.png": (content(b"%PDF-1.7\n"), NO_PICTURE),
+    "noise.png": (content(bytes(range(256)) * 3), NO_IMAGE),
+    "text.jpg": (content(b"no image"), NO_IMAGE),
+    "drawing.png": (content(SVG), NO_IMAGE),
+    "postscript.jpg": (content(EPS), NO_IMAGE),  # a program that Pillow would run
+    "archive.jpg": (content(b"PK\x03\x04" + bytes(99)), NO_IMAGE),
+    "document.png": (content(b"%PDF-1.7\n"), NO_IMAGE),
     "page.jpg": (content(b"\n<!DOCTYPE html><html>404</html>"), "it is a web page"),
     "pointer.jpg": (content(b"version https://git-lfs.github.com/spec/v1\n"), "it is a pointer"),
     "bomb.png": (content(png_of(9500, 9500)), PIXELS),
@@ -231,14 +231,14 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "edited~": (lambda path: inside("a.png")(path), "DVC takes no notice"),
     "long.png": (content(png_of(70_000, 9)), "one of its sides is too long"),
     "upright.tif": (exif(6, "TIFF"), USED),
-    "carriage\rreturn.png": (picture("PNG"), "its name has a carriage return"),
-    "caf\udce9.png": (picture("PNG"), "its name is not UTF-8"),
+    "carriage\rreturn.png": (image("PNG"), "its name has a carriage return"),
+    "caf\udce9.png": (image("PNG"), "its name is not UTF-8"),
     "._a.jpg": (content(b"\0\5\x16\7"), IGNORED),
     ".DS_Store": (content(b"\0\0\0\1Bud1"), IGNORED),
     "Thumbs.db": (content(b"\xd0\xcf\x11\xe0"), IGNORED),
     "desktop.ini": (content(b"[.ShellClassInfo]"), IGNORED),
     "notes.txt": (content(b"a note"), IGNORED),
-    "no ending": (picture("PNG"), IGNORED),
+    "no ending": (image("PNG"), IGNORED),
     "pipe": (os.mkfifo, IGNORED),
     ".hidden/a.png": (lambda path: inside(path.name)(path.parent), IGNORED),
     "empty.jpg folder.jpg": (lambda path: path.mkdir(), IGNORED),
@@ -255,7 +255,7 @@ CLASS = "cat"
 def write_good(folder: Path, count: int = 40) -> None:
     folder.mkdir(parents=True)
     for number in range(count):
-        picture("PNG")(folder / f"{folder.name} good {number:02d}.png")
+        image("PNG")(folder / f"{folder.name} good {number:02d}.png")
 
 
 def run_prepare(project: Path) -> "subprocess.CompletedProcess[str]":
@@ -287,14 +287,14 @@ class Outcome:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """The folder, and the cases that this file system does not take."""
-    root = tmp_path_factory.mktemp("hostile") / "pictures"
+    root = tmp_path_factory.mktemp("hostile") / "images"
     for name in (CLASS, "Cat", "dog"):
         if not (root / name).exists():
             write_good(root / name)
     (root / "empty class").mkdir()
     (root / "__MACOSX").mkdir()
     (root / "__MACOSX/._a.jpg").write_bytes(b"\0")
-    picture("JPEG")(root / "loose.jpg")
+    image("JPEG")(root / "loose.jpg")
     (root / "linked").symlink_to(root / "dog", True)
     shutil.copytree(root / "dog", root / "copied")
     missing = set()
@@ -350,7 +350,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(outcome: Outcome) -> None:
     assert len(outcome.used) == outcome.report["used"]
     # 9 ignored of the cases, of which an empty folder is no file; the loose one; __MACOSX's.
     assert outcome.report["files_left_out"] == 8 - 1 + 2
-    assert f"{len(rejected)} pictures cannot be used" in outcome.printed
+    assert f"{len(rejected)} samples cannot be used" in outcome.printed
 
 
 def test_odd_classes(outcome: Outcome) -> None:
@@ -367,14 +367,14 @@ def test_what_was_changed_is_counted(outcome: Outcome) -> None:
     assert report["frames_left_out"] == {"pictures": 4, "frames": 12}
     modes = report["converted_modes"]
     assert {"CMYK": 1, "1": 1, "LA": 1, "I": 1, "F": 2}.items() <= modes.items()
-    # The copied class has the pictures of another one, under another name.
+    # The copied class has the images of another one, under another name.
     assert report["conflicting_labels"]["count"] == 40
     assert report["identical_pictures"] >= 40
 
 
 def test_the_pixels_are_the_right_ones(outcome: Outcome) -> None:
     def grey(name: str) -> np.ndarray:
-        return noise(name, 1).astype(int)
+        return random_pixels(name, 1).astype(int)
 
     for name in ("sixteen.png", "sixteen.tif", "float.tif"):
         assert np.abs(outcome.pixels(f"cat/{name}") - grey(name)).max() <= 1, name
@@ -384,7 +384,9 @@ def test_the_pixels_are_the_right_ones(outcome: Outcome) -> None:
         scaled = (wanted - wanted.min()) / (wanted.max() - wanted.min()) * 255
         assert np.abs(outcome.pixels(f"cat/{name}") - scaled).max() <= 1, name
     for name in ("animated.png", "pages.tif", "animated.webp"):
-        assert np.abs(outcome.pixels(f"cat/{name}") - noise(name).astype(int)).mean() < 15, name
+        assert (
+            np.abs(outcome.pixels(f"cat/{name}") - random_pixels(name).astype(int)).mean() < 15
+        ), name
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -397,7 +399,7 @@ def test_fail_names_the_first_and_counts_the_rest(
     (line,) = ended.stderr.splitlines()
     first, more = next(iter(outcome.rejects)), len(outcome.rejects) - 1
     assert line.startswith(f"prepare: {first} cannot be used: ")
-    assert f"; {more} more such pictures, all in .cache/prepare/rejects.csv; " in line
+    assert f"; {more} more such samples, all in .cache/prepare/rejects.csv; " in line
     assert not (project / "data/prepared").exists()
     for name in ("rejects.csv", "report.json"):
         kept = (project / ".cache/prepare" / name).read_bytes()
@@ -406,13 +408,13 @@ def test_fail_names_the_first_and_counts_the_rest(
 
 def test_one_bad_file_is_said_in_the_singular(project: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_good(tmp_path / "pictures" / name)
-    (tmp_path / "pictures/b/x.png").touch()
-    set_params(project, source="folder", path=tmp_path / "pictures")
+        write_good(tmp_path / "images" / name)
+    (tmp_path / "images/b/x.png").touch()
+    set_params(project, source="folder", path=tmp_path / "images")
     ended = run_prepare(project)
     assert ended.stderr == (
         "prepare: b/x.png cannot be used: it is empty: get it again from where it came, or remove "
-        "it; no more such pictures, all in .cache/prepare/rejects.csv; prepare.on_bad=skip goes on "
+        "it; no more such samples, all in .cache/prepare/rejects.csv; prepare.on_bad=skip goes on "
         "without them\n"
     )
 
@@ -422,17 +424,17 @@ UNREADABLE = """
 import json, os, sys
 from PIL import Image
 import numpy
-from src.preparation.read import Packed, Reader
+from src.images.packing import FILES, Packed, Packer
 from src.preparation.sources.folder import class_folders
 from src.preparation.workers import read_in_order
 Image.init()
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-source = class_folders({"prepare.path": sys.argv[1]})
-reader = Reader(8, 3, "crop", "bilinear", 1.0)
+source = class_folders({"prepare.path": sys.argv[1]}, FILES)
+packer = Packer(8, 3, "crop", "bilinear", 1.0)
 found = {
     item.name: "used" if isinstance(result, Packed) else result.reason
-    for item, result in read_in_order(source.items, reader, 0)
+    for item, result in read_in_order(source.items, packer, 0)
 }
 print(json.dumps(found))
 """
@@ -445,7 +447,7 @@ def test_files_and_folders_without_permission() -> None:
         for kind in ("cat", "dog", "locked"):
             write_good(root / kind, 2)
         (root / "dog/inner").mkdir()
-        picture("PNG")(root / "dog/inner/x.png")
+        image("PNG")(root / "dog/inner/x.png")
         closed = [root / "cat/cat good 00.png", root / "dog/inner", root / "locked"]
         for path in closed:
             path.chmod(0)
@@ -470,9 +472,9 @@ def test_files_and_folders_without_permission() -> None:
 def test_linked_classes_are_named_when_too_few_are_left(project: Path, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write_good(tmp_path / "store" / name, 1)
-        (tmp_path / "pictures").mkdir(exist_ok=True)
-        (tmp_path / "pictures" / name).symlink_to(tmp_path / "store" / name)
-    set_params(project, source="folder", path=tmp_path / "pictures")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / name).symlink_to(tmp_path / "store" / name)
+    set_params(project, source="folder", path=tmp_path / "images")
     ended = run_prepare(project)
     assert ended.returncode == 2
     assert ended.stderr.endswith(
@@ -482,13 +484,13 @@ def test_linked_classes_are_named_when_too_few_are_left(project: Path, tmp_path:
 
 
 def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path: Path) -> None:
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for split in ("train", "val", "test"):
         for name in ("cat", "dog"):
             (root / split / name).mkdir(parents=True)
             for number in range(10):
-                picture("PNG")(root / split / name / f"{split} {name} {number}.png")
-    picture("PNG")(root / "loose.png")
+                image("PNG")(root / split / name / f"{split} {name} {number}.png")
+    image("PNG")(root / "loose.png")
     set_params(project, source="folder", path=root)
     ended = run_prepare(project)
     assert ended.returncode == 0, ended.stderr
@@ -497,7 +499,7 @@ def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path
     (root / "val").symlink_to(tmp_path / "val")
     ended = run_prepare(project)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert "pictures/val cannot be used: it is a link to a folder, and DVC" in ended.stderr
+    assert "images/val cannot be used: it is a link to a folder, and DVC" in ended.stderr
     (root / "val").unlink()
     (root / "ba\udcff").mkdir()
     ended = run_prepare(project)
@@ -505,35 +507,35 @@ def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path
     assert "ba\\xff beside the split folders" in ended.stderr
 
 
-def test_a_picture_is_the_same_to_predict(outcome: Outcome, hostile: tuple[Path, set[str]]) -> None:
+def test_an_image_is_the_same_to_predict(outcome: Outcome, hostile: tuple[Path, set[str]]) -> None:
     """To the bit, whatever the file; and refused by both for the same reason."""
-    from src.model.prediction import read_file
+    from src.model.prediction import read_sample
     from src.plumbing.errors import InputError
 
     meta = json.loads((outcome.prepared / "meta.json").read_text())
     about = {**meta, "input_size": [meta["channels"], meta["size"], meta["size"]]}
     for path in outcome.used:
-        again = read_file(hostile[0] / path, about)
+        again = read_sample(hostile[0] / path, about, path)
         assert np.array_equal(again, outcome.pixels(path)), path
     for path, row in outcome.rejects.items():
         if path.split("/")[-1] in DIFFERENT_NAME.values() or (hostile[0] / path).is_dir():
             continue
         with pytest.raises(InputError) as caught:
-            read_file(hostile[0] / path, about)
+            read_sample(hostile[0] / path, about, path)
         assert row["reason"] in str(caught.value)
 
 
 def test_a_class_that_differs_from_the_others(project: Path, tmp_path: Path) -> None:
-    """With one picture it cannot be in three splits: refused, or used with a word about it."""
-    root = tmp_path / "pictures"
+    """With one image it cannot be in three splits: refused, or used with a word about it."""
+    root = tmp_path / "images"
     for name in ("a", "b"):
         write_good(root / name)
     write_good(root / "rare", 1)
     set_params(project, source="folder", path=root)
     ended = run_prepare(project)
     assert ended.returncode == 2
-    assert "no picture of class rare in split" in ended.stderr
-    what = "add pictures of rare, of which there are 1 for 3 splits, or remove the class"
+    assert "no sample of class rare in split" in ended.stderr
+    what = "add samples of rare, of which there are 1 for 3 splits, or remove the class"
     assert what in ended.stderr
     set_params(project, on_bad="skip")
     ended = run_prepare(project)
@@ -541,8 +543,8 @@ def test_a_class_that_differs_from_the_others(project: Path, tmp_path: Path) -> 
     if ended.returncode == 0:  # it fell into train: there is something to learn
         counts = json.loads(report_of.read_text())["per_class"]
         assert counts["train"]["rare"] == 1
-        assert "no picture of class rare is in split val" in ended.stdout
+        assert "no sample of class rare is in split val" in ended.stdout
     else:
-        assert "no picture of class rare in split train" in ended.stderr
+        assert "no sample of class rare in split train" in ended.stderr
     shutil.rmtree(root / "rare")
     assert run_prepare(project).returncode == 0

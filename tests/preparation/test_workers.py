@@ -1,6 +1,5 @@
 """Workers change nothing but the time: same bytes for any number, nothing left when one ends."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,20 +12,20 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
 
-from src.images.decode import Picture
+from src.images import packing
+from src.images.decode import Image8
+from src.images.packing import Packed, Packer, Pixels
 from src.plumbing.errors import GateError
 from src.plumbing.process import left_after
 from src.plumbing.terminal import Counted
-from src.preparation import read, workers
-from src.preparation.read import Packed, Reader
-from src.preparation.sources.base import Item, Pixels
+from src.preparation import workers
+from src.preparation.sources.base import Item
 from src.preparation.workers import read_in_order, worker_count
 from tests.conftest import packed, run_stage, set_params
-from tests.preparation.test_sources import by_path, prepare_folder, write_pictures
+from tests.preparation.image_folders import write_images
 
-READER = Reader(8, 3, "crop", "bilinear", 1.0)
+PACKER = Packer(8, 3, "crop", "bilinear", 1.0)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -37,12 +36,12 @@ def test_any_number_of_workers_gives_the_same_bytes(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "HEAD_START", 0)
-    monkeypatch.setattr(read, "CHUNK", 5)
-    pictures = tmp_path / "pictures"
-    write_pictures(pictures, {"cat": 60, "dog": 60}, size=(40, 30))
+    monkeypatch.setattr(packing, "CHUNK", 5)
+    images = tmp_path / "images"
+    write_images(images, {"cat": 60, "dog": 60}, size=(40, 30))
     for number in range(0, 60, 7):
-        (pictures / f"dog/{number:03d}.png").write_bytes(b"broken" * number)
-    set_params(project, source="folder", path=pictures, on_bad="skip")
+        (images / f"dog/{number:03d}.png").write_bytes(b"broken" * number)
+    set_params(project, source="folder", path=images, on_bad="skip")
     found = []
     for count in (0, 1, 2, 3):
         set_params(project, prepare_workers=count)
@@ -55,8 +54,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
 
 def items(count: int) -> list[Item]:
     return [
-        Item(f"picture {n}", n % 7, Pixels(np.full((4, 4), n % 256, np.uint8)))
-        for n in range(count)
+        Item(f"image {n}", n % 7, Pixels(np.full((4, 4), n % 256, np.uint8))) for n in range(count)
     ]
 
 
@@ -67,10 +65,10 @@ def test_results_come_in_order_from_real_processes(
     monkeypatch.setattr(workers, "HEAD_START", 0)
     seen = set()
     names = []
-    for item, result in read_in_order(items(1000), READER, count):
+    for item, result in read_in_order(items(1000), PACKER, count):
         names.append(item.name)
         assert isinstance(result, Packed)
-        assert result.pixels[0, 0, 0] == int(item.name.split()[1]) % 256
+        assert result.row[0, 0, 0] == int(item.name.split()[1]) % 256
         seen |= {child.pid for child in psutil.Process().children()}
     assert names == [item.name for item in items(1000)]
     assert len(seen) >= count
@@ -87,7 +85,7 @@ def own_workers(process: psutil.Process) -> list[psutil.Process]:
 
 
 def test_only_a_few_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that memory does not grow with the number of pictures."""
+    """So that memory does not grow with the number of images."""
     monkeypatch.setattr(workers, "HEAD_START", 0)
     taken = 0
 
@@ -97,19 +95,19 @@ def test_only_a_few_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
             taken += 1
             yield item
 
-    results = read_in_order(counted(), READER, 2)
+    results = read_in_order(counted(), PACKER, 2)
     for done in range(1, 2000):
         next(results)
         # What waits or runs, and the tasks of this process before workers started.
-        assert taken - done <= (2 * workers.AHEAD + 2) * read.CHUNK
+        assert taken - done <= (2 * workers.AHEAD + 2) * packing.CHUNK
     results.close()
     assert not left_after(own_workers(psutil.Process()), 60)
 
 
 class Deadly:
-    """A picture whose reading kills the process that does it."""
+    """An image whose reading kills the process that does it."""
 
-    def __call__(self) -> tuple[bytes, Picture]:
+    def __call__(self) -> tuple[bytes, Image8]:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -118,15 +116,15 @@ def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "HEAD_START", 0)
     some = [*items(300), Item("the deadly one", 0, Deadly()), *items(300)]
     with pytest.raises(GateError) as caught:
-        list(read_in_order(some, READER, 2))
+        list(read_in_order(some, PACKER, 2))
     line = str(caught.value)
-    assert "a worker was killed among the 64 pictures from picture 256 on" in line
+    assert "a worker was killed among the 64 samples from image 256 on" in line
     assert "machine.prepare_workers" in line
     assert "\n" not in line
 
 
 class Hungry:
-    def __call__(self) -> tuple[bytes, Picture]:
+    def __call__(self) -> tuple[bytes, Image8]:
         raise MemoryError
 
 
@@ -145,14 +143,14 @@ class Unpacked:
 
 
 @pytest.mark.parametrize("kind", [MemoryError, ImportError])
-def test_a_worker_that_cannot_take_its_pictures_ends(
+def test_a_worker_that_cannot_take_its_images_ends(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Else the stage would wait for it for ever."""
     monkeypatch.setattr(workers, "HEAD_START", 0)
     some = [*items(100), Item("the large one", 0, Unpacked(kind))]  # type: ignore[arg-type]
     with pytest.raises(GateError, match=r"a worker was killed.*machine\.prepare_workers"):
-        list(read_in_order(some, READER, 1))
+        list(read_in_order(some, PACKER, 1))
     assert ("Traceback" in capfd.readouterr().err) == (kind is ImportError)
 
 
@@ -160,11 +158,11 @@ def test_a_worker_that_cannot_take_its_pictures_ends(
 def test_memory_that_runs_out_is_one_line(
     count: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It is the machine's fault, so no picture is rejected for it."""
+    """It is the machine's fault, so no image is rejected for it."""
     monkeypatch.setattr(workers, "HEAD_START", 0)
     some = [*items(100), Item("the large one", 0, Hungry())]
     with pytest.raises(GateError, match=r"machine\.prepare_workers"):
-        list(read_in_order(some, READER, count))
+        list(read_in_order(some, PACKER, count))
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -179,20 +177,23 @@ def test_progress_is_a_line_now_and_then(
 ) -> None:
     for mode, seconds, lines in (("auto", 0.0, 2), ("auto", 60.0, 0), ("off", 0.0, 0)):
         monkeypatch.setattr(Counted, "SECONDS", seconds)
-        with Counted("prepare", 150, mode) as progress:
+        with Counted("prepare", 150, "images", mode) as progress:
             for _ in range(150):
                 progress.advance()
         printed = capsys.readouterr().err.splitlines()
         assert len(printed) == lines
-        assert all(line.startswith("prepare: ") and " of 150 pictures" in line for line in printed)
+        assert all(line.startswith("prepare: ") and " of 150 images" in line for line in printed)
 
 
 def start(project: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]":
     """A `prepare` in a session of its own, whose workers have started, and these."""
     stage = subprocess.Popen(
-        [sys.executable, "-m", "src.prepare"], cwd=project, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "src.prepare"],
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     process = psutil.Process(stage.pid)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and stage.poll() is None:
@@ -234,19 +235,3 @@ def test_no_worker_outlives_the_stage(
     set_params(long, synthetic_pictures=50)
     run_stage(long, "prepare")
     assert not (long / "data/.prepared.partial").exists()
-
-
-def test_ten_percent_more_pictures_move_none(project: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    write_pictures(pictures, {"cat": 250, "dog": 250})
-    before = by_path(prepare_folder(project, pictures))
-    rng = np.random.default_rng(7)
-    for number in range(50):
-        name = ("cat", "dog")[number % 2]
-        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / name / f"{number:03d} new.png")
-    after = by_path(prepare_folder(project, pictures))
-    assert len(after) == 550
-    assert {path: after[path] for path in before} == before
-    shares = json.loads((project / "data/prepared/report.json").read_text())["share_of_class"]
-    assert all(sum(shares[s][name] for s in shares) == pytest.approx(1) for name in ("cat", "dog"))

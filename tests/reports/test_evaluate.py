@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
-from torch import nn
 
 from src import evaluate
 from src.base.files import write_json
-from src.data.batches import EVAL_BATCH, to_input
+from src.data.batches import EVAL_BATCH
 from src.data.packed import PackedSplit
-from src.data.readers import Reading
-from src.data.writer import SplitWriter
+from src.images.input import enter
 from src.model.create import create_model
 from src.model.inference import logits_of, normalised_sigmoid, refresh_batchnorm, softmax
 from src.model.saved import load_model, save_model
@@ -27,130 +24,26 @@ from tests.conftest import copy_project, run_stage, set_params, working_in
 from tests.tracking.tracked_project import VARIABLES, history, runs
 
 CPU = torch.device("cpu")
-MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
-
-
-def write_pictures(folder: Path, count: int, seed: int = 0) -> PackedSplit:
-    """`count` noisy pictures of 8 px, class after class, the brighter the later."""
-    draws = np.random.default_rng(seed)
-    folder.mkdir(exist_ok=True)
-    with SplitWriter(folder, "test", (8, 8, 3)) as writer:
-        for index in range(count):
-            label = index * 3 // count
-            picture = draws.integers(60 * label, 60 * label + 60, (8, 8, 3), dtype=np.uint8)
-            writer.add(picture, label, "x", f"{index:064x}")
-    meta = {"classes": ["a", "b", "c"], "size": 8, "channels": 3, "mean": MEAN, "std": STD,
-            "shards": {"test": writer.shards}}  # fmt: skip
-    write_json(folder / "meta.json", meta)
-    return PackedSplit(folder, "test")
-
-
-def inputs_of(data: PackedSplit) -> torch.Tensor:
-    return to_input(torch.from_numpy(data.pictures(range(len(data)))), MEAN, STD)
-
-
-def outputs(model: nn.Module, data: PackedSplit, flip: bool = False) -> torch.Tensor:
-    return torch.cat([out for out, _ in logits_of(model, data, CPU, MEAN, STD, flip=flip)])
-
-
-def small_net() -> nn.Sequential:
-    """Two kinds of BatchNorm, one of them at 1 x 1 and one with dropout inside."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3),
-        BatchNormAct2d(6, drop_layer=nn.Dropout),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 5),
-        nn.BatchNorm1d(5, momentum=0.3),
-        nn.Dropout(0.5),
-        nn.Linear(5, 3),
-    )
-
-
-def test_logits_come_in_order_with_their_labels(tmp_path: Path) -> None:
-    data, net = write_pictures(tmp_path, 150), small_net()
-    labels = torch.cat([labels for _, labels in logits_of(net, data, CPU, MEAN, STD)])
-    assert labels.tolist() == data.labels.tolist()
-    assert torch.allclose(outputs(net, data), net.eval()(inputs_of(data)), atol=1e-6)
-
-
-def test_flip_is_the_mean_of_the_logits_of_picture_and_mirror_image(tmp_path: Path) -> None:
-    data, net = write_pictures(tmp_path, 20), small_net().eval()
-    pictures = data.pictures(range(20))
-    mirrored = torch.from_numpy(pictures[:, :, ::-1].copy())
-    plain, other = net(inputs_of(data)), net(to_input(mirrored, MEAN, STD))
-    found = outputs(net, data, flip=True)
-    assert torch.allclose(found, (plain + other) / 2, atol=1e-6)
-    assert not torch.allclose(found, plain, atol=1e-3)
-
-
-@pytest.mark.parametrize("count", [100, EVAL_BATCH + 1, 3 * EVAL_BATCH + 1])
-def test_refreshed_statistics_are_those_of_the_pictures(tmp_path: Path, count: int) -> None:
-    """The mean over all pictures, whatever the batches; the variance, too, as far as the batches
-    mix the classes (in one batch: to rounding)."""
-    data, net = write_pictures(tmp_path, count), small_net()
-    before = copy.deepcopy(net.state_dict())
-    refresh_batchnorm(net, data, CPU, MEAN, STD)
-    first: Any = net[1]
-    last: Any = net[5]
-    convolution: Any = copy.deepcopy(net[0]).double()
-    linear: Any = copy.deepcopy(net[4]).double()
-    with torch.no_grad():
-        entering = convolution(inputs_of(data).double())
-    mean, variance = entering.mean(dim=(0, 2, 3)), entering.var(dim=(0, 2, 3))
-    assert torch.allclose(first.running_mean.double(), mean, rtol=0, atol=1e-5)
-    one_batch = count <= EVAL_BATCH
-    tolerance = 1e-5 if one_batch else 0.03
-    assert torch.allclose(first.running_var.double(), variance, rtol=tolerance, atol=0)
-    if one_batch:  # behind normalised pictures, without dropout
-        scaled = (entering - mean[:, None, None]) / (
-            entering.var(dim=(0, 2, 3), correction=0)[:, None, None] + first.eps
-        ).sqrt()
-        with torch.no_grad():
-            second = linear(scaled.relu().mean(dim=(2, 3)))
-        assert torch.allclose(last.running_mean.double(), second.mean(dim=0), atol=1e-5)
-        assert torch.allclose(last.running_var.double(), second.var(dim=0), atol=1e-5)
-    for key, value in net.state_dict().items():
-        statistic = "running" in key or "num_batches" in key
-        assert torch.equal(value, before[key]) != statistic, key
-    assert not any(module.training for module in net.modules())
-    assert (first.momentum, last.momentum) == (0.1, 0.3)
-    assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_refreshing_forgets_the_old_statistics_and_draws_nothing(tmp_path: Path) -> None:
-    data, net = write_pictures(tmp_path, EVAL_BATCH + 20), small_net()
-    other = copy.deepcopy(net)
-    other.state_dict()["1.running_mean"].fill_(7.0)  # shares memory with the net
-    other.state_dict()["5.running_var"].fill_(9.0)
-    refresh_batchnorm(net, data, CPU, MEAN, STD)
-    torch.manual_seed(5)
-    state = torch.get_rng_state()
-    refresh_batchnorm(other, data, CPU, MEAN, STD, Reading("workers", 1))
-    assert torch.equal(torch.get_rng_state(), state)
-    for key, value in net.state_dict().items():
-        assert torch.equal(value, other.state_dict()[key]), key
-
-
-def test_refresh_needs_batchnorm_and_two_pictures(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "many", 3)
-    without = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
-    with pytest.raises(InputError, match=r"evaluate\.refresh_batchnorm must be none"):
-        refresh_batchnorm(without, data, CPU, MEAN, STD)
-    with pytest.raises(InputError, match=r"evaluate\.refresh_batchnorm must be none: test has one"):
-        refresh_batchnorm(small_net(), write_pictures(tmp_path / "one", 1), CPU, MEAN, STD)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with packed pictures and a net with random weights as its model."""
+    """A project with packed images and a net with random weights as its model."""
     folder = copy_project(tmp_path_factory.mktemp("evaluate") / "project")
-    set_params(folder, source="synthetic", size=16, channels=3, synthetic_classes=3,
-               synthetic_pictures=60, threads=1, tracking="false", progress="off")  # fmt: skip
+    set_params(
+        folder,
+        source="synthetic",
+        size=16,
+        channels=3,
+        synthetic_classes=3,
+        synthetic_pictures=60,
+        threads=1,
+        tracking="false",
+        progress="off",
+    )
     run_stage(folder, "prepare")
     meta = PackedSplit(folder / "data/prepared", "val").meta
-    net = create_model("test_resnet", classes=3, channels=3, size=16)
+    net = create_model("test_resnet", classes=3, input_size=(3, 16, 16))
     description = {
         "architecture": "test_resnet",
         "classes": meta["classes"],
@@ -187,15 +80,15 @@ def expected_logits(project: Path, split: str, refresh: str = "", flip: bool = F
     model, about = load_model(project / "models")
     data = PackedSplit(project / "data/prepared", split)
     if refresh:
-        pictures = PackedSplit(project / "data/prepared", refresh)
-        refresh_batchnorm(model, pictures, CPU, about["mean"], about["std"])
+        images = PackedSplit(project / "data/prepared", refresh)
+        refresh_batchnorm(model, images, CPU, about["mean"], about["std"])
     parts = logits_of(model, data, CPU, about["mean"], about["std"], flip=flip)
     return torch.cat([logits for logits, _ in parts]).numpy()
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(
-    ("refresh", "pictures"),
+    ("refresh", "images"),
     [
         ("none", {"val": "", "test": ""}),
         ("train", {"val": "train", "test": "train"}),
@@ -203,12 +96,12 @@ def expected_logits(project: Path, split: str, refresh: str = "", flip: bool = F
     ],
 )
 def test_params_choose_the_options(
-    evaluable: Path, flip: bool, refresh: str, pictures: dict[str, str]
+    evaluable: Path, flip: bool, refresh: str, images: dict[str, str]
 ) -> None:
     set_params(evaluable, refresh_batchnorm=refresh, flip=str(flip).lower())
     before = (evaluable / "models/model.safetensors").read_bytes()
     run_stage(evaluable, "evaluate")
-    for split, source in pictures.items():
+    for split, source in images.items():
         expected = softmax(expected_logits(evaluable, split, source, flip))
         assert np.allclose(probabilities_of(evaluable, split), expected, rtol=1e-5, atol=0)
     assert (evaluable / "models/model.safetensors").read_bytes() == before
@@ -226,16 +119,16 @@ def test_params_choose_the_options(
         ),
     ],
 )
-def test_figures_of_another_predictor_than_predicts_are_told(
+def test_a_remark_says_where_predict_differs(
     evaluable: Path, options: dict[str, str], words: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_params(evaluable, **options)
     run_stage(evaluable, "evaluate")
-    told = [line for line in capsys.readouterr().out.splitlines() if "these figures" in line]
-    assert told == (
+    said = [line for line in capsys.readouterr().out.splitlines() if "these figures" in line]
+    assert said == (
         [
             f"evaluate: these figures are with {words}: `python -m src.predict` and the served "
-            "model answer without"
+            "model predict without"
         ]
         if words
         else []
@@ -250,9 +143,9 @@ def test_without_options_the_outputs_are_those_of_the_net_bit_by_bit(evaluable: 
         found = evaluate.predict(
             model, about, data, None, {**params, "evaluate.refresh_batchnorm": "none"}, CPU
         )
-        pictures = torch.from_numpy(data.pictures(range(len(data))))
+        images = torch.from_numpy(data.rows(range(len(data))))
         with torch.no_grad():
-            logits = model(to_input(pictures, about["mean"], about["std"]))
+            logits = model(enter(images, about["mean"], about["std"]))
     assert len(data) <= EVAL_BATCH
     assert np.array_equal(found, softmax(logits.numpy()))
 

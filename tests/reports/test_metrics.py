@@ -10,15 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn import metrics as reference
-from sklearn.datasets import load_digits
 
-from src.base.files import write_json
 from src.base.imports import ROOT
 from src.data.packed import PackedSplit
-from src.data.writer import SplitWriter
-from src.model.inference import normalised_sigmoid, softmax
-from src.reports import metrics as metrics_module
-from src.reports.baselines import Baselines, _pixels, baseline_choice
+from src.model.inference import softmax
 from src.reports.metrics import (
     CALIBRATION_BINS,
     bootstrap,
@@ -30,7 +25,6 @@ from src.reports.metrics import (
     reliability,
     split_metrics,
 )
-from tests.conftest import run_stage, set_params
 
 Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -80,21 +74,6 @@ def test_interval_is_wilson() -> None:
     assert interval(0, 100)[0] == 0
 
 
-def test_softmax_survives_large_logits() -> None:
-    found = softmax(np.array([[1000.0, 0.0], [0.0, 0.0]], dtype=np.float32))
-    assert found.tolist() == [[1.0, 0.0], [0.5, 0.5]]
-
-
-def test_sigmoids_are_normalised() -> None:
-    logits = np.array([[0.0, 0.0, 0.0], [2.0, -1.0, 0.5]], dtype=np.float32)
-    sigmoids = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    expected = sigmoids / sigmoids.sum(axis=1, keepdims=True)
-    assert np.allclose(normalised_sigmoid(logits), expected, rtol=1e-12)
-    far = normalised_sigmoid(np.array([[-2000.0, -2001.0], [2000.0, -2000.0]], dtype=np.float32))
-    assert far[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
-    assert far[1].tolist() == [1, 0]
-
-
 def test_log_loss_is_that_of_scikit_learn_for_impossible_labels_too() -> None:
     labels, probabilities = np.array([0, 1, 1]), np.array([[1.0, 0.0], [1.0, 0.0], [0.3, 0.7]])
     expected = reference.log_loss(labels, probabilities)
@@ -137,7 +116,7 @@ def test_bootstrap_of_the_loss_is_that_of_scipy(
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    """80 splits of 300 pictures from labels that are drawn from the probabilities."""
+    """80 splits of 300 images from labels that are drawn from the probabilities."""
     draws = np.random.default_rng(0)
 
     def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +139,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert held.min() < 80, held
 
 
-def test_a_flawless_net_has_a_flawless_interval_with_few_pictures_per_class() -> None:
+def test_a_flawless_net_has_a_flawless_interval_with_few_images_per_class() -> None:
     labels = np.repeat(np.arange(40), 2)
     found = split_metrics(labels, np.eye(40)[labels])
     assert (found["macro_f1_low"], found["macro_f1"], found["macro_f1_high"]) == (1, 1, 1)
@@ -176,7 +155,7 @@ def test_bootstrap_is_fast_enough() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Two pictures in the bin up to 9/15, three in the last; an edge belongs to the bin below."""
+    """Two images in the bin up to 9/15, three in the last; an edge belongs to the bin below."""
     top = np.array([0.55, 9 / 15, 0.95, 0.97, 1.0])
     probabilities = np.stack([1 - top, top], axis=1)
     labels = np.array([1, 0, 1, 1, 0])
@@ -209,9 +188,9 @@ def test_per_class_rows(predictions: tuple[np.ndarray, np.ndarray]) -> None:
     labels, probabilities = predictions
     guess = probabilities.argmax(1)
     rows = per_class_rows(labels, guess, ["a", "b", "c", "d", "e"])
-    name, pictures, precision, recall, _ = rows[1]
+    name, images, precision, recall, _ = rows[1]
     hits = ((labels == 1) & (guess == 1)).sum()
-    assert (name, pictures) == ("b", (labels == 1).sum())
+    assert (name, images) == ("b", (labels == 1).sum())
     assert precision == pytest.approx(hits / (guess == 1).sum())
     assert recall == pytest.approx(hits / (labels == 1).sum())
     assert per_class_rows(labels, guess, [*"abcdef"]) == [*rows, ("f", 0, "", "", "")]
@@ -242,10 +221,20 @@ def test_no_key_in_two_metrics_files(finished: tuple[Path, object]) -> None:
     assert not set(train) & set(evaluate)
     assert set(evaluate) == {"val", "test"}
     assert set(evaluate["val"]) == {
-        "n", "accuracy", "accuracy_low", "accuracy_high",
-        "macro_f1", "macro_f1_low", "macro_f1_high", "log_loss", "log_loss_low", "log_loss_high",
-        "calibration_error", "baseline_accuracy", "majority_accuracy",
-    }  # fmt: skip
+        "n",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "macro_f1",
+        "macro_f1_low",
+        "macro_f1_high",
+        "log_loss",
+        "log_loss_low",
+        "log_loss_high",
+        "calibration_error",
+        "baseline_accuracy",
+        "majority_accuracy",
+    }
 
 
 def test_validation_loss_of_the_best_epoch_is_that_of_evaluate(
@@ -258,67 +247,3 @@ def test_validation_loss_of_the_best_epoch_is_that_of_evaluate(
         best = list(csv.DictReader(file))[about["best_epoch"] - 1]
     assert float(best["val_accuracy"]) == metrics["val"]["accuracy"]
     assert float(best["val_loss"]) == pytest.approx(metrics["val"]["log_loss"], rel=1e-4)
-
-
-def test_baselines_on_digits(project: Path) -> None:
-    """Logistic regression on digits is known to reach about 0.966 on a fifth held out."""
-    set_params(project, source="digits", size=8, channels=1)
-    run_stage(project, "prepare")
-    train, val, test = (
-        PackedSplit(project / "data/prepared", split) for split in ("train", "val", "test")
-    )
-    baselines = Baselines(train)
-    assert baselines.majority == np.bincount(train.labels).argmax()
-    logistic, majority = baselines.accuracy(test)
-    assert logistic > 0.94
-    assert majority == (test.labels == baselines.majority).mean()
-    assert len(train) + len(val) + len(test) == len(load_digits().target)
-
-
-def write_unbalanced(folder: Path, counts: list[int]) -> PackedSplit:
-    """Class after class of grey pictures in ascending order of sha256, so that the first pictures
-    by hash are all of class 0."""
-    with SplitWriter(folder, "train", (2, 2, 1)) as writer:
-        for label, count in enumerate(counts):
-            for _ in range(count):
-                picture = np.full((2, 2, 1), 50 * label + writer.count % 7, dtype=np.uint8)
-                writer.add(picture, label, "x", f"{writer.count:064x}")
-    meta = {"classes": [str(label) for label in range(len(counts))], "size": 2, "channels": 1,
-            "mean": [0.5], "std": [0.5], "shards": {"train": writer.shards}}  # fmt: skip
-    write_json(folder / "meta.json", meta)
-    return PackedSplit(folder, "train")
-
-
-def test_the_baseline_sees_every_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = write_unbalanced(tmp_path, [300, 3, 97])
-    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 40)
-    chosen = baseline_choice(train)
-    # Shares of 30, 0.3 and 9.7 pictures; the first ones by hash of each class.
-    assert chosen.tolist() == [*range(30), 300, *range(303, 312)]
-    logistic, majority = Baselines(train).accuracy(train)
-    assert logistic > 0.98
-    assert majority == 0.75
-
-
-def test_the_baseline_takes_pictures_by_their_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train = write_unbalanced(tmp_path, [60, 40])
-    train.sha256.reverse()
-    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", 10)
-    assert baseline_choice(train).tolist() == [*range(54, 60), *range(96, 100)]
-
-
-@pytest.mark.parametrize("limit", [63, 64])
-def test_the_baseline_takes_all_of_a_small_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
-    train = write_unbalanced(tmp_path, [50, 13])
-    monkeypatch.setattr(metrics_module, "BASELINE_PICTURES", limit)
-    assert baseline_choice(train).tolist() == list(range(63))
-
-
-def test_pixels_are_averaged_over_blocks(finished: tuple[Path, object]) -> None:
-    data = PackedSplit(finished[0] / "data/prepared", "val")
-    rows = _pixels(data, np.arange(3))
-    assert np.allclose(rows, data.pictures(range(3)).reshape(3, -1) / 255)  # 16 px: nothing to do

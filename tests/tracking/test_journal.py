@@ -23,7 +23,7 @@ from src.tracking.journal.journal import (
 HOLD = """
 import sys
 from pathlib import Path
-from src.tracking.journal import hold
+from src.tracking.journal.journal import hold
 with hold(Path(sys.argv[1]), "f" * 64):
     print("held", flush=True)
     sys.stdin.read()
@@ -126,7 +126,6 @@ def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> 
         "state": "killed",
         "position": 120,
         "store": "a",
-        "dvc": "",
     }
     for spoilt in ("", "[]", "{}", '{"unknown": 1}'):
         path.write_text(spoilt)

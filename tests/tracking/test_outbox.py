@@ -1,4 +1,4 @@
-"""Pictures, files and tags: sent by a thread, kept on disk while the store does not take them."""
+"""Images, files and tags: sent by a thread, kept on disk while the store does not take them."""
 
 import time
 from pathlib import Path
@@ -20,31 +20,29 @@ def artifact(project: Path, run: Any, name: str) -> bytes:
     return (project / "mlartifacts" / run.info.run_id / "artifacts" / name).read_bytes()
 
 
-def test_a_picture_is_sent_while_the_run_goes_on(
+def test_an_image_is_sent_while_the_run_goes_on(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipping, "INTERVAL", 0.01)
     with tracking.start(Stage("train")) as run:
-        run.log_picture("examples/epoch_005.png", b"picture")
+        run.log_image("examples/epoch_005.png", b"image")
         [stored] = runs(project)
         waiting = Outbox(project, stored.info.run_id)
         end = time.monotonic() + 120
         while waiting.items():
             assert time.monotonic() < end
             time.sleep(0.02)
-        assert artifact(project, stored, "examples/epoch_005.png") == b"picture"
+        assert artifact(project, stored, "examples/epoch_005.png") == b"image"
 
 
-def test_log_picture_does_not_wait_for_a_call(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_image_does_not_wait_for_a_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipping, "INTERVAL", 0.01)
     with tracking.start(Stage("train")) as run:
         assert isinstance(run, tracking.TrackedRun)
         with run._shipper._lock:  # as while the server lets a call wait; here it would be for ever
             run.log_metrics({"loss": 0.5}, step=1)
             time.sleep(0.1)  # the thread waits for it now
-            run.log_picture("a.png", b"a")
+            run.log_image("a.png", b"a")
     [stored] = runs(project)
     assert artifact(project, stored, "a.png") == b"a"
 
@@ -58,8 +56,8 @@ def test_what_waits_without_a_store_is_sent_by_the_next_run(
             train_until(KeyboardInterrupt)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     with tracking.start(Stage("train")) as run:
-        run.log_picture("examples/1.png", b"first")
-        run.log_picture("examples/1.png", b"again")
+        run.log_image("examples/1.png", b"first")
+        run.log_image("examples/1.png", b"again")
         Path("curves.png").write_bytes(b"curves")
         run.log_artifact("curves.png", "train")
         run.set_tags({"note": 1, "kept": "ü"})
@@ -84,7 +82,7 @@ def test_evaluate_sends_what_a_training_could_not(
         (project / "mlflow.db").write_bytes(b"broken" * 1000)
         run.set_tags({"model.md5": "1", "note": "train"})
         run.log_metrics({"loss": 0.5}, step=1)
-        run.log_picture("examples/1.png", b"one")
+        run.log_image("examples/1.png", b"one")
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.endswith(f"1 file in .cache/waiting/{stored.info.run_id}")
     (project / "mlflow.db").write_bytes(database)
@@ -121,8 +119,8 @@ def test_a_file_that_the_store_refuses_holds_nothing_up(
         folder = project / "mlartifacts" / stored.info.run_id / "artifacts"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "a").write_bytes(b"a file where a folder would have to be")
-        run.log_picture("a/1.png", b"one")
-        run.log_picture("b/1.png", b"two")
+        run.log_image("a/1.png", b"one")
+        run.log_image("b/1.png", b"two")
         waiting = Outbox(project, stored.info.run_id)
         end = time.monotonic() + 120
         while [file.name for file in waiting.files()] != ["1.png"]:
@@ -136,7 +134,7 @@ def test_a_name_that_leads_out_of_the_run_costs_a_line(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with tracking.start(Stage("train")) as run:
-        run.log_picture(name, b"picture")
+        run.log_image(name, b"image")
     assert capsys.readouterr().err == (
         f"tracking: cannot keep {name}: {name!r} is no name of an artifact\n"
     )

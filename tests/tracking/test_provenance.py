@@ -52,7 +52,7 @@ def test_the_name_tells_what_differs_from_head() -> None:
     assert name() == "train baseline"
 
 
-def test_data_are_told_by_what_changed_in_the_stage_that_made_them() -> None:
+def test_data_are_named_by_what_changed_in_the_stage_that_made_them() -> None:
     def write_whole_lock(size: int, per_class: int) -> None:
         """As DVC does before train begins, with a subset that was made of the data."""
         write_lock()
@@ -79,8 +79,8 @@ def test_data_are_told_by_what_changed_in_the_stage_that_made_them() -> None:
 
     write_whole_lock(32, 20)
     lock = yaml.safe_load(Path("dvc.lock").read_text())
-    checked = {"cmd": "x", "deps": [{"path": "data/subset", "md5": "3220.dir"}]}
-    lock["stages"]["overfit-check"] = checked
+    overfit_check = {"cmd": "x", "deps": [{"path": "data/subset", "md5": "3220.dir"}]}
+    lock["stages"]["overfit-check"] = overfit_check
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
     commit()
     assert (name(), of_subset()) == ("train baseline", [])
@@ -94,7 +94,7 @@ def test_data_are_told_by_what_changed_in_the_stage_that_made_them() -> None:
     assert name() == "train data:prepared"
 
 
-def test_a_path_that_a_param_gives_is_not_told_twice() -> None:
+def test_a_path_that_a_param_gives_is_not_named_twice() -> None:
     set_param("train_on", "subset")
     assert name() == "train train_on=subset"
     Path("data/weights/pretrained").write_text("weights")
@@ -102,7 +102,7 @@ def test_a_path_that_a_param_gives_is_not_told_twice() -> None:
     assert name() == "train train_on=subset weights=data/weights/pretrained"
 
 
-def test_a_folder_of_code_is_told_by_its_files() -> None:
+def test_a_folder_of_code_is_named_by_its_files() -> None:
     edit("dvc.yaml", "src/training/loop.py", "src/training")
     write_lock()
     commit()
@@ -136,7 +136,7 @@ def test_a_lock_that_is_not_of_its_code_names_the_folder() -> None:
     assert name() == "train code:training"
 
 
-def test_what_is_gone_is_told() -> None:
+def test_what_is_gone_is_named() -> None:
     edit("dvc.yaml", "[lr, seed, ", "[lr, ")
     edit("dvc.yaml", "[src/training/loop.py, ", "[")
     assert name() == "train -seed -code:training/loop.py"
@@ -244,7 +244,7 @@ def test_params_are_the_declared_keys_and_do_not_count_as_read() -> None:
     assert stage.params.read == set()
 
 
-def test_a_restored_train_run_is_told_by_dvc_lock() -> None:
+def test_a_restored_train_run_is_described_by_dvc_lock() -> None:
     set_param("lr", 0.5)
     write_lock()  # DVC's, after it brought the trained model from its run cache
     stage = Stage("train")

@@ -22,7 +22,7 @@ def test_evaluate_writes_into_the_run_of_train(
         monkeypatch.setenv("DVC_EXP_NAME", name)
         evaluate(fingerprint)
     monkeypatch.delenv("DVC_EXP_NAME")
-    with pytest.raises(ValueError, match="no such picture"):
+    with pytest.raises(ValueError, match="no such image"):
         evaluate_and_fail(fingerprint)
     [stored] = runs(project)
     assert stored.data.tags["stage"] == "train"
@@ -37,7 +37,7 @@ def test_evaluate_writes_into_the_run_of_train(
 def evaluate_and_fail(fingerprint: str) -> None:
     stage = Stage("evaluate")
     with tracking.reopen(stage, fingerprint, stage.deps_md5[MODEL]):
-        raise ValueError("no such picture")
+        raise ValueError("no such image")
 
 
 def test_evaluate_does_not_end_the_run_of_a_killed_training(project: Path) -> None:

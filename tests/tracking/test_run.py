@@ -18,16 +18,16 @@ from src.tracking.store import store
 from tests.tracking.tracked_project import DIGEST, edit, history, runs, train, train_until
 
 
-def test_a_run_holds_what_the_stage_told(
+def test_a_run_holds_what_the_stage_logged(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shipping, "BATCH", 1)  # several calls for the last points
     stage = Stage("train")
-    Path("curves.png").write_bytes(b"picture")
+    Path("curves.png").write_bytes(b"curves")
     with tracking.start(stage) as run:
         run.log_metrics({"train/loss": 0.5, "val/loss": 0.75}, step=1)
         run.log_metrics({"train/loss": 0.25}, step=2)
-        run.log_artifact("curves.png", "pictures")
+        run.log_artifact("curves.png", "train")
         run.log_input("digits", DIGEST, "training")
         run.set_tags({"note": 1})
         run.describe("# About")
@@ -48,8 +48,8 @@ def test_a_run_holds_what_the_stage_told(
     [data] = stored.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("digits", DIGEST)
     assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
-    artifact = project / "mlartifacts" / stored.info.run_id / "artifacts/pictures/curves.png"
-    assert artifact.read_bytes() == b"picture"
+    artifact = project / "mlartifacts" / stored.info.run_id / "artifacts/train/curves.png"
+    assert artifact.read_bytes() == b"curves"
     record = json.loads((project / f".cache/runs/{stage.fingerprint}.json").read_text())
     journal = project / f".cache/journal/{stored.info.run_id}.jsonl"
     assert record == {
@@ -60,7 +60,6 @@ def test_a_run_holds_what_the_stage_told(
         "state": "finished",
         "position": journal.stat().st_size,
         "store": "sqlite:///mlflow.db",
-        "dvc": "",
     }
     assert capsys.readouterr() == ("", "")
 
@@ -159,7 +158,7 @@ def test_with_tracking_off_nothing_is_written_but_the_lock_is_held(project: Path
         with context as run:
             run.log_metrics({"loss": 0.5}, step=1)
             run.log_artifact("no/such/file")
-            run.log_picture("examples/1.png", b"picture")
+            run.log_image("examples/1.png", b"image")
             run.log_model(Path("no/such/folder"))
             run.log_input("digits", DIGEST, "training")
             run.set_tags({"note": 1})

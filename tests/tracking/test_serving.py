@@ -29,28 +29,28 @@ import json, sys
 import mlflow, pandas
 model = mlflow.pyfunc.load_model("model")
 images = json.load(open("images.json"))
-answer = model.predict(pandas.DataFrame({"image": images})).to_dict("records")
-print(json.dumps({"answer": answer, "repository": [p for p in sys.path if p == sys.argv[1]]}))
+found = model.predict(pandas.DataFrame({"image": images})).to_dict("records")
+print(json.dumps({"found": found, "repository": [p for p in sys.path if p == sys.argv[1]]}))
 """
 
 
-def pictures(count: int) -> list[Image.Image]:
-    """Pictures of several sizes, grey and in colour."""
+def random_images(count: int) -> list[Image.Image]:
+    """Images of several sizes, grey and in colour."""
     draws = np.random.default_rng(0)
     shapes = [(20 + 7 * index, 30, 3) if index % 2 else (24, 24) for index in range(count)]
     return [Image.fromarray(draws.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
-def as_text(picture: Image.Image, kind: str = "PNG") -> str:
+def as_text(image: Image.Image, kind: str = "PNG") -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, kind)
+    image.save(buffer, kind)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
     from src.model import create, saved
 
-    net = create.create_model(architecture, classes=3, channels=3, size=16)
+    net = create.create_model(architecture, classes=3, input_size=(3, 16, 16))
     description = {
         "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
@@ -67,26 +67,27 @@ def save_model(folder: Path, activation: str, architecture: str = "test_resnet")
 
 def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
     """What src.predict says."""
-    from src.model.prediction import predict_pictures
+    from src.model.prediction import predict_rows, read_sample
     from src.model.saved import load_model
 
-    create, description = load_model(folder)
+    net, description = load_model(folder)
     classes = description["classes"]
+    rows = [read_sample(image, description, "image") for image in images]
     return [
         {
             "class": classes[int(row.argmax())],
             "probability": pytest.approx(float(row.max()), abs=1e-6),
             "probabilities": pytest.approx(dict(zip(classes, row, strict=True)), abs=1e-6),
         }
-        for row in predict_pictures(create, description, images)
+        for row in predict_rows(net, description, rows)
     ]
 
 
 @pytest.mark.slow
-def test_a_saved_model_answers_without_the_repository_and_without_pickle(tmp_path: Path) -> None:
+def test_a_saved_model_predicts_without_the_repository_and_without_pickle(tmp_path: Path) -> None:
     save_model(tmp_path / "models", "sigmoid")
     serving.save(tmp_path / "models", tmp_path / "elsewhere/model", run_id=None)
-    images = pictures(3)
+    images = random_images(3)
     (tmp_path / "elsewhere/images.json").write_text(json.dumps([as_text(i) for i in images]))
     environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     environment.pop("PYTHONPATH", None)
@@ -99,7 +100,7 @@ def test_a_saved_model_answers_without_the_repository_and_without_pickle(tmp_pat
         check=True,
     )
     found = json.loads(done.stdout)
-    assert found == {"answer": expected(tmp_path / "models", images), "repository": []}
+    assert found == {"found": expected(tmp_path / "models", images), "repository": []}
     files = {path.suffix for path in (tmp_path / "elsewhere/model").rglob("*") if path.is_file()}
     assert files == {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
     assert done.stderr == ""
@@ -123,17 +124,17 @@ def test_an_own_net_is_served_with_its_source(
     import mlflow
     import pandas as pd  # type: ignore[import-untyped]
 
-    from src.model import create
+    from src.yours import net
 
     save_model(tmp_path / "models", "softmax", "own")
     serving.save(tmp_path / "models", tmp_path / "model", run_id=None)
-    images = pictures(2)
-    answers = expected(tmp_path / "models", images)
+    images = random_images(2)
+    before = expected(tmp_path / "models", images)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(create, "own_net", lambda classes, channels, size: None)
+    monkeypatch.setattr(net, "own_net", lambda classes, channels, size: None)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    found = loaded.predict(pd.DataFrame({"image": [as_text(picture) for picture in images]}))
-    assert found.to_dict("records") == answers
+    found = loaded.predict(pd.DataFrame({"image": [as_text(image) for image in images]}))
+    assert found.to_dict("records") == before
     assert "own_net" not in capsys.readouterr().err
 
 
@@ -142,20 +143,20 @@ def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_pa
 
     import src.images.fit
 
-    images = pictures(130)  # more than a batch
-    content = [base64.b64decode(as_text(picture)) for picture in images]
-    answer = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
-    assert answer == expected(tmp_path / "models", images)
+    images = random_images(130)  # more than a batch
+    content = [base64.b64decode(as_text(image)) for image in images]
+    found = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
+    assert found == expected(tmp_path / "models", images)
     assert sys.modules["src.images.fit"] is src.images.fit  # the repository has its own again
     used = sys.modules[type(loaded.unwrap_python_model()).__module__]
     own = used._own_modules["src.images.fit"].__file__
     assert Path(own).is_relative_to(tmp_path / "model/code")
 
 
-def test_16_bits_are_answered_as_8(loaded: Any) -> None:
+def test_16_bits_are_taken_as_8(loaded: Any) -> None:
     import pandas as pd
 
-    grey = np.asarray(pictures(1)[0].convert("L"))
+    grey = np.asarray(random_images(1)[0].convert("L"))
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     rows = [as_text(Image.fromarray(grey)), as_text(deep)]
     found = loaded.predict(pd.DataFrame({"image": rows}))
@@ -165,18 +166,18 @@ def test_16_bits_are_answered_as_8(loaded: Any) -> None:
 def test_lines_as_base64_breaks_them_are_one_text(loaded: Any) -> None:
     import pandas as pd
 
-    whole = as_text(pictures(2)[1])
+    whole = as_text(random_images(2)[1])
     broken = base64.encodebytes(base64.b64decode(whole)).decode()
     assert "\n" in broken.strip()
     found = loaded.predict(pd.DataFrame({"image": [whole, broken]}))
     assert found["probabilities"][0] == found["probabilities"][1]
 
 
-def test_every_format_that_prepare_reads_is_answered(loaded: Any) -> None:
+def test_every_format_that_prepare_reads_is_taken(loaded: Any) -> None:
     import pandas as pd
 
-    picture = pictures(2)[1]
-    rows = [as_text(picture, kind) for kind in ("PNG", "BMP", "TIFF", "PPM")]
+    image = random_images(2)[1]
+    rows = [as_text(image, kind) for kind in ("PNG", "BMP", "TIFF", "PPM")]
     found = loaded.predict(pd.DataFrame({"image": rows}))
     assert all(row == found["probabilities"][0] for row in found["probabilities"])
 
@@ -191,11 +192,11 @@ def test_every_format_that_prepare_reads_is_answered(loaded: Any) -> None:
         (as_text(Image.new("1", (10_000, 9_000))), "row 1 cannot be used: it has too many pixels"),
     ],
 )
-def test_what_is_no_picture_is_named(loaded: Any, value: Any, message: str) -> None:
+def test_what_is_no_image_is_named(loaded: Any, value: Any, message: str) -> None:
     import pandas as pd
     from mlflow import MlflowException
 
-    good = as_text(pictures(1)[0])
+    good = as_text(random_images(1)[0])
     with pytest.raises(MlflowException, match=message) as caught:
         loaded.predict(pd.DataFrame({"image": [good, value]}))
     assert caught.value.get_http_status_code() == 400
@@ -229,7 +230,7 @@ def test_a_model_that_was_made_without_a_store_is_sent_later(
     [stored] = runs(project)
     folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
     assert (folder / "MLmodel").is_file()
-    assert (folder / "code/src/predict.py").is_file()
+    assert (folder / "code/src/model/prediction.py").is_file()
 
 
 def test_a_model_that_cannot_be_saved_stops_nothing(
@@ -281,13 +282,13 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     try:
         address = f"http://127.0.0.1:{port}"
         wait_until_up(server, address, log)
-        images = pictures(5)
-        rows = [as_text(picture) for picture in images]
-        found = ask(address, rows)
-        assert found == (200, {"predictions": expected(folder / "models", images)})
-        status, answer = ask(address, [rows[0], "nothing"])
+        images = random_images(5)
+        rows = [as_text(image) for image in images]
+        predictions = {"predictions": expected(folder / "models", images)}
+        assert ask(address, rows) == (200, predictions)
+        status, found = ask(address, [rows[0], "nothing"])
         assert status == 400
-        assert "image of row 1" in answer["message"]
+        assert "image of row 1" in found["message"]
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # the group that this test started
         server.wait()
@@ -311,7 +312,7 @@ def ask(address: str, images: list[str]) -> tuple[int, dict[str, Any]]:
         f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

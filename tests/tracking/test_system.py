@@ -73,8 +73,12 @@ def test_a_sample_costs_little(project: Path) -> None:
     assert (time.process_time() - started) / 20 < 0.001 * 30  # 0.1 % of a core at one in 30 s
 
 
-def test_gpus_are_sampled_if_their_library_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_sampled_if_their_library_is_there(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A stand-in for pynvml: there is no GPU here. The second GPU does not tell its power."""
+    import mlflow  # noqa: F401 (the samples do not import it themselves)
+
     nvml = ModuleType("pynvml")
 
     class NVMLError(Exception):
@@ -97,13 +101,20 @@ def test_gpus_are_sampled_if_their_library_is_there(monkeypatch: pytest.MonkeyPa
         nvmlDeviceGetEnforcedPowerLimit=lambda handle: 300_000,
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    reader = "mlflow.system_metrics.metrics.gpu_monitor"
+    monkeypatch.delitem(sys.modules, reader, raising=False)  # it looks for pynvml once
     both = {"memory_usage_percentage": 25.0, "memory_usage_megabytes": 2000.0}
-    assert system._Gpus().sample() == {
+    gpus = system.gpu_monitor()
+    for _ in range(2):
+        metrics = system.sample(project, psutil.Process(), gpus)
+    assert {key: value for key, value in metrics.items() if key.startswith("gpu")} == {
         **{f"gpu_{index}_{key}": value for index in (0, 1) for key, value in both.items()},
         "gpu_0_utilization_percentage": 40.0,
         "gpu_1_utilization_percentage": 41.0,
         "gpu_0_power_usage_watts": 150.0,
         "gpu_0_power_usage_percentage": 50.0,
     }
+    assert capsys.readouterr().err == ""
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert system._Gpus().sample() == {}
+    monkeypatch.delitem(sys.modules, reader)
+    assert system.gpu_monitor() is None

@@ -27,7 +27,7 @@ from tests.tracking.tracked_project import VARIABLES
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (*VARIABLES, "MLFLOW_UVICORN_OPTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -49,15 +49,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_address_of_a_server_is_without_credentials(
-    monkeypatch: pytest.MonkeyPatch, root: Path, uri: str, address: str | None
+    monkeypatch: pytest.MonkeyPatch, project: Path, uri: str, address: str | None
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert pages.server_address() == address
-    assert pages.base_address(root) == (address or "http://127.0.0.1:5000/")
+    assert pages.base_address(project) == (address or "http://127.0.0.1:5000/")
 
 
 def test_a_server_elsewhere_is_only_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org")
     monkeypatch.setattr(sys, "argv", ["ui"])
@@ -65,7 +65,7 @@ def test_a_server_elsewhere_is_only_named(
     printed = capsys.readouterr()
     assert printed.out.endswith("\nhttps://example.org/\n")
     assert "secret" not in printed.out + printed.err
-    assert list(root.iterdir()) == []
+    assert list(project.iterdir()) == []
 
 
 def test_next_free_port() -> None:
@@ -88,8 +88,8 @@ def test_next_free_port() -> None:
             ui.free_port(port)
 
 
-def test_address_of_a_server_that_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    note = root / ".cache/ui.json"
+def test_address_of_a_server_that_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = project / ".cache/ui.json"
     note.parent.mkdir()
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -99,25 +99,25 @@ def test_address_of_a_server_that_runs(root: Path, monkeypatch: pytest.MonkeyPat
         port = server.getsockname()[1]
         running = {"pid": os.getpid(), "port": port, "store": "sqlite:///mlflow.db"}
         note.write_text(json.dumps(running))
-        assert pages.base_address(root) == f"http://127.0.0.1:{port}/"
+        assert pages.base_address(project) == f"http://127.0.0.1:{port}/"
         for other in ({"pid": dead.pid}, {"store": "sqlite:///other.db"}, {"port": "x"}):
             note.write_text(json.dumps(running | other))
-            assert pages.running_address(root) is None
+            assert pages.running_address(project) is None
         note.write_text(json.dumps(running))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://example.org")
-        assert pages.base_address(root) == "https://example.org/"
+        assert pages.base_address(project) == "https://example.org/"
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert pages.running_address(root) is None  # nobody listens any more
+    assert pages.running_address(project) is None  # nobody listens any more
     for spoilt in ("", "[]", "{}"):
         note.write_text(spoilt)
-        assert pages.running_address(root) is None
+        assert pages.running_address(project) is None
 
 
 @pytest.mark.parametrize("kind", ["garbage", "folder"])
 def test_a_file_that_is_no_store_is_one_line(
-    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    kind: str, project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = root / "mlflow.db"
+    file = project / "mlflow.db"
     file.mkdir() if kind == "folder" else file.write_text("garbage " * 100)
     monkeypatch.setattr(sys, "argv", ["ui"])
     assert guarded(ui.main) == 2
@@ -127,17 +127,17 @@ def test_a_file_that_is_no_store_is_one_line(
 
 
 def test_in_a_subfolder_nothing_is_made(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "dvc.yaml").touch()
-    (root / "params.yaml").touch()
-    (root / "src").mkdir()
-    monkeypatch.chdir(root / "src")
+    (project / "dvc.yaml").touch()
+    (project / "params.yaml").touch()
+    (project / "src").mkdir()
+    monkeypatch.chdir(project / "src")
     monkeypatch.setattr(sys, "argv", ["ui"])
     assert guarded(ui.main) == 2
-    line = f"run this in the folder of the project: `cd {root}` first\n"
+    line = f"run this in the folder of the project: `cd {project}` first\n"
     assert capsys.readouterr().err == line
-    assert sorted(path.name for path in root.rglob("*")) == ["dvc.yaml", "params.yaml", "src"]
+    assert sorted(path.name for path in project.rglob("*")) == ["dvc.yaml", "params.yaml", "src"]
 
 
 def test_a_port_that_gives_back_what_was_asked_is_asked_again(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_port_that_gives_back_what_was_asked_is_asked_again(tmp_path: Path) ->
         server.bind((pages.HOST, 0))
         server.listen()
 
-        def answer() -> None:
+        def respond() -> None:
             for healthy in (False, True):
                 connection, _ = server.accept()
                 with connection:
@@ -155,7 +155,7 @@ def test_a_port_that_gives_back_what_was_asked_is_asked_again(tmp_path: Path) ->
                     good = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
                     connection.sendall(good if healthy else asked[0])
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=respond)
         thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"
         goes_on: Any = SimpleNamespace(poll=lambda: None)
@@ -206,15 +206,15 @@ def start() -> Iterator[Any]:
 
 def get(address: str) -> bytes:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(address, timeout=30) as answer:
-        return bytes(answer.read())
+    with opener.open(address, timeout=30) as response:
+        return bytes(response.read())
 
 
 @pytest.mark.slow
-def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) -> None:
-    client, experiment_id = store.open_store(root)
+def test_serves_runs_and_artifacts_and_leaves_nothing(project: Path, start: Any) -> None:
+    client, experiment_id = store.open_store(project)
     run = client.create_run(experiment_id, run_name="train lr=0.003")
-    client.log_text(run.info.run_id, "a picture", "pictures/curves.txt")
+    client.log_text(run.info.run_id, "curves", "train/curves.txt")
     with socket.socket() as busy:
         busy.bind((pages.HOST, port := free_port()))
         busy.listen()
@@ -224,16 +224,16 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(root: Path, start: Any) ->
         assert base.startswith("http://127.0.0.1:")
         assert base != f"http://127.0.0.1:{port}/"  # that one is taken
     assert b"<html" in get(base)
-    path = f"get-artifact?path=pictures/curves.txt&run_uuid={run.info.run_id}"
-    assert get(base + path) == b"a picture"
+    path = f"get-artifact?path=train/curves.txt&run_uuid={run.info.run_id}"
+    assert get(base + path) == b"curves"
     listing = json.loads(get(f"{base}ajax-api/2.0/mlflow/runs/get?run_id={run.info.run_id}"))
     assert listing["run"]["info"]["run_name"] == "train lr=0.003"
-    assert pages.base_address(root) == base
+    assert pages.base_address(project) == base
     processes = running.server()
     assert 1 <= len(processes) <= 3
     code, error = running.end(signal.SIGINT)
     assert (code, error) == (0, "starting MLflow's server ...\n")
-    assert not (root / ".cache/ui.json").exists()
+    assert pages.running_address(project) is None
     assert not left_after(processes, 30)
 
     running = start(port)

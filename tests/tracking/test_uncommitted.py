@@ -81,11 +81,10 @@ def test_a_clone_with_the_patch_has_the_very_files(project: Path, tmp_path: Path
     Path("data/raw.dvc").write_text("outs: []\n")
     commit()
     # What a user may have set must not change the patch.
-    for key, value in {
-        "diff.noprefix": "true", "diff.mnemonicPrefix": "true", "diff.renames": "copies",
-        "diff.context": "0", "color.ui": "always", "diff.external": "false",
-    }.items():  # fmt: skip
-        git("config", key, value)
+    settings = "noprefix=true mnemonicPrefix=true renames=copies context=0 external=false"
+    for key, _, value in (setting.partition("=") for setting in settings.split()):
+        git("config", f"diff.{key}", value)
+    git("config", "color.ui", "always")
     Path("src/crlf.py").write_bytes(b"one = 1\r\ntwo = 3\r\n")
     git("mv", "src/old.py", "src/new.py")
     Path("src/gone.py").unlink()
@@ -98,7 +97,7 @@ def test_a_clone_with_the_patch_has_the_very_files(project: Path, tmp_path: Path
     Path("src/package/__init__.py").touch()
     Path("src/feed.py").write_text("a = 1\n\fb = '\v \u2028'\n", encoding="utf-8")
     Path("src/latin.py").write_bytes(b"# caf\xe9, no end of line")
-    Path("src/picture.bin").write_bytes(bytes(range(256)))
+    Path("src/bytes.bin").write_bytes(bytes(range(256)))
     Path("src/sp ace \u00e9.py").write_text("space = 1\n")
     Path("src/run.sh").write_text("exit\n")
     Path("src/run.sh").chmod(0o755)
@@ -139,10 +138,10 @@ def test_without_a_commit_all_files_are_new(project: Path, tmp_path: Path) -> No
 
 def test_secrets_by_their_names_are_left_out_and_named(project: Path, tmp_path: Path) -> None:
     names = [
-        ".env", "prod.env", ".netrc", ".pgpass", "a.PEM", "a.key", "a.p12", "a.pfx", "a.keystore",
-        "id_ed25519", "id_rsa.pub", "api_token.txt", "my-Secret.yaml", "PASSWD", "passwords/all.py",
-        "aws_credentials", "secret_key.py",
-    ]  # fmt: skip
+        *(".env", "prod.env", ".netrc", ".pgpass", "a.PEM", "a.key", "a.p12", "a.pfx"),
+        *("a.keystore", "id_ed25519", "id_rsa.pub", "api_token.txt", "my-Secret.yaml", "PASSWD"),
+        *("passwords/all.py", "aws_credentials", "secret_key.py"),
+    ]
     for name in names:
         Path("src", name).parent.mkdir(exist_ok=True)
         Path("src", name).write_text("hidden-word\n")
@@ -152,7 +151,7 @@ def test_secrets_by_their_names_are_left_out_and_named(project: Path, tmp_path: 
     assert uncommitted.files_left_out(text) == [
         f"src/{name} (its name is that of a secret)" for name in sorted(names)
     ]
-    assert uncommitted.is_patch(text)
+    assert uncommitted.can_be_applied(text)
     clone = applied(tmp_path)
     assert (clone / "src/new.py").exists()
     assert not [name for name in names if (clone / "src" / name).exists()]
@@ -212,7 +211,7 @@ def test_a_long_difference_is_cut_between_lines(project: Path) -> None:
     text = uncommitted.difference()
     assert uncommitted.LARGEST - 100 < len(text) <= uncommitted.LARGEST + len(uncommitted.CUT)
     assert text.decode().endswith("\u00e9\n" + uncommitted.CUT.decode())
-    assert not uncommitted.is_patch(text)
+    assert not uncommitted.can_be_applied(text)
 
 
 def test_a_file_that_is_too_large_is_named(project: Path) -> None:
@@ -221,7 +220,7 @@ def test_a_file_that_is_too_large_is_named(project: Path) -> None:
     text = uncommitted.difference()
     assert uncommitted.files_left_out(text) == ["src/large.bin (larger than 1048576 bytes)"]
     assert b"+new = 1\n" in text
-    assert not uncommitted.is_patch(text)
+    assert not uncommitted.can_be_applied(text)
 
 
 def test_a_project_in_a_folder_of_a_repository(

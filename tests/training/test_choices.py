@@ -1,25 +1,23 @@
-"""Every choice of every key that training reads trains; every wrong one is refused; docs/params.md
-tells of all of them. test_choices_of_prepare.py and test_choices_of_stages.py have the other keys,
-test_ranges.py the ends of the ranges."""
+"""Every choice of every key that training reads trains. tests/preparation and
+tests/plumbing/test_choices_of_stages.py have the other keys, test_ranges.py and
+test_wrong_values.py there what is refused."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from src.base.imports import ROOT
-from src.model import create as model_module
 from src.model.device import prepare_device
 from src.plumbing import params
 from src.plumbing.dvc_files import stage_entry
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
-from tests.training.test_training import PARAMS, Splits, checkpoint_in, make_training, run
+from src.yours import net as yours
+from tests.training.trainings import PARAMS, Splits, checkpoint_in, make_training, run
 
 # Values of keys whose choices cannot all be listed; with them what a value needs to mean something.
 SAMPLES: dict[str, list[Any]] = {
@@ -55,6 +53,8 @@ SAMPLES: dict[str, list[Any]] = {
     "augment_erase": [0.0, 0.5],
     "threads": [1, 2],
 }
+
+
 TOGETHER: dict[str, dict[str, Any]] = {
     "drop_path": {"model": "test_vit"},
     "accumulate": {"batch_size": 4},  # three steps of four parts each at most
@@ -63,6 +63,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "focal_gamma": {"loss": "focal"},
     "momentum": {"optimizer": "sgd"},
 }
+
+
 # Compiling takes a minute of the processor: with the slow tests.
 SLOW = [("compile", "default"), ("compile", "reduce-overhead")]
 
@@ -130,57 +132,22 @@ def test_every_choice_trains(few: Splits, tmp_path: Path, key: str, value: Any, 
     wide = {name: given[name] for name in ("threads", "deterministic", "tf32")}
     device = prepare_device(kind, **wide)
     assert wide == {
-        "threads": torch.get_num_threads(), "deterministic": deterministic(), "tf32": tf32()
-    }  # fmt: skip
+        "threads": torch.get_num_threads(),
+        "deterministic": deterministic(),
+        "tf32": tf32(),
+    }
     training = make_training(few, device, **options)
-    before = [parameter.detach().clone() for parameter in training.setup.model.parameters()]
+    before = [parameter.detach().clone() for parameter in training.learner.model.parameters()]
     taken: list[Any] = []
-    training.setup.optimizer.register_step_post_hook(lambda *step: taken.append(step))
+    training.learner.optimizer.register_step_post_hook(lambda *step: taken.append(step))
     run(training, checkpoint_in(tmp_path))
     assert training.epoch == options["epochs"] or key == "patience"
     assert all(math.isfinite(number) for row in training.history for number in row.values())
     if (kind, value) == ("cuda", "fp16"):  # its scaler begins high and leaves the first steps out
         return
     assert len(taken) >= 3
-    after = training.setup.model.parameters()
+    after = training.learner.model.parameters()
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
-
-
-WRONG: dict[str, list[str]] = {
-    "integer": ["abc", "", "1.5", "-1", "[1]"],
-    "number": ["abc", "", ".nan", "-1", "[1]", "true"],
-    "choice": ["nonsense", "", "[1]"],
-    "text": ["", "[1]"],
-}
-
-
-def kind_of(key: str) -> str:
-    expects = SCHEMA[key].expects
-    if "integer" in expects:
-        return "integer"
-    if "number" in expects:
-        return "number"
-    return "choice" if SCHEMA[key].choices or expects.startswith("one of") else "text"
-
-
-@pytest.mark.parametrize("key", SCHEMA)
-def test_every_wrong_value_is_refused_by_name(tmp_path: Path, key: str) -> None:
-    text = (ROOT / "params.yaml").read_text()
-    last = key.rpartition(".")[2]
-    section = key.partition(".")[0] if "." in key else ""
-    for wrong in WRONG[kind_of(key)]:
-        if wrong == "[1]" and SCHEMA[key].many:
-            continue
-        start = text.index(f"\n{section}:") if section else 0
-        changed, count = re.subn(
-            rf"(?m)^( *){last}:[^#\n]*", rf"\g<1>{last}: {wrong} ", text[start:], count=1
-        )
-        assert count == 1
-        (tmp_path / "params.yaml").write_text(text[:start] + changed)
-        with pytest.raises(InputError) as caught:
-            params.load(tmp_path)
-        assert str(caught.value).startswith(f"params.yaml: {key} must "), wrong
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -209,14 +176,14 @@ def test_what_only_training_can_know_is_refused_too(
     assert str(caught.value).startswith("params.yaml: ")
 
 
-def test_a_net_in_which_nothing_learns_is_told(
+def test_a_net_in_which_nothing_learns_is_refused(
     few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fixed(classes: int, channels: int, size: int) -> nn.Module:
         net = nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
         return net.requires_grad_(False)
 
-    monkeypatch.setattr(model_module, "own_net", fixed)
+    monkeypatch.setattr(yours, "own_net", fixed)
     with pytest.raises(InputError, match="model own has no parameters that learn"):
         make_training(few, model="own")
 
@@ -228,21 +195,3 @@ def test_compiling_needs_a_compiler(
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InputError, match="compile default needs a C\\+\\+ compiler"):
         make_training(few, compile="default")
-
-
-def test_the_table_names_every_key() -> None:
-    rows = re.findall(
-        r"(?m)^\| `(.+?)` \| (.+?) \| `(.+?)` \| (.+?) \|$", (ROOT / "docs/params.md").read_text()
-    )
-    root = yaml.load((ROOT / "params.yaml").read_text(), Loader=yaml.BaseLoader)
-    flat: dict[str, str] = {}
-    for key, value in root.items():
-        inner = value if isinstance(value, dict) else None
-        flat |= {f"{key}.{name}": text for name, text in inner.items()} if inner else {key: value}
-    assert [row[0] for row in rows] == list(SCHEMA)
-    for key, accepts, default, source in rows:
-        rest = accepts.removeprefix(SCHEMA[key].expects)
-        assert rest != accepts
-        assert not rest or rest.startswith("; ")  # limits that tests/plumbing/test_ranges.py names
-        assert default == flat[key]
-        assert source

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.readers import Reading, read_batches
+from src.data.readers import MAPPED, Reading, read_batches
 from src.plumbing.terminal import Progress
-from src.training.loop import Row
+from src.training.loop import Row, Training
 from tests.training.test_no_sync import EVERYTHING
 from tests.training.test_same_bits import EVERYTHING_RANDOM
-from tests.training.test_training import (
+from tests.training.trainings import (
     CPU,
-    Killed,
     Splits,
     checkpoint_in,
     make_training,
+    resumed,
     run,
     same_state,
 )
@@ -62,8 +62,7 @@ def test_no_step_waits_for_the_gpu(
 
     def waits(batch_size: int) -> int:
         changed = {"epochs": 2, "batch_size": batch_size // accumulate, **options}
-        training = make_training(few, GPU, **changed)
-        training.reading = reading
+        training = make_training(few, GPU, reading, **changed)
         counts = []
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
@@ -76,7 +75,7 @@ def test_no_step_waits_for_the_gpu(
                 training.best.score = (math.inf, math.inf)
                 torch.cuda.set_sync_debug_mode("warn")
 
-            progress = Progress(2, training.steps, batch_size, 0, "off")
+            progress = Progress(2, training.steps, batch_size, "images", 0, "off")
             try:
                 training.run(checkpoint_in(tmp_path / str(batch_size)), progress, on_epoch)
             finally:
@@ -92,31 +91,19 @@ def test_a_training_on_a_gpu_is_the_same_bits(few: Splits, tmp_path: Path, preci
     """Again, by each way of reading, and killed after two steps and gone on with."""
     options = {**EVERYTHING_RANDOM, "precision": precision}
 
-    def trained(folder: Path, reading: Reading, after: int | None = None) -> dict[str, Any]:
-        training = make_training(few, GPU, **options)
-        training.reading = reading
-        checkpoint = checkpoint_in(folder, minutes=0)
-        if after is not None:
-            with pytest.raises(Killed):
-                run(training, checkpoint, after)
-            training = make_training(few, GPU, **options)
-            training.reading = reading
-            state = checkpoint.load()
-            assert state is not None
-            training.load_state_dict(state)
-            assert (training.epoch, training.step) == (0, after - 1)
-        run(training, checkpoint)
-        return training.state_dict()
+    def make(reading: Reading) -> Training:
+        return make_training(few, GPU, reading, **options)
 
-    first = trained(tmp_path / "0", Reading("resident"))
-    for number, (reading, after) in enumerate(
-        [(Reading("resident"), None), (Reading("mapped"), None), (Reading("workers", 2), None),
-         (Reading("resident"), 2)], 1,
-    ):  # fmt: skip
-        again = trained(tmp_path / str(number), reading, after)
-        assert again["history"] == first["history"]
+    resident = Reading("resident")
+    trainings = [make(reading) for reading in (resident, resident, MAPPED, Reading("workers", 2))]
+    for number, training in enumerate(trainings):
+        run(training, checkpoint_in(tmp_path / str(number)))
+    trainings.append(resumed(lambda: make(resident), tmp_path / "killed", 2))
+    first, *others = (training.state_dict() for training in trainings)
+    for number, other in enumerate(others, start=1):
+        assert other["history"] == first["history"], number
         for part in ("model", "ema", "optimizer", "best"):
-            assert same_state(again[part], first[part]), (part, reading, after)
+            assert same_state(other[part], first[part]), (part, number)
 
 
 @pytest.mark.parametrize("mode", ["resident", "mapped", "workers"])
@@ -127,7 +114,7 @@ def test_a_gpu_with_a_number_gets_the_batches_of_the_cpu(few: Splits, mode: str)
         parts, read_batches(few[0], parts, first, Reading(mode, 1)), strict=True
     ):
         assert batch[0].device == batch[1].device == first
-        assert np.array_equal(batch[0].cpu().numpy(), few[0].pictures(part))
+        assert np.array_equal(batch[0].cpu().numpy(), few[0].rows(part))
         assert batch[1].tolist() == few[0].labels[part].tolist()
 
 
@@ -135,9 +122,9 @@ def test_augmentation_draws_the_same_on_a_gpu(few: Splits) -> None:
     """To rounding: what is drawn comes from the CPU."""
     from src.images.augment import Augmentation
 
-    pictures = torch.from_numpy(few[0].pictures(range(16)))
+    images = torch.from_numpy(few[0].rows(range(16)))
     augmentation = Augmentation(2, True, vertical_flip=True, scale=0.5, rotation=20, erase=0.5)
-    here, there = augmentation(pictures, 0, 1), augmentation(pictures.to(GPU), 0, 1)
+    here, there = augmentation(images, 0, 1), augmentation(images.to(GPU), 0, 1)
     # A point that rounding moves across an edge of what is erased would differ by more.
     assert ((here - there.to(CPU)).abs() < 0.01).float().mean() > 0.999
 
@@ -145,10 +132,10 @@ def test_augmentation_draws_the_same_on_a_gpu(few: Splits) -> None:
 def test_a_net_trained_on_a_gpu_predicts_the_same_on_a_cpu(few: Splits, tmp_path: Path) -> None:
     training = make_training(few, GPU, epochs=2)
     run(training, checkpoint_in(tmp_path))
-    setup = training.setup
-    pictures = torch.from_numpy(few[1].pictures(range(len(few[1]))))
+    learner = training.learner
+    images = torch.from_numpy(few[1].rows(range(len(few[1]))))
     with torch.no_grad():
-        there = setup.model.eval()(setup.enter(pictures.to(GPU))).cpu()
-        setup.model.cpu()
-        here = setup.model(setup.enter(pictures))
+        there = learner.model.eval()(learner.enter(images.to(GPU))).cpu()
+        learner.model.cpu()
+        here = learner.model(learner.enter(images))
     torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)

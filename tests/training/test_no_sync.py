@@ -10,17 +10,28 @@ import torch
 
 from src.data.readers import Reading
 from src.training import loop
-from src.training.setup import Setup
-from tests.training.test_training import Splits, checkpoint_in, make_training, run
+from src.training.learner import Learner
+from tests.training.trainings import Splits, checkpoint_in, make_training, run
 
 # Has shapes and types but no values: to read one is an error, as it is in the middle of a step.
 META = torch.device("meta")
 EVERYTHING = {
-    "augment_crop": 2, "augment_scale": 0.5, "augment_flip": True, "augment_vertical_flip": True,
-    "augment_rotation": 15, "augment_color": 0.3, "augment_erase": 0.5, "mixup": 0.2,
-    "cutmix": 1.0, "label_smoothing": 0.1, "clip_grad": 1.0, "drop_rate": 0.1,
-    "schedule": "cosine", "warmup": 0.5, "layer_decay": 0.7,
-}  # fmt: skip
+    "augment_crop": 2,
+    "augment_scale": 0.5,
+    "augment_flip": True,
+    "augment_vertical_flip": True,
+    "augment_rotation": 15,
+    "augment_color": 0.3,
+    "augment_erase": 0.5,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "label_smoothing": 0.1,
+    "clip_grad": 1.0,
+    "drop_rate": 0.1,
+    "schedule": "cosine",
+    "warmup": 0.5,
+    "layer_decay": 0.7,
+}
 
 
 CASES = {
@@ -39,9 +50,9 @@ def test_a_step_reads_nothing_back(
     few: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], way: str
 ) -> None:
     """Without what the device does not have: autocast, fused steps, and timm's average."""
-    monkeypatch.setattr(Setup, "autocast", lambda _: nullcontext())
-    training = make_training(few, META, **{"epochs": 1, "fused": False, **options})
-    training.reading = Reading(way, 1)
+    monkeypatch.setattr(Learner, "autocast", lambda _: nullcontext())
+    given = {"epochs": 1, "fused": False, **options}
+    training = make_training(few, META, Reading(way, 1), **given)
     steps: list[int] = []
 
     def end_epoch(training: loop.Training) -> loop.Row:

@@ -1,4 +1,4 @@
-"""What must not change a training: the way its pictures are read, and whether it is tracked."""
+"""What must not change a training: the way its images are read, and whether it is tracked."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from src.data.readers import Reading
 from tests.conftest import run_stage, set_params
 from tests.tracking.tracked_project import VARIABLES, empty_store, runs
-from tests.training.test_training import Splits, checkpoint_in, make_training, run, same_state
+from tests.training.trainings import Splits, checkpoint_in, make_training, run, same_state
 
 # All that is drawn anew in each step, so that a step which read otherwise would draw otherwise.
 EVERYTHING_RANDOM: dict[str, Any] = {
@@ -32,16 +32,15 @@ READINGS = [Reading("resident"), Reading("workers", 2), Reading("workers", 4)]
 def trained(splits: Splits, folder: Path, reading: Reading, seed: int) -> dict[str, Any]:
     """The end of a training; `seed` for torch's global generator, from which it may draw nothing
     that a seed of its own does not precede."""
-    training = make_training(splits, **EVERYTHING_RANDOM)
+    training = make_training(splits, reading=reading, **EVERYTHING_RANDOM)
     torch.manual_seed(seed)
-    training.reading = reading
     run(training, checkpoint_in(folder))
     return training.state_dict()
 
 
 @pytest.fixture(scope="module")
 def mapped(few: Splits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The end of the training whose pictures a thread reads, without any worker."""
+    """The end of the training whose images a thread reads, without any worker."""
     return trained(few, tmp_path_factory.mktemp("mapped"), Reading("mapped", 0), seed=1)
 
 
@@ -71,7 +70,7 @@ def outputs(project: Path) -> dict[str, bytes]:
 def test_tracking_changes_no_byte_of_the_outputs(
     copied: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do the pictures that it takes of the net after each epoch."""
+    """Nor do the images that it takes of the net after each epoch."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     set_params(copied, augment_flip="true", mixup=0.2, drop_rate=0.2, ema=0.9)

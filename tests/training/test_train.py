@@ -1,5 +1,6 @@
 """The stage `train` as a whole, killed and begun again."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,18 @@ def test_points_that_a_power_cut_took_are_noted_again(
     [stored] = runs(copied)
     steps = [step for step, _ in history(copied, stored, "val/loss")]
     assert sorted(steps) == [1, 2, 3, 4]
+
+
+def test_train_begins_with_its_remarks(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_params(copied, ema=0.999, epochs=1)
+    run_stage(copied, "train")
+    assert capsys.readouterr().out.startswith("train: ema 0.999 acts like 0.6971: timm's warm-up")
+
+
+def test_history_has_no_column_of_time(finished: tuple[Path, object]) -> None:
+    with open(finished[0] / "results/train/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ["epoch", "lr", "grad_norm", "train_loss", "train_accuracy"]
+    names += ["val_loss", "val_accuracy", "val_macro_f1"]
+    assert list(rows[0]) == names
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]

@@ -26,10 +26,13 @@ def _one_thread() -> Iterator[None]:
 
 # Of the kinds of faults some that cost about two seconds each.
 FAULTS = [
-    "too_few_outputs", "loss_softmax_over_batch", "labels_shifted_in_collate", "buffers_not_saved",
+    "too_few_outputs",
+    "loss_softmax_over_batch",
+    "labels_shifted_in_collate",
+    "buffers_not_saved",
     pytest.param("zero_grad_missing", marks=pytest.mark.slow),
     pytest.param("mean_of_batch_means.two_classes", marks=pytest.mark.slow),
-]  # fmt: skip
+]
 SLOW_FINE = ["pretrained", "one_hot_targets", "body_frozen_declared"]
 FINE = ["two_classes", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FINE)]
 
@@ -42,7 +45,7 @@ def test_a_fault_is_found_and_named(name: str) -> None:
 
 
 def test_labels_that_are_one_item_off_stop_a_training_with_augmentation() -> None:
-    """A part of the pictures has its own label by chance, so that a little signal is left."""
+    """A part of the images has its own label by chance, so that a little signal is left."""
     result = run_case("labels_off_by_one_item", with_rivals=False)
     assert result.found["label_signal"] == "fail", result.messages
     assert result.causes[0] == "labels_shuffled"
@@ -95,8 +98,10 @@ def test_a_factory_gives_the_same_set_up_each_time(name: str) -> None:
         torch.manual_seed(5)
         batches = iter(setup.train_loader)
         losses.append([float(setup.train_step(setup, next(batches))["loss"]) for _ in range(3)])
-        assert all(getattr(setup, part.name) is not None or part.name == "scheduler"
-                   for part in fields(setup))  # fmt: skip
+        assert all(
+            getattr(setup, part.name) is not None or part.name == "scheduler"
+            for part in fields(setup)
+        )
     assert losses[0] == losses[1]
 
 

@@ -1,24 +1,25 @@
-"""Validation pictures that are training pictures."""
+"""Validation images that are training images."""
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from src.checks.context import Context
-from src.checks.report import Check
+from src.checks.reading import rows_as_bytes
+from src.checks.report import Check, fail, ok, warn
 
-NEAR, NEAR_SHARE = 0.08, 0.1  # rms difference, of the picture's deviation; share of val
+NEAR, NEAR_SHARE = 0.08, 0.1  # rms difference, of the image's deviation; share of val
 LEAK_FAIL, LEAK_WARN = 0.02, 0.005  # of the validation items; real sets hold a few duplicates
 
 
 def check_leakage(ctx: Context) -> list[Check]:
-    """Validation pictures that are training pictures, up to a shift and a mirror image."""
-    train, val = ctx.train_sample, ctx.val_sample
-    if train is None or val is None or train.x.shape[1:] != val.x.shape[1:]:
+    """Validation images that are training images, up to a shift and a mirror image."""
+    train, val, id = ctx.sample, ctx.val_sample, "leakage"
+    if val is None or train.x.shape[1:] != val.x.shape[1:]:
         return []
-    exact = {row.numpy().tobytes() for row in train.x.reshape(len(train), -1)}
-    hits = [row.numpy().tobytes() in exact for row in val.x.reshape(len(val), -1)]
-    same = float(np.mean(hits))
+    exact = set(rows_as_bytes(train.x.reshape(len(train), -1)))
+    same = float(np.mean([row in exact for row in rows_as_bytes(val.x.reshape(len(val), -1))]))
     near = 0.0
     if train.x.ndim == 4:
         shifted, near = _shifted_share(train.x, val.x)
@@ -27,22 +28,18 @@ def check_leakage(ctx: Context) -> list[Check]:
     same = min(1.0, same * train.total / len(train))
     text = f"{same:.1%} of the validation pictures are in the training set"
     if same > LEAK_FAIL:
-        return [Check("leakage", "fail", same, LEAK_FAIL, text, ["train_val_leakage"])]
+        return [fail(id, same, LEAK_FAIL, text, "train_val_leakage")]
     if same > LEAK_WARN:
-        return [Check("leakage", "warn", same, LEAK_WARN, text,
-                      ["train_val_leakage", "duplicates"])]  # fmt: skip
+        return [warn(id, same, LEAK_WARN, text, "train_val_leakage", "duplicates")]
     if near > NEAR_SHARE:
         text = f"{near:.0%} of the validation pictures are next to equal to training pictures"
-        return [Check("leakage", "warn", near, NEAR_SHARE, text,
-                      ["train_val_leakage", "duplicates"])]  # fmt: skip
-    return [Check("leakage", "pass", same, LEAK_FAIL, text)]
+        return [warn(id, near, NEAR_SHARE, text, "train_val_leakage", "duplicates")]
+    return [ok(id, same, LEAK_FAIL, text)]
 
 
 def _shifted_share(train: Tensor, val: Tensor, count: int = 100) -> tuple[float, float]:
-    """The share of val pictures whose middle occurs in a training picture, value for value, and of
+    """The share of val images whose middle occurs in a training image, value for value, and of
     those where it differs by next to nothing."""
-    import torch.nn.functional as functional
-
     val = val[torch.linspace(0, len(val) - 1, min(count, len(val))).long()]
     height, width = val.shape[2:]
     margin = max(1, min(height, width) // 8)

@@ -1,5 +1,5 @@
-"""A probe of what pictures tell about labels: 8 x 8 pixels, directions of edges, colours,
-asked by nearest neighbours and by ridge regression, each with the item itself left out."""
+"""A probe of what images tell about labels: by their pixels, edges and colours, with nearest
+neighbours and ridge regression, each with the item itself left out."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Smoothing and temperature, read from the slopes of the loss."""
+"""Label smoothing and temperature, read from how steeply the loss rises far out."""
 
 import math
 
@@ -6,70 +6,68 @@ import torch
 from torch import Tensor
 
 from src.checks.context import Context
-from src.checks.loss.confident import ValueAndGradient, sure
-from src.checks.report import Check
+from src.checks.loss.confident_logits import LossAndGradient, sure_logits
+from src.checks.report import Check, fail, finding, ok, warn
 
 SMOOTHING_TOLERANCE = 0.02
 
 
-def check_smoothing(ctx: Context, vg: ValueAndGradient, also: float) -> list[Check]:
-    """Smoothing and temperature, read from the slopes of the loss far out; for losses of softmax.
-    `also`: smoothing that the targets of the loader have already."""
+def check_smoothing(ctx: Context, loss: LossAndGradient, also: float) -> list[Check]:
+    """Smoothing and temperature of a loss with softmax. `also`: smoothing that the targets of the
+    loader have already."""
     width = ctx.width
     if width < 2:
         return []
     labels = torch.arange(min(ctx.classes, 32))
-    value, _ = vg(torch.zeros(len(labels), width), labels)
+    value, _ = loss(torch.zeros(len(labels), width), labels)
     z = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(1))
-    _, gradient = vg(z, labels)
+    _, gradient = loss(z, labels)
     if gradient.sum(1).abs().max() > 1e-4 * gradient.abs().max():
         return []  # not of softmax: BCE
     size = 40.0
-    wrong = vg(sure(labels, width, size, right=False), labels)[0] / size
-    right = vg(sure(labels, width, size, right=True), labels)[0] / size
+    wrong = loss(sure_logits(labels, width, size, right=False), labels)[0] / size
+    right = loss(sure_logits(labels, width, size, right=True), labels)[0] / size
     spread = 2 * (width - 1) / width
     ratio = right / max(wrong, 1e-30)
     smoothing = 2 * ratio / (spread + ratio)
     temperature = wrong / max(value, 1e-30) * ctx.declared.even_loss(width) / (2 - smoothing)
     high = 3.5
     if width > 2 and smoothing < 0.005:
-        temperature = _temperature(vg, labels, width)
+        temperature = _temperature_by_ratio(loss, labels, width)
     elif width == 2 and not ctx.declared.focal_gamma:
-        # A focal loss that is not declared has up to 8 times these slopes, by (1 - 1 / 2) ** gamma.
+        # A focal loss that is not declared rises up to 8 times as steeply, by (1 - 1 / 2) ** gamma.
         high = 12.0
-    found = []
-    declared = ctx.declared.label_smoothing
-    total = max(smoothing, also)
-    text = f"label smoothing {total:.3f}"
-    if declared is not None and abs(total - declared) > SMOOTHING_TOLERANCE:
-        status = "fail" if total > 0.5 else "warn"
-        text += f", declared {declared:g}"
-        found.append(Check("label_smoothing", status, total, declared, text,
-                           ["label_smoothing_differs", "loss_scale"]))  # fmt: skip
-    elif declared is None and total > 0.5:
-        found.append(Check("label_smoothing", "warn", total, 0.5, text + ", very strong",
-                           ["label_smoothing_differs"]))  # fmt: skip
-    else:
-        found.append(Check("label_smoothing", "pass", total, declared, text))
-    if abs(temperature) < 1e-6:  # a hinge: no softmax, whatever the temperature, has equal slopes
-        return found
-    text = f"logits enter the loss times {temperature:.3g}"
+    found = [_judge_smoothing(ctx.declared.label_smoothing, max(smoothing, also))]
+    # A hinge: no softmax, whatever its temperature, rises equally everywhere.
+    return found if abs(temperature) < 1e-6 else [*found, _judge_temperature(temperature, high)]
+
+
+def _judge_smoothing(declared: float | None, smoothing: float) -> Check:
+    id, text = "label_smoothing", f"label smoothing {smoothing:.3f}"
+    causes = ["label_smoothing_differs", "loss_scale"]
+    if declared is not None and abs(smoothing - declared) > SMOOTHING_TOLERANCE:
+        status, text = "fail" if smoothing > 0.5 else "warn", f"{text}, declared {declared:g}"
+        return finding(status, id, smoothing, declared, text, *causes)
+    if declared is None and smoothing > 0.5:
+        return warn(id, smoothing, 0.5, f"{text}, very strong", causes[0])
+    return ok(id, smoothing, declared, text)
+
+
+def _judge_temperature(temperature: float, high: float) -> Check:
+    id, text = "temperature", f"logits enter the loss times {temperature:.3g}"
     if not 1 / 12 < temperature < (12 if high < 12 else 40):
-        found.append(Check("temperature", "fail", temperature, 12.0, text, ["temperature"]))
-    elif not 1 / 3.5 < temperature < high:
-        found.append(Check("temperature", "warn", temperature, high, text, ["temperature"]))
-    else:
-        found.append(Check("temperature", "pass", temperature, high, text))
-    return found
+        return fail(id, temperature, 12.0, text, "temperature")
+    if not 1 / 3.5 < temperature < high:
+        return warn(id, temperature, high, text, "temperature")
+    return ok(id, temperature, high, text)
 
 
-def _temperature(vg: ValueAndGradient, labels: Tensor, width: int) -> float:
+def _temperature_by_ratio(loss: LossAndGradient, labels: Tensor, width: int) -> float:
     """Two wrong classes whose logits differ by 1 are pushed down in the ratio of their
     probabilities, e to the temperature: with focal loss, too."""
-    rows = torch.arange(len(labels))
+    rows, first, second = torch.arange(len(labels)), (labels + 1) % width, (labels + 2) % width
     z = torch.zeros(len(labels), width)
-    z[rows, (labels + 1) % width] = 1.0
-    _, gradient = vg(z, labels)
-    ratio = gradient[rows, (labels + 1) % width] / gradient[rows, (labels + 2) % width]
-    middle = float(ratio.median())
+    z[rows, first] = 1.0
+    _, gradient = loss(z, labels)
+    middle = float((gradient[rows, first] / gradient[rows, second]).median())
     return math.log(middle) if middle > 0 else math.inf

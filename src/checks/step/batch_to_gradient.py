@@ -1,35 +1,87 @@
-"""What the step does between batch and gradient, by one call with the stub."""
+"""What the step does between batch and gradient, and the loss in it, by steps on chosen logits."""
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.checks.context import Context, labels_of
-from src.checks.report import Check
-from src.checks.setup import TrainingSetup
+from src.checks.context import Context
+from src.checks.loss.contract import check_loss, loss_alone
+from src.checks.loss.smoothing import check_smoothing
+from src.checks.reading import as_labels, labels_of, split_batch
+from src.checks.report import Check, fail, finding, ok, warn
 from src.checks.step import mixing
+from src.checks.step.chosen_logits import StepTrace, loss_of_step, step_on_logits
+from src.checks.training_setup import TrainingSetup
 
 CLOSE = 1e-4  # relative: rounding of float32
 HALF_CLOSE = 0.02  # of 16-bit floats
 SCALE_OFF = 0.02  # of the gradient: a forgotten division by accumulate is at least a factor of 2
 
 
-@dataclass
-class Seen:
-    """What one call of train_step did with the stub: its inputs, the arguments and values of the
-    loss, the logits that were given and the gradient that came back."""
+def check_step_and_loss(ctx: Context) -> list[Check]:
+    """The loss function alone, then the step around it."""
+    setup, batch = ctx.fresh(), ctx.batches[0]
+    alone, count = loss_alone(ctx, setup), len(labels_of(batch))
+    z = 2 * torch.randn(count, ctx.width, generator=torch.Generator().manual_seed(2))
+    trace = step_on_logits(ctx, setup, batch, z)
+    stops = _without_gradient(trace)
+    if stops is not None:
+        return [stops, *check_loss(ctx, alone)]
+    x = split_batch(batch)[0]
+    if not trace.calls:  # a loss of its own: the step is the black box
+        text = "train_step computes its loss without setup.loss_fn; judged as it comes out of the "
+        found = check_loss(ctx, loss_of_step(ctx, setup, x, count), "step_loss")
+        return [*found, ok("step_loss_fn", None, None, f"{text}step")]
+    found = check_loss(ctx, alone)
+    if not any(check.status == "fail" for check in found):
+        found += check_smoothing(ctx, alone, _smoothing_of_targets(trace))
+    inputs, last = _inputs_of_more_batches(ctx, setup, x)
+    path = [_check_logits(trace), _check_targets(ctx, last)]
+    found += [inputs, *path]
+    if all(check.status == "pass" for check in path):
+        found += _check_scale(ctx, setup, trace, count)
+    return found
 
-    z: Tensor
-    inputs: list[Tensor] = field(default_factory=list)
-    calls: list[tuple[Tensor, Any]] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    reported: float = math.nan
-    told_more: bool = False  # whether the net was given more than pictures, or has hooks
-    gradient: Tensor | None = None
+
+def _without_gradient(trace: StepTrace) -> Check | None:
+    """A step that does not use the net, or whose gradient does not come back to its outputs."""
+    gradient, id = trace.gradient, "step_backward"
+    if not trace.inputs:
+        return fail("step_model", 0.0, 1.0, "train_step did not call setup.model", "model_not_used")
+    if gradient is not None and not bool(gradient.isfinite().all()):
+        text = "the gradient of usual logits is NaN or infinite"
+        return fail(id, None, None, text, "loss_not_finite", "precision")
+    if gradient is None or not bool(gradient.abs().max() > 0):
+        causes = ["backward_missing", "activation_before_loss", "gradient_blocked"]
+        return fail(id, 0.0, None, "train_step gave no gradient to the net's outputs", *causes)
+    return None
+
+
+def _smoothing_of_targets(trace: StepTrace) -> float:
+    """Smoothing that the targets carry when they reach the loss: K times their smallest share."""
+    target = trace.calls[0][1]
+    if not isinstance(target, Tensor) or target.ndim != 2 or not target.is_floating_point():
+        return 0.0
+    return float(target.min() * target.shape[1]) if target.shape[1] > 1 else 0.0
+
+
+def _inputs_of_more_batches(
+    ctx: Context, setup: TrainingSetup, before: Any
+) -> tuple[Check, StepTrace]:
+    """Some more batches: what the step kept of the ones before shows, and so does mixing, whose
+    share is often near 0 or 1. Gives the finding, and the step that led to it."""
+    for batch in [*ctx.batches[1:5], ctx.batches[0]]:
+        count = len(labels_of(batch))
+        z = 2 * torch.randn(count, ctx.width, generator=torch.Generator())
+        trace = step_on_logits(ctx, setup, batch, z)
+        check = _check_inputs(ctx, setup, trace, before)
+        if check.status != "pass":
+            break
+        before = split_batch(batch)[0]
+    return check, trace
 
 
 def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
@@ -37,63 +89,61 @@ def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), tolerance, close)
 
 
-def check_inputs(
-    ctx: Context, setup: TrainingSetup, x: Any, targets: Any, seen: Seen, before: Any
-) -> Check:
-    """The pictures enter the net in the order of the batch; those mixed in the step have labels
-    mixed alike. `before`: the inputs of the call before."""
-    id = "step_inputs"
-    count = sum(len(part) for part in seen.inputs)
+def _check_inputs(ctx: Context, setup: TrainingSetup, trace: StepTrace, before: Any) -> Check:
+    """The samples enter the net in the order of the batch; those mixed in the step have labels
+    mixed alike. `before`: the inputs of the batch before."""
+    id, mixed = "step_inputs", ["mixed_labels_differ", "targets_changed_in_step"]
+    x, labels = split_batch(trace.batch)[0], labels_of(trace.batch)
+    count = sum(len(part) for part in trace.inputs)
     if isinstance(x, Tensor) and count < len(x):
         text = f"the net saw {count} of the {len(x)} pictures of the batch"
-        return Check(id, "fail", count / len(x), 1.0, text, ["step_ignores_part_of_batch"])
-    entered = torch.cat([part.cpu() for part in seen.inputs])
-    told = Check(id, "pass", None, None, "inputs are changed in the step; not compared")
+        return fail(id, count / len(x), 1.0, text, "step_ignores_part_of_batch")
+    entered = torch.cat([part.cpu() for part in trace.inputs])
+    unknown = ok(id, None, None, "inputs are changed in the step; not compared")
     if not isinstance(x, Tensor) or count % len(x):
-        return told
+        return unknown
     rows, own = entered[: len(x)].float(), x.detach().cpu().float()
     if rows.shape != own.shape:
-        return told
-    labels = labels_of(targets)
-    shares = None if ctx.soft else mixed_shares(ctx, setup, seen, labels)
+        return unknown
+    shares = None if ctx.soft else _mixed_shares(ctx, setup, trace, labels)
     if _same_rows(rows, own):
-        judged = ctx.width > 2 and not seen.told_more
+        judged = ctx.width > 2 and not trace.more_inputs
         if judged and shares is not None and mixing.labels_alone(labels, shares):
             text = "labels are mixed within the batch, and the pictures enter the net as they are"
-            causes = ["mixed_labels_differ", "targets_changed_in_step"]
-            return Check(id, "warn", 0.0, 1.0, text, causes)
-        return Check(id, "pass", 1.0, 1.0, "pictures enter the net in the order of the batch")
+            return warn(id, 0.0, 1.0, text, *mixed)
+        return ok(id, 1.0, 1.0, "pictures enter the net in the order of the batch")
     earlier = before.detach().cpu().float() if isinstance(before, Tensor) else rows[:0]
     if _same_rows(rows, earlier):
         text = "the net is given the pictures of an earlier batch"
-        return Check(id, "fail", 0.0, 1.0, text, ["inputs_changed_in_step"])
+        return fail(id, 0.0, 1.0, text, "inputs_changed_in_step")
     parts = mixing.take_apart(rows, own) if shares is not None else None
     if parts is None or shares is None:
-        return told
+        return unknown
     value, how = mixing.judge(parts, labels, shares)
-    if how:
-        text = f"{value:.0%} of the pictures enter the net as, or mixed with, others of the batch, "
-        causes = ["mixed_labels_differ", "targets_changed_in_step"]
-        if how == mixing.UNCHANGED:
-            causes = ["inputs_changed_in_step", "mixed_labels_differ"]
-        return Check(id, "fail", value, 0.0, f"{text}and {how}", causes)
-    return Check(id, "pass", 0.0, 0.0, "mixed pictures and their labels were recounted")
+    if not how:
+        return ok(id, 0.0, 0.0, "mixed pictures and their labels were recounted")
+    text = f"{value:.0%} of the pictures enter the net as, or mixed with, others of the batch, "
+    if how == mixing.UNCHANGED:
+        mixed = ["inputs_changed_in_step", "mixed_labels_differ"]
+    return fail(id, value, 0.0, f"{text}and {how}", *mixed)
 
 
-def mixed_shares(ctx: Context, setup: TrainingSetup, seen: Seen, labels: Tensor) -> Tensor | None:
+def _mixed_shares(
+    ctx: Context, setup: TrainingSetup, trace: StepTrace, labels: Tensor
+) -> Tensor | None:
     """The targets that reached the loss as shares B x K, smoothing taken off: those of one call, or
     labels of several calls with the weights that the step's gradient shows. None where there is no
     way to tell."""
-    targets = [target for _, target in seen.calls]
+    targets = [target for _, target in trace.calls]
     if not targets or not all(isinstance(target, Tensor) for target in targets):
         return None
     if int(labels.min()) < 0 or int(labels.max()) >= ctx.width or ctx.width < 2:
         return None
     smoothing = ctx.declared.label_smoothing or 0.0
-    if len(targets) == len(seen.inputs):
+    if len(targets) == len(trace.inputs):
         rows = torch.cat([target.detach().cpu() for target in targets])
-    elif len(seen.inputs) == 1 and seen.gradient is not None:
-        weights = call_weights(ctx, setup, seen)[0]
+    elif len(trace.inputs) == 1 and trace.gradient is not None:
+        weights = _weights_of_calls(ctx, setup, trace)[0]
         if not bool((weights > -SCALE_OFF * weights.abs().max()).all()):
             return None
         if not all(target.ndim == 1 and len(target) == len(labels) for target in targets):
@@ -110,141 +160,140 @@ def mixed_shares(ctx: Context, setup: TrainingSetup, seen: Seen, labels: Tensor)
     return mixing.plain_shares(rows, smoothing)
 
 
-def check_logits(seen: Seen) -> Check:
+def _check_logits(trace: StepTrace) -> Check:
     """What the net gave is what the loss gets."""
-    id = "step_logits"
-    got = torch.cat([logits.reshape(len(logits), -1) for logits, _ in seen.calls]).cpu().float()
-    z = seen.z.detach().cpu()
+    id, z = "step_logits", trace.z.detach().cpu()
+    got = torch.cat([logits.reshape(len(logits), -1) for logits, _ in trace.calls]).cpu().float()
     given = torch.cat([z] * max(1, len(got) // len(z)))
     if got.shape[0] < len(z):
         text = f"the loss saw {len(got)} of the {len(z)} rows"
-        return Check(id, "fail", len(got) / len(z), 1.0, text, ["step_ignores_part_of_batch"])
+        return fail(id, len(got) / len(z), 1.0, text, "step_ignores_part_of_batch")
     if _same_rows(got, given, HALF_CLOSE):
-        return Check(id, "pass", 1.0, 1.0, "the net's outputs reach the loss as they are")
+        return ok(id, 1.0, 1.0, "the net's outputs reach the loss as they are")
     if got.shape != given.shape:
         text = f"the loss got logits of shape {tuple(got.shape)} for {tuple(given.shape)}"
-        return Check(id, "warn", None, None, text, ["logits_changed_in_step"])
+        return warn(id, None, None, text, "logits_changed_in_step")
     if _same_rows(got, given.log_softmax(1), HALF_CLOSE):
         text = "log_softmax before the loss: harmless for cross-entropy, which does it again"
-        return Check(id, "pass", 1.0, 1.0, text)
-    for name, activation in (
-        ("softmax", given.softmax(1)), ("sigmoid", given.sigmoid()), ("tanh", given.tanh()),
-        ("relu", given.relu()), ("softmax over the batch", given.softmax(0)),
-    ):  # fmt: skip
+        return ok(id, 1.0, 1.0, text)
+    activations = {
+        "softmax": given.softmax(1),
+        "sigmoid": given.sigmoid(),
+        "tanh": given.tanh(),
+        "relu": given.relu(),
+        "softmax over the batch": given.softmax(0),
+    }
+    for name, activation in activations.items():
         if _same_rows(got, activation, HALF_CLOSE):
             cause = "loss_over_batch_axis" if "batch" in name else "activation_before_loss"
             text = f"the step puts a {name} between the net and the loss"
-            return Check(id, "fail", None, None, text, [cause])
+            return fail(id, None, None, text, cause)
     factor = float((got * given).sum() / (given * given).sum())
     if factor and _same_rows(got, given * factor, HALF_CLOSE):
         status = "warn" if 1 / 12 < factor < 12 else "fail"
-        causes = ["temperature"] if factor > 0 else ["loss_sign", "temperature"]
         text = f"the step multiplies the logits by {factor:.3g}"
-        return Check(id, status, factor, 1.0, text, causes)
-    distance = torch.cdist(got, given).min(1).values
-    if (distance < 1e-3).all():
+        causes = ["temperature"] if factor > 0 else ["loss_sign", "temperature"]
+        return finding(status, id, factor, 1.0, text, *causes)
+    if (torch.cdist(got, given).min(1).values < 1e-3).all():
         text = "the step brings the logits into another order than the labels"
-        return Check(id, "fail", None, None, text, ["inputs_changed_in_step"])
-    text = "the step changes the net's outputs before the loss"
-    return Check(id, "warn", None, None, text, ["logits_changed_in_step", "activation_before_loss"])
+        return fail(id, None, None, text, "inputs_changed_in_step")
+    causes = ["logits_changed_in_step", "activation_before_loss"]
+    return warn(id, None, None, "the step changes the net's outputs before the loss", *causes)
 
 
-def check_targets(ctx: Context, targets: Any, seen: Seen) -> Check:
+def _check_targets(ctx: Context, trace: StepTrace) -> Check:
     """The labels of the batch are what the loss gets; mixed ones must hold a share of them."""
-    id = "step_targets"
-    wanted = labels_of(targets)
-    rows = torch.arange(len(wanted))
-    got = [target for _, target in seen.calls if isinstance(target, Tensor)]
+    id, wanted = "step_targets", labels_of(trace.batch)
+    got = [target for _, target in trace.calls if isinstance(target, Tensor)]
     if not got:
-        return Check(id, "pass", None, None, "targets are no tensors; not compared")
+        return ok(id, None, None, "targets are no tensors; not compared")
     if got[0].shape[0] < len(wanted):  # in parts
         got = [torch.cat([part.detach().cpu() for part in got])]
     first = got[0].detach().cpu()
-    hard = [labels_of(target)[: len(wanted)] for target in got]
-    if any(len(labels) == len(wanted) and bool((labels == wanted).all()) for labels in hard):
-        return Check(id, "pass", 1.0, 1.0, "the labels of the batch reach the loss")
-    if first.ndim == 2 and first.shape == (len(wanted), ctx.width) and first.is_floating_point():
-        share = first[rows, wanted]
+    hard = [as_labels(target)[: len(wanted)] for target in got]
+    if any(torch.equal(labels, wanted) for labels in hard):
+        return ok(id, 1.0, 1.0, "the labels of the batch reach the loss")
+    if first.shape == (len(wanted), ctx.width) and first.is_floating_point():
+        share = first[torch.arange(len(wanted)), wanted]
         if bool((share > first.min(dim=1).values + 1e-6).float().mean() > 0.9):
-            return Check(id, "pass", None, None, "targets are mixed; each holds its own label")
-    same = (hard[0][: len(wanted)] == wanted[: len(hard[0])]).float().mean().item()
+            return ok(id, None, None, "targets are mixed; each holds its own label")
+    same = (hard[0] == wanted[: len(hard[0])]).float().mean().item()
     shift = (hard[0] - wanted[: len(hard[0])]) % ctx.classes
     how = f"all by {int(shift[0])}" if (shift == shift[0]).all() else "from row to row"
     text = f"only {same:.0%} of the labels reach the loss unchanged ({how})"
-    return Check(id, "fail", same, 1.0, text, ["targets_changed_in_step", "loss_label_shifted"])
+    return fail(id, same, 1.0, text, "targets_changed_in_step", "loss_label_shifted")
 
 
-def call_weights(
-    ctx: Context, setup: TrainingSetup, seen: Seen
+def _weights_of_calls(
+    ctx: Context, setup: TrainingSetup, trace: StepTrace
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """The weight of each call of the loss in the step's gradient, the calls' own gradients, and
     their weighted sum. Calls on the whole batch add up with their shares; calls on parts stand one
     after another and share one weight."""
-    assert seen.gradient is not None
+    assert trace.gradient is not None
     parts = []
-    for logits, target in seen.calls:
+    for logits, target in trace.calls:
         z = logits.detach().clone().float().requires_grad_()
         loss = setup.loss_fn(z.log_softmax(1) if ctx.log_probabilities else z, target)
         loss = loss if loss.ndim == 0 else loss.mean()
         (gradient,) = torch.autograd.grad(loss, z)
         parts.append(gradient.cpu())
-    whole = all(len(part) == len(seen.z) for part in parts)
-    basis = (
-        torch.stack([p.flatten() for p in parts], 1) if whole else torch.cat(parts).reshape(-1, 1)
-    ).double()
-    made = seen.gradient.flatten().double()
+    if all(len(part) == len(trace.z) for part in parts):
+        basis = torch.stack([part.flatten() for part in parts], 1).double()
+    else:
+        basis = torch.cat(parts).reshape(-1, 1).double()
+    made = trace.gradient.flatten().double()
     weights = torch.linalg.lstsq(basis, made[:, None]).solution[:, 0]
     return weights, parts, basis @ weights
 
 
-def check_scale(ctx: Context, setup: TrainingSetup, seen: Seen, count: int) -> list[Check]:
-    """The gradient that comes out of the step, against that of the loss function alone."""
-    assert seen.gradient is not None
-    weights, parts, fitted = call_weights(ctx, setup, seen)
-    whole, made = all(len(part) == count for part in parts), seen.gradient.flatten().double()
+def _check_scale(ctx: Context, setup: TrainingSetup, trace: StepTrace, count: int) -> list[Check]:
+    """The gradient that comes out of the step against that of the loss function alone, and the
+    reported loss against the loss. `count`: items of the batch."""
+    assert trace.gradient is not None
+    weights, parts, fitted = _weights_of_calls(ctx, setup, trace)
+    whole, made = all(len(part) == count for part in parts), trace.gradient.flatten().double()
     cosine = float(made @ fitted / (made.norm() * fitted.norm()).clamp_min(1e-30))
     factor = float(weights.sum()) * (1 if whole else len(parts))
-    accumulate, id = ctx.declared.accumulate, "gradient_scale"
+    id, accumulate = "gradient_scale", ctx.declared.accumulate
     expected = 1 / accumulate
-    passes = len(seen.inputs) if all(len(part) == count for part in seen.inputs) else 1
+    passes = len(trace.inputs) if all(len(part) == count for part in trace.inputs) else 1
     if passes > 1 and math.isclose(factor, passes * expected, rel_tol=SCALE_OFF):
         expected *= passes  # each forward pass of the whole batch has a loss: sharpness-aware steps
     text = f"the step's gradient is {factor:.4g} x that of the loss, expected {expected:.4g}"
-    found = []
+    off, scale = factor / expected, ok(id, factor, expected, text)
     if cosine < 0.99:
         text = f"the step's gradient is not that of the loss (cosine {cosine:.2f})"
-        causes = ["logits_changed_in_step", "gradient_changed"]
-        found.append(Check(id, "warn", cosine, 0.99, text, causes))
+        scale = warn(id, cosine, 0.99, text, "logits_changed_in_step", "gradient_changed")
     elif factor < 0:
-        causes = ["loss_sign", "gradient_sign_flipped"]
-        found.append(Check(id, "fail", factor, expected, text, causes))
+        scale = fail(id, factor, expected, text, "loss_sign", "gradient_sign_flipped")
     elif ctx.loss_reduction == "sum":
         ratio = factor * count / expected
         if abs(math.log(ratio)) > math.log(1.5):
             text += f", and the loss is summed over {count} pictures"
-            found.append(Check(id, "fail", ratio, 1.5, text, ["loss_reduction_sum", "loss_scale"]))
+            scale = fail(id, ratio, 1.5, text, "loss_reduction_sum", "loss_scale")
     elif ctx.declared.precision == "fp16" and factor > 100:
-        text = "the gradient is scaled for fp16"
-    elif abs(factor / expected - 1) > SCALE_OFF:
-        off = factor / expected
+        scale = ok(id, factor, expected, "the gradient is scaled for fp16")
+    elif abs(off - 1) > SCALE_OFF:
         causes = ["loss_scale", "gradient_not_divided_by_accumulate"]
         # Micro-batches of several calls, or those that one call cuts its batch into.
-        summed = accumulate if accumulate > 1 else len(parts)
-        if not (whole and accumulate == 1) and math.isclose(off, summed, rel_tol=0.05):
+        summed = accumulate if accumulate > 1 else 0 if whole else len(parts)
+        if math.isclose(off, summed, rel_tol=0.05):
             causes.reverse()
         status = "fail" if not 1 / 4 < off < 4 or causes[0] != "loss_scale" else "warn"
-        found.append(Check(id, status, factor, expected, text, causes))
-    if not found:
-        found = [Check(id, "pass", factor, expected, text)]
-    reported, value = seen.reported, sum(seen.values) / len(seen.values)
-    shares = {1.0, 1 / accumulate, float(accumulate), float(count), 1 / count, factor}
+        scale = finding(status, id, factor, expected, text, *causes)
+    return [scale, *_check_reported_loss(ctx, trace, factor, count)]
+
+
+def _check_reported_loss(ctx: Context, trace: StepTrace, factor: float, count: int) -> list[Check]:
+    """The loss that train_step returned, up to division by accumulate or the batch."""
+    id, reported, accumulate = "reported_loss", trace.reported, ctx.declared.accumulate
+    value = sum(trace.values) / len(trace.values)
     if not math.isfinite(reported):
         text = f"train_step reports a loss of {reported}"
-        found.append(Check("reported_loss", "fail", None, value, text, ["reported_loss_differs"]))
-    elif len(seen.calls) == 1 and not any(
-        math.isclose(reported, value * share, rel_tol=0.02) for share in shares
-    ):
-        text = f"train_step reports {reported:.4g}, its loss was {value:.4g}"
-        causes = ["reported_loss_differs"]
-        found.append(Check("reported_loss", "warn", reported, value, text, causes))
-    return found
+        return [fail(id, None, value, text, "reported_loss_differs")]
+    shares = {1.0, 1 / accumulate, float(accumulate), float(count), 1 / count, factor}
+    near = any(math.isclose(reported, value * share, rel_tol=0.02) for share in shares)
+    text = f"train_step reports {reported:.4g}, its loss was {value:.4g}"
+    more = len(trace.calls) > 1
+    return [] if near or more else [warn(id, reported, value, text, "reported_loss_differs")]

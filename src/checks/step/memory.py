@@ -8,7 +8,8 @@ from itertools import pairwise
 from torch import Tensor
 
 from src.checks.context import Context
-from src.checks.report import Check
+from src.checks.reading import graph_of
+from src.checks.report import Check, ok, warn
 
 AGAIN = 24  # steps of the optimizer in the second count: a short window of losses has an end
 
@@ -27,41 +28,36 @@ def graphs_counted() -> Iterator[Callable[[], int]]:
 
 
 def _nodes() -> int:
-    todo, seen = [], set()
+    roots = []
     for thing in gc.get_objects():
         if issubclass(type(thing), Tensor):
             try:
-                todo.append(thing.grad_fn)
+                roots.append(thing.grad_fn)
             except RuntimeError:  # a view whose base was changed has none any more
                 continue
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo.extend(following for following, _ in node.next_functions)
-    return len(seen)
+    return len(graph_of(roots))
 
 
-def grows(counts: list[int]) -> bool:
+def _grows(counts: list[int]) -> bool:
     """Whether each step left more than the step before."""
     return len(counts) > 2 and all(b > a for a, b in pairwise(counts))
 
 
-def check_graphs(ctx: Context, counts: list[int]) -> list[Check]:
+def check_graphs(ctx: Context, counts: list[int]) -> Check:
     """`counts` after each step of the optimizer; what grows is counted again over more steps,
     without what only waits for the garbage collector."""
     id, accumulate = "graphs", ctx.declared.accumulate
-    if not grows(counts):
-        return [Check(id, "pass", 0.0, 0.0, "no graph of an earlier step stays in memory")]
+    if not _grows(counts):
+        return ok(id, 0.0, 0.0, "no graph of an earlier step stays in memory")
     setup, counts = ctx.fresh(), []
     with graphs_counted() as count:
         for number in range(AGAIN * accumulate):
-            ctx.step(setup, ctx.batches[number % len(ctx.batches)])
+            ctx.step(setup, ctx.batch(number))
             if (number + 1) % accumulate == 0:
                 gc.collect()
                 counts.append(count())
-    if not grows(counts):
-        return [Check(id, "pass", 0.0, 0.0, "graphs of earlier steps are let go after some time")]
+    if not _grows(counts):
+        return ok(id, 0.0, 0.0, "graphs of earlier steps are let go after some time")
     value = (counts[-1] - counts[0]) / (len(counts) - 1)
     text = f"each step leaves {value:.0f} nodes of its graph in memory"
-    return [Check(id, "warn", value, 0.0, text, ["graph_kept"])]
+    return warn(id, value, 0.0, text, "graph_kept")

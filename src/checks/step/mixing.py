@@ -1,8 +1,8 @@
-"""Mixing of pictures and labels (mixup, cutmix), recounted.
+"""Mixing of images and labels (mixup, cutmix), recounted.
 
-A picture that enters the net is taken apart into the pictures of its batch: as a weighted sum, or
-as pixels of two of them. The labels that reach the loss must hold the same shares. What is neither
-of both, or is mixed by a rule of its own, is not judged.
+An image that enters the net is taken apart into the images of its batch: as a weighted sum, or as
+pixels of two of them. The labels that reach the loss must hold the same shares. What is neither of
+both, or is mixed by a rule of its own, is not judged.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-EXACT = 1e-3  # relative: what float32 leaves of a sum of pictures
+EXACT = 1e-3  # relative: what float32 leaves of a sum of images
 SAME = 0.02  # of a share
 APART = 0.1  # of a share: beyond it two shares are different
-MORE = 0.2  # by which a label may say more of its own than the picture shows
-NOISE = 1e-3  # shares below it are rounding
+MORE = 0.2  # by which a label may say more of its own than the image shows
+ROUNDING = 1e-3  # shares below it are no shares
 UNCHANGED = "the labels do not change with them"
-ROWS, SIDE = 48, 64  # pictures of a batch that are taken apart, and of how many pixels a side
+ROWS, SIDE = 48, 64  # images of a batch that are taken apart, and of how many pixels a side
 
 
 @dataclass
 class Parts:
-    """What each of B pictures is made of: its own picture's share lies in `low`..`high`, the rest
-    is picture `partner` of the batch; `known` where that is certain."""
+    """What each of B images is made of: its own share lies in `low`..`high`, the rest is image
+    `partner` of the batch; `known` where that is certain."""
 
     low: Tensor
     high: Tensor
@@ -32,25 +32,25 @@ class Parts:
 
 
 def take_apart(rows: Tensor, own: Tensor) -> Parts | None:
-    """The first of `rows` (B x C x ...) as mixtures of the batch `own`; None where they are
-    none."""
+    """The first of `rows` (B x C x ...) as mixtures of the batch `own`, None if they are not."""
     if own.ndim == 4:
         step = -(-max(own.shape[2:]) // SIDE)
         rows, own = rows[..., ::step, ::step], own[..., ::step, ::step]
     rows = rows[:ROWS]
-    for way in (_sums, _pixels):
+    for way in (_as_mixup, _as_cutmix):
         found = way(rows, own)
         if found is not None and float(found.known.float().mean()) > 0.9:
             return found
     return None
 
 
-def _sums(rows: Tensor, own: Tensor) -> Parts | None:
+def _as_mixup(rows: Tensor, own: Tensor) -> Parts | None:
+    """Each image is a weighted sum of its own and one other."""
     a, b = own.reshape(len(own), -1).double(), rows.reshape(len(rows), -1).double()
     if len(a) >= a.shape[1]:
         return None
     spread = torch.linalg.svdvals(a)
-    if not bool(spread[-1] > 1e-5 * spread[0]):  # equal pictures: their shares cannot be told apart
+    if not bool(spread[-1] > 1e-5 * spread[0]):  # equal images: their shares look alike
         return None
     shares = torch.linalg.lstsq(a.T, b.T).solution.T
     off = (shares @ a - b).norm(dim=1) / b.norm(dim=1).clamp_min(1e-12)
@@ -62,13 +62,13 @@ def _sums(rows: Tensor, own: Tensor) -> Parts | None:
     third = others.abs().sum(1) - top.values[:, 0].abs()
     known = (off < EXACT) & (third < 0.01) & ((mine + top.values[:, 0] - 1).abs() < 0.01)
     known &= (mine > -0.01) & (top.values[:, 0] > -0.01)
-    # Which picture the partner is shows as long as its share stands out from rounding.
-    partner = torch.where(top.values[:, 0] > NOISE, top.indices[:, 0], order)
+    # Which image the partner is shows as long as its share stands out from rounding.
+    partner = torch.where(top.values[:, 0] > ROUNDING, top.indices[:, 0], order)
     return Parts(mine, mine, partner, known)
 
 
-def _pixels(rows: Tensor, own: Tensor) -> Parts | None:
-    """Each pixel is that of the own picture or of one other; where both are equal it may count for
+def _as_cutmix(rows: Tensor, own: Tensor) -> Parts | None:
+    """Each pixel is that of the own image or of one other; where both are equal it may count for
     either."""
     if own.ndim != 4:
         return None
@@ -106,7 +106,7 @@ def plain_shares(targets: Tensor, smoothing: float) -> Tensor | None:
 
 
 def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
-    """(share of the pictures whose label is mixed otherwise, in what way; "" where it follows or
+    """(share of the images whose label is mixed otherwise, in what way; "" where it follows or
     cannot be judged). `labels` B as in the batch, `shares` B x K as they reached the loss."""
     theirs, rows = labels[parts.partner], torch.arange(len(parts.partner))
     labels, shares = labels[rows], shares[rows]
@@ -121,11 +121,11 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
     swapped = (1 - parts.high - SAME <= mine) & (mine <= 1 - parts.low + SAME)
     swapped &= (mine - parts.low).abs().minimum((mine - parts.high).abs()) > APART
     swapped &= (mine + other - 1).abs() < SAME
-    # Pictures that are wholly others are no mixture: those were put into another order.
+    # Images that are wholly others are no mixture: those were put into another order.
     clear = two & ((parts.low + parts.high - 1).abs() > 2 * APART) & (parts.high > SAME)
     if int(clear.sum()) >= 2 and among(swapped, clear) > 0.9:
         return among(swapped, clear), "the shares are exchanged"
-    # A third label: one that belongs to no part of the picture.
+    # A third label: one that belongs to no part of the image.
     strange = shares.clone()
     strange[rows, labels] = strange[rows, theirs] = 0
     top = strange.max(1).values

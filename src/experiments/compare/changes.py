@@ -9,14 +9,14 @@ from src.plumbing.errors import InputError
 
 DATA = "data/prepared"
 SUBSET = "data/subset"
-MADE = ("data/prepared", "results/", stored.MODELS)  # what earlier stages made of the rest
+MADE = (DATA, "results/", stored.MODELS)  # what earlier stages made of the rest
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Changes:
     """Key or path to (before, after); `code`: files. What cannot reach the result is not in it:
-    both were evaluated on the same pictures, so how these were prepared does not matter."""
+    both were evaluated on the same data, so how these were prepared does not matter."""
 
     params: dict[str, tuple[str, str]] = field(default_factory=dict)
     code: list[str] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Changes:
     versions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
-    def things(self) -> list[str]:
+    def each(self) -> list[str]:
         """The changes that could each have made the difference: every param, every file of data,
         the code, the versions."""
         return [
@@ -37,52 +37,55 @@ class Changes:
 
 def between(before: Result, after: Result) -> Changes:
     """What changed from one result to another, but for the seed."""
-    stages = ["train", "evaluate"]
-    if _md5(before, SUBSET) != _md5(after, SUBSET):
-        stages.append("subset")
     found = Changes()
-    for name in stages:
-        for key, pair in _differing_params(before, after, name).items():
-            _, is_version, package = key.rpartition(":")
-            (found.versions if is_version else found.params)[package] = pair
-        old, new = (stored.inputs_of(item.stages, name) for item in (before, after))
-        for path in {**old, **new}:
-            pair = old.get(path, ABSENT), new.get(path, ABSENT)
-            if pair[0] == pair[1] or path.startswith(MADE):
-                continue
-            if dvc_files.is_code(path):
-                files = _files(path, pair, (before.rev, after.rev))
-                found.code.extend(file for file in files if file not in found.code)
-            elif ABSENT not in pair:  # another path is what a param names, and that is shown
-                found.data[path] = pair
+    subsets = {result.stages["train"]["deps"].get(SUBSET) for result in (before, after)}
+    for name in ("train", "evaluate", *(["subset"] if len(subsets) > 1 else [])):
+        for item in _differences(before, after, name):
+            if item.kind == "dep":
+                if item.key.startswith(MADE):
+                    continue
+                if dvc_files.is_code(item.key):
+                    files = _files(item, (before.rev, after.rev))
+                    found.code.extend(file for file in files if file not in found.code)
+                # Data at another path is what a param names, and that is shown.
+                elif item.before and item.now:
+                    found.data[item.key] = item.before, item.now
+            else:
+                kind = found.versions if item.kind == "version" else found.params
+                kind[item.key] = _text(item.before), _text(item.now)
     return found
 
 
-def _files(path: str, pair: tuple[str, str], revs: tuple[str | None, str | None]) -> list[str]:
-    """The files below `path`, whose hashes are `pair`, that differ between two commits (None: the
-    workspace). `path` itself where git does not tell."""
-    if ABSENT in pair:  # it moved into a folder that is listed whole, or out of one
+def _differences(before: Result, after: Result, stage: str) -> list[identity.Difference]:
+    inputs = (stored.inputs_of(result.stages, stage) for result in (before, after))
+    return list(identity.differences(stage, *inputs))
+
+
+def _text(value: object) -> str:
+    return ABSENT if value is None else str(value)
+
+
+def _files(item: identity.Difference, revs: tuple[str | None, str | None]) -> list[str]:
+    """The files below a code dep that differ between two commits (None: the workspace). The dep
+    itself where git cannot say."""
+    if item.before is None or item.now is None:  # it moved into a folder listed whole, or out of it
         commits = [rev for rev in revs if rev]
-        return git.files_between(path, *commits) if commits else []
-    if path.endswith(".py"):
-        return [path]
-    sides = zip(pair, revs, strict=True)
-    found = [git.commit_of(path, md5, rev) for md5, rev in sides if rev]
-    return (git.files_between(path, *found) if found and all(found) else []) or [path]
-
-
-def _md5(result: Result, path: str) -> str | None:
-    md5 = result.stages["train"]["deps"].get(path)
-    return None if md5 is None else str(md5)
+        return git.files_between(item.key, *commits) if commits else []
+    if item.key.endswith(".py"):
+        return [item.key]
+    sides = zip((item.before, item.now), revs, strict=True)
+    found = [git.commit_of(item.key, md5, rev) for md5, rev in sides if rev]
+    return (git.files_between(item.key, *found) if found and all(found) else []) or [item.key]
 
 
 def require_same_data(names: tuple[str, str], before: Result, after: Result) -> None:
-    """InputError unless both were evaluated on the same pictures."""
+    """InputError unless both were evaluated on the same data."""
     if before.data == after.data:
         return
     keys = [
-        f"{key} is {one} and {other}"
-        for key, (one, other) in _differing_params(before, after, "prepare").items()
+        f"{item.key} is {_text(item.before)} and {_text(item.now)}"
+        for item in _differences(before, after, "prepare")
+        if item.kind != "dep"
     ]
     more = " and more" if len(keys) > 3 else ""
     why = f": {', '.join(keys[:3])}{more}" if keys else ""
@@ -91,13 +94,3 @@ def require_same_data(names: tuple[str, str], before: Result, after: Result) -> 
         f"{before.data[: stored.SHORT]} and {after.data[: stored.SHORT]}{why}); run one of them "
         "again on the data of the other"
     )
-
-
-def _differing_params(before: Result, after: Result, name: str) -> dict[str, tuple[str, str]]:
-    """What stage `name` declares as params, versions too, with other values: (before, after)."""
-    old, new = (stored.params_of(item.stages, name) for item in (before, after))
-    return {
-        key: (str(old.get(key, ABSENT)), str(new.get(key, ABSENT)))
-        for key in {**old, **new}
-        if identity.canonical(old.get(key, ABSENT)) != identity.canonical(new.get(key, ABSENT))
-    }

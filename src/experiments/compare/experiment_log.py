@@ -30,12 +30,12 @@ def append(report: Report, why: str) -> None:
     content = _read().rstrip("\n")
     for item in report.comparisons:
         listed = "; ".join(" ".join(line.split()) for line in text.changed(item))
-        pictures = " ".join(text.on_pictures(item).split())
+        images = " ".join(text.on_images(item).split())
         content += (
             f"\n\n## {date.today().isoformat()}: {item.second} against {item.first}\n\n"
             f"- Tried: {listed or 'nothing that dvc.lock knows'}\n"
             f"- Why: {' '.join(why.split())}\n"
-            f"- Came out: {text.headline(item, report.split)}. {text.capital(pictures)}"
+            f"- Came out: {text.headline(item, report.split)}. {text.capital(images)}"
         )
     write_text(FILE, content + "\n")
 

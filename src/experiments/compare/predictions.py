@@ -14,9 +14,9 @@ from src.plumbing.errors import InputError
 FILE = "results/evaluate/predictions.csv"
 
 
-def right(result: Result, split: str, name: str, root: Path) -> tuple[list[str], np.ndarray]:
-    """The labels of the pictures of a split, and whether each was classified right (bool N), in the
-    order of the data set. InputError if the predictions are not here."""
+def correct(result: Result, split: str, name: str, root: Path) -> tuple[list[str], np.ndarray]:
+    """The labels of the images of a split, and whether each was classified correctly (bool N), in
+    the order of the data set. InputError if the predictions are not here."""
     path = _find(result, name, root)
     labels, hits = [], []
     with open(path, encoding="utf-8", newline="") as file:
@@ -40,7 +40,7 @@ def _find(result: Result, name: str, root: Path) -> Path:
     part = Path("files/md5") / md5[:2] / md5[2:]
     path = root / ".dvc/cache" / part
     if not path.is_file():
-        path = _cache(root) / part  # DVC may be told to keep it elsewhere
+        path = _cache(root) / part  # DVC may be configured to keep it elsewhere
     if path.is_file():
         return path
     here = "`dvc exp apply` (of a commit: `git checkout`) and " if result.rev else ""

@@ -1,14 +1,13 @@
 """The comparison of the first group with each of the others."""
 
-import statistics as plain
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.experiments import stored
-from src.experiments.compare import changes, predictions, statistics
+from src.experiments import statistics, stored
+from src.experiments.compare import changes, predictions
 from src.experiments.compare.changes import Changes
 from src.experiments.compare.groups import Group
-from src.experiments.compare.statistics import Paired, Pictures
+from src.experiments.statistics import OnImages, Paired
 from src.plumbing.errors import InputError
 
 
@@ -25,8 +24,8 @@ class Scores:
 @dataclass(frozen=True)
 class Comparison:
     """`second` against `first`, both as `*_overrides` of the workspace. `verdict` on training
-    again: better, worse or undecided, from the corrected p; `pictures` on the networks of seeds
-    `pictures_seeds`. `*_corrected` by Holm, as one of `among`; intervals are each its own."""
+    again: better, worse or undecided, from the corrected p; `images` on the networks of seeds
+    `images_seeds`. `*_corrected` by Holm, as one of `among`; intervals are each its own."""
 
     first: str
     second: str
@@ -37,9 +36,9 @@ class Comparison:
     training: Paired
     p_corrected: float | None
     verdict: str
-    pictures: Pictures
-    pictures_seeds: tuple[int, int]
-    pictures_p_corrected: float
+    images: OnImages
+    images_seeds: tuple[int, int]
+    images_p_corrected: float | None
     among: int
 
 
@@ -60,40 +59,39 @@ def make(groups: list[Group], split: str, root: Path) -> Report:
     for other in others:
         changes.require_same_data((first.name, other.name), first.named, other.named)
     trained = [_training(first, other, split) for other in others]
-    shown = [_on_pictures(first, other, split, root) for other in others]
+    shown = [_on_images(first, other, split, root) for other in others]
     corrected = statistics.holm([pair.p for _, pair in trained])
-    pictures_corrected = statistics.holm([pictures.p for pictures, _ in shown])
-    comparisons = []
-    for index, other in enumerate(others):
-        seeds, training = trained[index]
-        pictures, pictures_seeds = shown[index]
-        p_pictures = pictures_corrected[index]
-        assert p_pictures is not None
-        comparisons.append(
-            Comparison(
-                first.name,
-                other.name,
-                stored.overrides(first.named),
-                stored.overrides(other.named),
-                changes.between(first.named, other.named),
-                seeds,
-                training,
-                corrected[index],
-                statistics.verdict(training.n, training.difference, corrected[index]),
-                pictures,
-                pictures_seeds,
-                p_pictures,
-                len(others),
-            )
+    images_corrected = statistics.holm([images.p for images, _ in shown])
+    comparisons = [
+        Comparison(
+            first=first.name,
+            second=other.name,
+            first_overrides=stored.overrides(first.named),
+            second_overrides=stored.overrides(other.named),
+            changed=changes.between(first.named, other.named),
+            seeds=seeds,
+            training=pair,
+            p_corrected=p,
+            verdict=statistics.verdict(pair.n, pair.difference, p),
+            images=images,
+            images_seeds=images_seeds,
+            images_p_corrected=images_p,
+            among=len(others),
         )
+        for other, (seeds, pair), p, (images, images_seeds), images_p in zip(
+            others, trained, corrected, shown, images_corrected, strict=True
+        )
+    ]
     return Report(split, [_scores(group, split) for group in groups], comparisons)
 
 
 def _scores(group: Group, split: str) -> Scores:
     by_seed = group.scores(split)
     values = list(by_seed.values())
-    spread = plain.stdev(values) if len(values) > 1 else None
-    return Scores(group.name, by_seed, plain.fmean(values), spread)
+    if len(values) == 1:
+        return Scores(group.name, by_seed, values[0], None)
+    found = statistics.spread(values)
+    return Scores(group.name, by_seed, found.mean, found.sd)
 
 
 def _training(first: Group, second: Group, split: str) -> tuple[list[int], Paired]:
@@ -103,9 +101,9 @@ def _training(first: Group, second: Group, split: str) -> tuple[list[int], Paire
     return seeds, statistics.paired([other[seed] - one[seed] for seed in seeds], step)
 
 
-def _on_pictures(
+def _on_images(
     first: Group, second: Group, split: str, root: Path
-) -> tuple[Pictures, tuple[int, int]]:
+) -> tuple[OnImages, tuple[int, int]]:
     """The two networks that were named, or, if one of these has no partner, those of a seed that
     both groups have."""
     one, other = first.named, second.named
@@ -114,8 +112,8 @@ def _on_pictures(
             one = first.by_seed[other.seed]
         elif common := sorted(set(first.by_seed) & set(second.by_seed)):
             one, other = first.by_seed[common[0]], second.by_seed[common[0]]
-    labels, hits = predictions.right(one, split, first.name, root)
-    other_labels, other_hits = predictions.right(other, split, second.name, root)
+    labels, hits = predictions.correct(one, split, first.name, root)
+    other_labels, other_hits = predictions.correct(other, split, second.name, root)
     if labels != other_labels:
-        raise InputError(f"{first.name} and {second.name} have predictions on different pictures")
-    return statistics.on_pictures(hits, other_hits), (one.seed, other.seed)
+        raise InputError(f"{first.name} and {second.name} have predictions on different images")
+    return statistics.on_images(hits, other_hits), (one.seed, other.seed)

@@ -3,11 +3,11 @@
 import shlex
 
 from src.experiments.compare.report import Comparison, Report, Scores
-from src.experiments.compare.statistics import LEAST_SEEDS
+from src.experiments.statistics import LEAST_SEEDS
 from src.plumbing import overrides
 
 SHOWN = 12  # changes of a kind that are listed (choice)
-PICTURES = "this speaks about these pictures and these two networks, not about training again"
+IMAGES = "this is about these images and these two networks, not about training again"
 
 
 def terminal(report: Report) -> str:
@@ -24,9 +24,9 @@ def terminal(report: Report) -> str:
         lines.append(f"  {group.name:{width}}  {count:>5}  {group.mean:.4f}  {_spread(group)}")
     for item in report.comparisons:
         lines += ["", f"  {item.second} against {item.first}"]
-        lines += [f"    training again: {line}" if not number else f"      {line}"
-                  for number, line in enumerate(training(item))]  # fmt: skip
-        lines += [f"    {on_pictures(item)};", f"      {PICTURES}"]
+        verdict, *reasons = training(item)
+        lines += [f"    training again: {verdict}", *(f"      {line}" for line in reasons)]
+        lines += [f"    {on_images(item)};", f"      {IMAGES}"]
     if report.looks is not None:
         lines += ["", f"  {looks(report.looks)}"]
     return "\n".join(lines)
@@ -48,7 +48,7 @@ def changed(item: Comparison) -> list[str]:
 
 def warning(item: Comparison) -> str:
     """A line if more than one thing changed, else empty."""
-    things = item.changed.things
+    things = item.changed.each
     if len(things) < 2:
         return ""
     return (
@@ -88,9 +88,9 @@ def _interval(item: Comparison) -> str:
 
 def _correction(item: Comparison) -> str:
     """What to add to a p value: that it need not agree with its interval."""
-    return f", corrected for {item.among} comparisons (Holm), the interval is not" * (
-        item.among > 1
-    )
+    if item.among == 1:
+        return ""
+    return f", corrected for {item.among} comparisons (Holm), the interval is not"
 
 
 def more_seeds(item: Comparison) -> str:
@@ -99,17 +99,17 @@ def more_seeds(item: Comparison) -> str:
         shlex.join(["python", "-m", "src.seeds", str(LEAST_SEEDS), *overrides.arguments(values)])
         for values in (item.first_overrides, item.second_overrides)
     ]
-    own_code = ", each with its own code (`dvc exp apply` or `git switch` first)"
-    return f"more seeds: {'; '.join(dict.fromkeys(commands))}{own_code * bool(item.changed.code)}"
+    code = ", each with its own code (`dvc exp apply` or `git switch` first)"
+    return f"more seeds: {'; '.join(dict.fromkeys(commands))}{code if item.changed.code else ''}"
 
 
-def on_pictures(item: Comparison) -> str:
+def on_images(item: Comparison) -> str:
     """What the stored predictions say, in a line."""
-    found, (one, other) = item.pictures, item.pictures_seeds
+    found, (one, other) = item.images, item.images_seeds
     seeds = f"seed {one}" if one == other else f"seeds {one} and {other}"
     return (
-        f"these {found.n} pictures, {seeds}: only {item.second} right {found.only_second}, only "
-        f"{item.first} right {found.only_first}, McNemar p = {item.pictures_p_corrected:.2g}"
+        f"these {found.n} images, {seeds}: only {item.second} right {found.only_second}, only "
+        f"{item.first} right {found.only_first}, McNemar p = {item.images_p_corrected:.2g}"
         f"{_correction(item)};\n"
         f"      difference {found.difference:+.4f}, bootstrap 95 % interval {found.low:+.4f} to "
         f"{found.high:+.4f}"
@@ -141,7 +141,7 @@ def markdown(report: Report) -> str:
         lines += [f"- {' '.join(line.split())}" for line in listed]
         lines += ["", f"**{warned}**"] if warned else []
         lines += ["", "Training again: " + "; ".join(training(item)) + "."]
-        lines += ["", capital(" ".join(on_pictures(item).split())) + f"; {PICTURES}.", ""]
+        lines += ["", capital(" ".join(on_images(item).split())) + f"; {IMAGES}.", ""]
     lines += [f"| accuracy on {report.split} | seeds | mean | sd |", "|---|---|---|---|"]
     lines += [
         f"| `{group.name}` | {len(group.by_seed)} | {group.mean:.4f} | {_spread(group)} |"

@@ -1,20 +1,18 @@
-"""What a range test says: its curve smoothed, and the rates that two rules of thumb suggest."""
+"""What a range test shows: its curve smoothed, and the rates that two rules of thumb suggest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from src.base.figure import DPI, png, same_for_everyone
 
+LEAST = 30  # steps on a curve that can be read (choice)
+STEPS = 150  # as a rule: a curve that ends at a fifth of the range can still be read (choice)
 BANDWIDTH = 0.2  # decades: standard deviation of the smoothing kernel (choice)
-FINEST = (
-    2.0  # the range has at least this factor to each side: rules of thumb are no finer (choice)
-)
+FINEST = 2.0  # factor to each side of the range, at least: rules of thumb are no finer (choice)
 RISES = 0.1  # of the curve's height, by which its end lies above its minimum: it diverges (choice)
-START = (
-    1.25  # a steepest descent within this factor of the lowest rate tried may lie below (choice)
-)
+START = 1.25  # a steepest descent within this factor of the lowest rate may lie below (choice)
 BELOW_MINIMUM = 10.0  # the rate at the minimum is at the edge; a tenth is usual (fastai's rule)
 
 
@@ -124,11 +122,42 @@ def table(curves: Sequence[Curve], seed: int) -> tuple[list[str], list[list[floa
     return ["seed", "rate", "loss", "smooth", "slope"], rows
 
 
+def explained(found: Suggestion, now: float, text: Callable[[float], str]) -> list[str]:
+    """The lines that say what each rate is. `now`: the configured one; `text`: a rate as people
+    read it."""
+    low, high = found.limits
+    where = "below" if now < low else "above" if now > high else "inside"
+    steepest = (
+        "the lowest that was tried: the steepest descent may lie below, and does not count"
+        if found.from_start
+        else "steepest descent: here a step of this size gains most"
+    )
+    lowest = (
+        f"the rate with the lowest loss ({text(found.minimum)}): above it the loss rises"
+        if found.diverges
+        else f"{text(found.minimum)}: the loss is still low where the range ends, it may be more"
+    )
+    lines = [
+        f"  {text(found.steepest):>8}  {steepest}",
+        f"  {text(found.tenth):>8}  a tenth of {lowest}",
+        f"  {text(now):>8}  configured, {where} the suggested range {text(low)} .. {text(high)}",
+    ]
+    if len(found.per_seed) > 1:
+        least, most = min(found.per_seed), max(found.per_seed)
+        lines.append(
+            f"  seeds alone suggest {text(least)} .. {text(most)} (a factor of {most / least:.1f})"
+        )
+    return lines
+
+
 @same_for_everyone()
-def picture(
-    curves: Sequence[Curve], marks: Mapping[str, float], limits: tuple[float, float],
-    x_label: str, title: str,
-) -> bytes:  # fmt: skip
+def draw(
+    curves: Sequence[Curve],
+    marks: Mapping[str, float],
+    limits: tuple[float, float],
+    x_label: str,
+    title: str,
+) -> bytes:
     """PNG: the batches' losses, the smoothed curves (several: their mean and range as a band), the
     suggested range shaded, a vertical line for each of `marks`."""
     from matplotlib.figure import Figure

@@ -15,89 +15,118 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.data.batches import Batch, steps_per_epoch, training_batches
+from src.data.batches import Batch, training_batches
 from src.data.packed import PackedSplit
 from src.data.readers import Reading
-from src.images.augment import Augmentation
-from src.images.mix import Mix
-from src.plumbing.errors import InputError
-from src.training.loop import Plan
-from src.training.setup import Setup, build_setup
-from src.training.step import prepared, train_step
+from src.experiments.lr import curve
+from src.model.device import prepare_device, readable_errors
+from src.plumbing.errors import GateError, InputError
+from src.training.learner import Learner
+from src.training.loop import Training
+from src.training.step import prepare_batch, train_step
 
-CALM = 10  # first steps, at rates that change nothing: they tell the loss of a net as it starts
+CALM = 10  # first steps, at rates that change nothing: they show the loss of an untrained net
 RISE = 0.25  # the loss has exploded when it is so much (of it) above that of the start (choice)
 SIGMAS = 3.0  # and so many standard deviations of a batch's loss (choice)
 FORGETTING = 0.9  # of the running mean that decides when to stop: of some 10 steps (choice)
 
 
 @dataclass(frozen=True)
-class Knob:
-    """What rises: `rate` from `low` to `high`, by the same factor in each step.
+class Ramp:
+    """What rises: the rate from `low` to `high`, by the same factor in each step.
 
     For lr the rate is lr itself. For momentum it is 1 / (1 - momentum), the number of past
     gradients that count and the factor by which momentum enlarges a step.
     """
 
-    name: str
+    name: str  # of the param
+    label: str  # of the rate
     low: float
     high: float
 
     def rates(self, steps: int) -> np.ndarray:
+        """The rate of each step (float64)."""
         return np.geomspace(self.low, self.high, steps)
 
-    def set(self, setup: Setup, rate: float, lr: float) -> None:
-        """Let the next step of `setup` use it; `lr` is the configured one."""
-        for group in setup.optimizer.param_groups:
-            # timm's layer-wise decay: a group's share of the rate. Also with another knob: a
-            # schedule leaves what its warm-up begins with.
+    def rate_of(self, value: float) -> float:
+        """The rate that a value of the param gives."""
+        return value if self.name == "lr" else 1 / (1 - value)
+
+    def as_param(self, rate: float) -> str:
+        """A rate as the value of the param, to two significant digits."""
+        return f"{rate:.2g}" if self.name == "lr" else f"{1 - float(f'{1 / rate:.2g}'):.6g}"
+
+    def set(self, learner: Learner, rate: float, lr: float) -> None:
+        """Make `learner` take its next step at this rate; `lr` is the configured one."""
+        for group in learner.optimizer.param_groups:
+            # timm's layer-wise decay: a group's share of the rate. lr is set with momentum, too: a
+            # schedule leaves the one that its warm-up begins with.
             group["lr"] = (rate if self.name == "lr" else lr) * group.get("lr_scale", 1.0)
             if self.name == "momentum":
                 group["momentum"] = 1 - 1 / rate
 
 
-LR = Knob("lr", 1e-6, 10.0)
-MOMENTUM = Knob("momentum", 2.0, 1000.0)  # momentum 0.5 .. 0.999
+LR = Ramp("lr", "learning rate", 1e-6, 10.0)
+MOMENTUM = Ramp("momentum", "1 / (1 - momentum)", 2.0, 1000.0)  # momentum 0.5 .. 0.999
+
+
+def measure(
+    params: Mapping[str, Any], folder: str, ramp: Ramp, seeds: int, steps: int
+) -> list[curve.Curve]:
+    """The curve of each seed, from the configured one on, on the packed data set in `folder`.
+    GateError for a curve that ends before it can be read."""
+    data = PackedSplit(folder, "train")
+    settings = (params[key] for key in ("machine.device", "threads", "deterministic", "tf32"))
+    device = prepare_device(*settings)
+    curves = []
+    with readable_errors("lr_find"):
+        for seed in range(params["seed"], params["seed"] + seeds):
+            rates, losses = range_test({**params, "seed": seed}, data, device, ramp, steps)
+            if len(losses) < min(curve.LEAST, steps):
+                last = rates[len(losses) - 1] if len(losses) else ramp.low
+                raise GateError(
+                    f"lr_find: the loss explodes after {len(losses)} steps, at {ramp.name} "
+                    f"{ramp.as_param(last)}: {_remedy(ramp, len(losses), steps)}"
+                )
+            curves.append(curve.fit(rates, losses))
+    return curves
+
+
+def _remedy(ramp: Ramp, seen: int, steps: int) -> str:
+    """What to do about a curve that ends after `seen` of `steps` steps."""
+    if seen * curve.STEPS >= curve.LEAST * steps:  # that many show enough of it
+        return f"give it more, such as --steps {curve.STEPS}"
+    return f"look at the data, or {'take another net' if ramp is LR else 'lower lr'}"
 
 
 def range_test(
-    params: Mapping[str, Any], data: PackedSplit, device: torch.device, knob: Knob, steps: int
+    params: Mapping[str, Any], data: PackedSplit, device: torch.device, ramp: Ramp, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rates, training losses), float64 of equal length <= `steps`: the loss of each batch before
     the step at that rate. Shorter than `steps` if the loss exploded; what was not finite is left
-    out. InputError if the optimizer has no such knob."""
-    rates = knob.rates(steps)
+    out. InputError if the optimizer has no such param."""
+    rates = ramp.rates(steps)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        plan = Plan.from_params(params)
-        setup = build_setup(params, data, device, steps_per_epoch(len(data), plan.step_size))
-        if knob.name not in setup.optimizer.param_groups[0]:
+        training = Training.build(params, data, data, device, Reading.from_params(params))
+        if ramp.name not in training.learner.optimizer.param_groups[0]:
             raise InputError(
-                f"params.yaml: optimizer {params['optimizer']} has no {knob.name} to vary: "
+                f"params.yaml: optimizer {params['optimizer']} has no {ramp.name} to vary: "
                 "take another one, such as -S optimizer=sgd"
             )
-        losses = list(_losses(params, setup, data, plan, knob, rates))
+        losses = list(_losses(training, ramp, rates, params["lr"]))
     return rates[: len(losses)], np.array(losses)
 
 
-def _losses(
-    params: Mapping[str, Any],
-    setup: Setup,
-    data: PackedSplit,
-    plan: Plan,
-    knob: Knob,
-    rates: np.ndarray,
-) -> Iterator[float]:
-    """The loss of each step, until it explodes."""
-    mix = Mix.from_params(params, len(data.meta["classes"]))
-    augmentation = Augmentation.from_params(params)
-    batches = _endless(params, setup, data, plan)
+def _losses(training: Training, ramp: Ramp, rates: np.ndarray, lr: float) -> Iterator[float]:
+    """The loss of each step, until it explodes; `lr` is the configured one."""
+    learner = training.learner
     seen: list[float] = []
     mean = 0.0
-    for number, (rate, batch) in enumerate(zip(rates, batches, strict=False)):
-        knob.set(setup, float(rate), params["lr"])
-        ready = prepared(batch, setup, augmentation, mix, number)
-        loss, _, count, _ = train_step(setup, ready, number).tolist()
+    for step, (rate, batch) in enumerate(zip(rates, _endless(training), strict=False)):
+        ramp.set(learner, float(rate), lr)
+        ready = prepare_batch(batch, learner, training.augment, training.mix, step)
+        loss, _, count, _ = train_step(learner, ready, step).tolist()
         if not math.isfinite(loss):
             return
         seen.append(loss / count)
@@ -105,17 +134,19 @@ def _losses(
         yield seen[-1]
         calm = np.array(seen[:CALM])
         limit = calm.mean() + max(RISE * calm.mean(), SIGMAS * calm.std())
-        if number >= CALM and mean / (1 - FORGETTING ** (number + 1)) > limit:
+        if step >= CALM and mean / (1 - FORGETTING ** (step + 1)) > limit:
             return
 
 
-def _endless(
-    params: Mapping[str, Any], setup: Setup, data: PackedSplit, plan: Plan
-) -> Iterator[Batch]:
+def _endless(training: Training) -> Iterator[Batch]:
     """The training batches, epoch after epoch."""
-    reading = Reading.from_params(params)
     for epoch in itertools.count():
         yield from training_batches(
-            data, setup.seed, epoch, plan.step_size, setup.device,
-            reading=reading, sampling=plan.sampling,
-        )  # fmt: skip
+            training.train,
+            training.learner.seed,
+            epoch,
+            training.plan.step_size,
+            training.learner.device,
+            reading=training.reading,
+            sampling=training.plan.sampling,
+        )

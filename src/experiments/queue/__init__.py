@@ -1,1 +1,1 @@
-"""Many experiments at once: what tells them apart, how DVC's queue runs them, how they rank."""
+"""Many experiments at once: what distinguishes them, and how DVC's queue runs them."""

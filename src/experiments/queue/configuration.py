@@ -12,91 +12,94 @@ from typing import Any
 
 import yaml
 
-from src.base.keys import Value
-from src.plumbing import dvc_files, git, identity
-from src.plumbing.dvc_files import STAGES
+from src.experiments import stored
+from src.plumbing import dvc_files, git, identity, params
 from src.plumbing.errors import GateError, InputError
 
 LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (birthday bound)
 
 
-def digest(found: Mapping[str, Any], extra: Any = None) -> str:
-    """The name of a configuration whose `inputs` are `found`; `extra`: what else shall tell it from
-    others."""
-    identity = {"stages": found, "extra": extra}
-    text = json.dumps(identity, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+class Configuration:
+    """The workspace as it is now, with the values `changed` (those of -S) in place of some of
+    params.yaml; `varied`: the keys that differ between the experiments, and do not count.
 
+    `inputs`: by stage the params that it declares, and the md5 of the deps that no other stage
+    makes. A stage that dvc.yaml lacks is left out. InputError if an input is missing.
+    """
 
-def inputs(params: Mapping[str, Value], varied: Collection[str] = ()) -> dict[str, Any]:
-    """By stage: the params that it declares without `varied`, and the md5 of the inputs that no
-    other stage makes. InputError if one is missing. A stage that dvc.yaml lacks is left out."""
-    versions = dvc_files.read_versions()
-    entries = [dvc_files.stage_entry(name, params) for name in dvc_files.declared_stages(STAGES)]
-    made = {out for entry in entries for out in entry.outs}
-    return {
-        entry.name: {
-            "params": {
-                key: identity.canonical(value)
-                for key, value in identity.declared_values(entry, params, versions).items()
-                if key not in varied
-            },
-            "deps": {dep: _md5(dep) for dep in entry.deps if dep not in made},
+    def __init__(self, changed: Mapping[str, str], varied: Collection[str]):
+        self.changed, self.varied = changed, varied
+        self.params = params.load(overrides=changed)
+        versions = dvc_files.read_versions()
+        entries = [dvc_files.stage_entry(x, self.params) for x in dvc_files.declared_stages()]
+        made = {out for entry in entries for out in entry.outs}
+        self.inputs: Mapping[str, identity.Entry] = {
+            entry.name: {
+                "params": self._fixed(identity.declared_values(entry, self.params, versions)),
+                "deps": {dep: _md5(dep) for dep in entry.deps if dep not in made},
+            }
+            for entry in entries
         }
-        for entry in entries
-    }
 
+    def _fixed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: identity.canonical(x) for key, x in values.items() if key not in self.varied}
 
-def require_in_git(found: Mapping[str, Any]) -> None:
-    """InputError if the code in `inputs` has a file that git does not know: the queue works in a
-    clone without it, so its results would be those of another configuration."""
-    deps = {dep for stage in found.values() for dep in stage["deps"] if dvc_files.is_code(dep)}
-    listed = git.output("ls-files", "--others", "-z", "--", *sorted(deps)) or ""
-    for name in filter(None, listed.split("\0")):
-        if not any(map(dvc_files.LEFT_OUT.fullmatch, Path(name).parts)):
-            raise InputError(
-                f"{name} is not in git, and the queue does not see it: git add it, or move it"
-            )
+    def name(self, extra: Any = None) -> str:
+        """A short hash of the inputs; `extra`: what else distinguishes this from others."""
+        text = json.dumps({"stages": self.inputs, "extra": extra}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
+    def results(self) -> dict[int, stored.Result]:
+        """The finished results with these inputs, by seed."""
+        hashes = [md5 for stage in self.inputs.values() for md5 in stage["deps"].values()]
 
-def require_unchanged(
-    before: Mapping[str, Any], params: Mapping[str, Value], varied: Collection[str]
-) -> None:
-    """GateError, with the name of what changed, if `inputs` are no longer what they were."""
-    now = inputs(params, varied)
-    if now == before:
-        return
-    named = [
-        {(part, key): value for item in found.values() for part in item
-         for key, value in item[part].items()}
-        for found in (before, now)
-    ]  # fmt: skip
-    changed = [key for part, key in {**named[0], **named[1]}
-               if named[0].get((part, key)) != named[1].get((part, key))]  # fmt: skip
-    raise GateError(
-        f"{(changed or ['dvc.yaml'])[0]} changed while trials were queued: put it back, and give "
-        "the command again"
-    )
+        def accepts(lock: str) -> bool:
+            # To parse one takes milliseconds, and there may be hundreds: look at the text first.
+            return all(md5 in lock for md5 in hashes) and self._is_in(lock)
 
+        return stored.by_seed(accepts)
 
-def locked_inputs(lock: str, like: Mapping[str, Any], varied: Collection[str]) -> dict[str, Any]:
-    """The same of a dvc.lock; `like`: what `inputs` gave, for the stages and inputs to look at.
-    Empty if a stage is missing, or ran on something else than what an earlier one made."""
-    found, made = {}, dict[str, str]()
-    for name, wanted in like.items():
-        locked = identity.locked_stage(lock, name)
-        if locked is None or any(made.get(dep, md5) != md5 for dep, md5 in locked["deps"].items()):
-            return {}
-        made |= locked["outs"]
-        found[name] = {
-            "params": {
-                key: identity.canonical(value)
-                for key, value in locked["params"].items()
-                if key not in varied
-            },
-            "deps": {dep: locked["deps"].get(dep, "") for dep in wanted["deps"]},
-        }
-    return found
+    def _is_in(self, lock: str) -> bool:
+        """Whether the text of a dvc.lock has these inputs, and each of its stages ran on what the
+        earlier ones made."""
+        made: dict[str, str] = {}
+        for name, wanted in self.inputs.items():
+            if (entry := identity.locked_stage(lock, name)) is None:
+                return False
+            deps = {dep: entry["deps"].get(dep, "") for dep in wanted["deps"]}
+            if {"params": self._fixed(entry["params"]), "deps": deps} != wanted:
+                return False
+            if any(made.get(dep, md5) != md5 for dep, md5 in entry["deps"].items()):
+                return False
+            made |= entry["outs"]
+        return True
+
+    def require_in_git(self) -> None:
+        """InputError if the code among the inputs has a file that git does not know: the queue
+        works in a clone without it, so its results would be those of another configuration."""
+        deps = {dep for stage in self.inputs.values() for dep in stage["deps"]}
+        code = sorted(filter(dvc_files.is_code, deps))
+        listed = git.output("ls-files", "--others", "-z", "--", *code) or ""
+        for name in filter(None, listed.split("\0")):
+            if not any(map(dvc_files.LEFT_OUT.fullmatch, Path(name).parts)):
+                raise InputError(
+                    f"{name} is not in git, and the queue does not see it: git add it, or move it"
+                )
+
+    def require_unchanged(self) -> None:
+        """GateError, with the name of what changed, if the workspace is no longer what it was."""
+        now = Configuration(self.changed, self.varied).inputs
+        if now == self.inputs:
+            return
+        changed = [
+            item.key
+            for name, before in self.inputs.items()
+            for item in identity.differences(name, before, now.get(name, before))
+        ]
+        raise GateError(
+            f"{(changed or ['dvc.yaml'])[0]} changed while trials were queued: put it back, and "
+            "give the command again"
+        )
 
 
 def _md5(dep: str) -> str:

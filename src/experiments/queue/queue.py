@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from src.experiments.queue import tasks
+from src.experiments.queue.configuration import Configuration
 from src.experiments.queue.tasks import State
+from src.plumbing import workspace
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.locks import hold
 from src.plumbing.process import wait_for
@@ -22,6 +24,7 @@ POLL_SECONDS = 2.0  # between two looks at the queue (choice)
 MOST_WORKERS = 64  # each is a process that trains (choice)
 STOP_SECONDS = 15.0  # for a worker without work to end (choice)
 LOCK = Path(".dvc/tmp/trials.lock")
+ORDER = ("finished", "running", "queued", "failed", "killed")  # in which states are printed
 ATTEMPTS = 3  # to go on with trials that were killed or wait for a worker, none ending (choice)
 
 
@@ -31,29 +34,23 @@ def enqueue(name: str, overrides: Sequence[str]) -> None:
 
 
 def check_workers(count: int | None) -> None:
-    """InputError for a number of workers that no machine is good for; None asks for none."""
+    """InputError for a number of workers that no machine is good for; None is accepted."""
     if count is not None and not 1 <= count <= MOST_WORKERS:
         raise InputError(f"--workers must be in 1..{MOST_WORKERS}, got {count}")
 
 
-def run(
-    wanted: dict[str, list[str]],
-    jobs: int,
-    tell: Callable[[dict[str, State]], None],
-    require_unchanged: Callable[[], None],
-) -> None:
-    """Run the trials `wanted` (name: overrides) with `jobs` workers, in which those that are there
-    count, until each has ended; those that were killed run again, failed ones do not. GateError if
-    some never come to an end; `require_unchanged` as for `queue_missing`."""
-    prefix, jobs = _common(wanted), min(jobs, len(wanted))
-    attempts, fewest = 0, len(wanted)
+def run(wanted: Mapping[str, list[str]], jobs: int, configuration: Configuration) -> None:
+    """Run the trials `wanted` (name: overrides) with `jobs` workers, among them those that are at
+    work already, until each trial has ended, and print a line whenever a state changes. Trials that
+    were killed run again, failed ones do not. GateError if some never come to an end."""
+    jobs, attempts, fewest = min(jobs, len(wanted)), 0, len(wanted)
     while attempts < ATTEMPTS:
-        queue_missing(wanted, require_unchanged)
-        if not [s for s in _of(wanted, prefix).values() if s.state in ("queued", "running")]:
+        queue_missing(wanted, configuration)
+        if not _waiting(tasks.states(wanted.__contains__)):
             return
         _start(jobs)
         try:
-            _wait(wanted, prefix, tell)
+            _wait(wanted)
         except KeyboardInterrupt:
             print(
                 "the workers go on with what is queued: the same command joins them, "
@@ -62,7 +59,7 @@ def run(
             )
             raise
         _stop()
-        now = _of(wanted, prefix)
+        now = tasks.states(wanted.__contains__)
         ended = [name for name, state in now.items() if state.state in ("finished", "failed")]
         left = [name for name in wanted if name not in ended]
         if not left:
@@ -76,78 +73,68 @@ def run(
     )
 
 
-def queue_missing(wanted: dict[str, list[str]], require_unchanged: Callable[[], None]) -> list[str]:
-    """Queue those of the trials that are not there, or were killed; returns their names.
-    `require_unchanged` raises if the workspace is no longer what their names stand for."""
+def queue_missing(wanted: Mapping[str, list[str]], configuration: Configuration) -> list[str]:
+    """Queue the trials that do not exist yet or were killed; returns their names. InputError or
+    GateError if the workspace is not, or no longer, the configuration that they are named after."""
     if not str(here := Path.cwd().resolve()).isascii():
         raise InputError(f"DVC's queue takes no path beyond ASCII: move the project from {here}")
     with hold(LOCK, "queues trials here"):  # another one would queue the same names again
-        there = _of(wanted, _common(wanted))
-        dead = [name for name, state in there.items() if state.state == "killed"]
-        new = [name for name in wanted if name not in there or name in dead]
+        known = tasks.states(wanted.__contains__)
+        dead = [name for name, state in known.items() if state.state == "killed"]
+        new = [name for name in wanted if name not in known or name in dead]
         if new:
-            require_unchanged()
+            configuration.require_in_git()
+            configuration.require_unchanged()
         if dead:
             _stop()
             tasks.forget(dead)
         for name in new:
             enqueue(name, wanted[name])
             try:
-                require_unchanged()  # DVC took the workspace as it was some moment of this
+                # DVC took the workspace as it was at some moment of this.
+                configuration.require_unchanged()
             except (GateError, InputError):
                 tasks.forget([name])
                 raise
     return new
 
 
-def line(now: dict[str, State]) -> str:
-    """How many trials are in which state, in a line."""
-    counts = Counter(state.state for state in now.values())
-    order = ("finished", "running", "queued", "failed", "killed")
-    return "  " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
-
-
 def _start(jobs: int) -> None:
-    """See that `jobs` workers run. Those of a command that was stopped go on, and DVC starts
+    """Start workers until `jobs` run. Those of a command that was stopped go on, and DVC starts
     another of the same name beside one that is too busy to answer it."""
-    there = len(tasks.workers())
-    if there > jobs:
-        print(f"{there} workers are at work here already, not {jobs}", flush=True)
-    if there < jobs:
+    running = len(tasks.workers())
+    if running > jobs:
+        print(f"{running} workers are at work here already, not {jobs}", flush=True)
+    if running < jobs:
         _dvc("queue", "start", "--jobs", str(jobs))
 
 
-def _wait(
-    wanted: dict[str, list[str]], prefix: str, tell: Callable[[dict[str, State]], None]
-) -> None:
-    """Until no trial waits or runs, or no worker is left."""
-    told: dict[str, State] = {}
+def _wait(wanted: Mapping[str, list[str]]) -> None:
+    """Wait until no trial waits or runs, or no worker is left."""
+    shown: dict[str, State] = {}
     idle = 0
     while True:
         time.sleep(POLL_SECONDS)
-        now = _of(wanted, prefix)
-        if now != told:
-            tell(now)
-            told = now
-        if not [state for state in now.values() if state.state in ("queued", "running")]:
+        now = tasks.states(wanted.__contains__)
+        if now != shown:
+            counts = Counter(state.state for state in now.values())
+            print("  " + ", ".join(f"{counts[x]} {x}" for x in ORDER if counts[x]), flush=True)
+            shown = now
+        if not _waiting(now):
             return
         idle = 0 if tasks.workers() else idle + 1
         if idle * POLL_SECONDS > 30:  # they take some seconds to start
             return
 
 
-def _of(wanted: dict[str, list[str]], prefix: str) -> dict[str, State]:
-    return {name: state for name, state in tasks.states(prefix).items() if name in wanted}
-
-
-def _common(names: Iterable[str]) -> str:
-    return next(iter(names)).rpartition("-")[0] + "-"
+def _waiting(now: Mapping[str, State]) -> bool:
+    return any(state.state in ("queued", "running") for state in now.values())
 
 
 def _stop() -> None:
     """End the workers if none has work: one that finds the queue empty while it takes its last
     task misses its own signal to end."""
-    if "running" in tasks.unfinished("").values():
+    if "running" in tasks.unfinished(lambda _: True).values():
         return
     workers = tasks.workers()
     if not workers:
@@ -162,13 +149,15 @@ def _dvc(*arguments: str) -> None:
     # Workers keep what they inherit: a pipe would stay open as long as they live.
     log = Path(".dvc/tmp/trials.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    # The workers call `dvc` and the stages `python` by name: those of this environment.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env={**os.environ, "PATH": path}, start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PATH": workspace.search_path()},
+            start_new_session=True,
+        )
         try:
             process.wait()
         except BaseException:
@@ -178,6 +167,6 @@ def _dvc(*arguments: str) -> None:
             process.wait()
             raise
     if process.returncode:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        error = [line for line in said if line.startswith("ERROR")] or said[-1:] or ["no reason"]
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        error = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no reason"]
         raise InputError(f"`dvc {' '.join(arguments[:3])}` failed: {error[0]}")

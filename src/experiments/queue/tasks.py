@@ -29,17 +29,17 @@ class State:
     rev: str = ""
 
 
-def states(prefix: str) -> dict[str, State]:
-    """The experiments whose name begins with `prefix`, finished or in the queue."""
-    found = {name: State(state) for name, state in unfinished(prefix).items()}
+def states(wanted: Callable[[str], Any]) -> dict[str, State]:
+    """The experiments whose names are `wanted`, finished or in the queue."""
+    found = {name: State(state) for name, state in unfinished(wanted).items()}
     for item in git.experiments():
-        if item.name.startswith(prefix):
+        if wanted(item.name):
             found[item.name] = State("finished", item.rev)
     return found
 
 
-def unfinished(prefix: str) -> dict[str, str]:
-    """The state of each task of the queue that did not succeed, by name."""
+def unfinished(wanted: Callable[[str], Any]) -> dict[str, str]:
+    """The state of each task of the queue that did not succeed, by name, if that is `wanted`."""
     if not Path(".dvc/tmp/exps/celery").is_dir():  # nothing was ever queued; opening makes folders
         return {}
     from dvc.repo import Repo
@@ -49,18 +49,18 @@ def unfinished(prefix: str) -> dict[str, str]:
         found = {entry.name or "": "queued" for entry in queue.iter_queued()}
         working = None
         for entry in queue.iter_active():
-            if not (entry.name or "").startswith(prefix):
+            if not wanted(entry.name or ""):
                 continue
             if working is None:
                 working = bool(workers())
             alive = working and _alive(queue.proc.get(entry.stash_rev))
             if working and not alive and not _stays(entry.stash_rev, queue.iter_active):
-                return unfinished(prefix)  # it came to its end just now
+                return unfinished(wanted)  # it came to its end just now
             found[entry.name] = "running" if alive else "killed"
         for entry, _ in queue.iter_failed():
             info = queue.proc.get(entry.stash_rev)
             found.setdefault(entry.name or "", _how_it_ended(info))
-        return {name: state for name, state in found.items() if name.startswith(prefix)}
+        return {name: state for name, state in found.items() if wanted(name)}
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """The trials of a search in the order of their validation accuracy, and what chance does to it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from src.base.figure import DPI, png, same_for_everyone
-from src.experiments.compare import statistics
+from src.experiments import statistics
 from src.experiments.search.space import Dimension
 from src.plumbing import overrides
 
@@ -29,27 +29,24 @@ class Row:
         return self.metrics["accuracy"] if self.metrics else float("-inf")
 
 
-def ranked(rows: Sequence[Row]) -> list[Row]:
+def ranked(rows: Iterable[Row]) -> list[Row]:
     """The best first, equal ones by log loss; those without a result last, by name."""
-    return sorted(
-        rows,
-        key=lambda row: (
-            -row.accuracy,
-            row.metrics["log_loss"] if row.metrics else 0.0,
-            row.name,
-        ),
-    )
+
+    def order(row: Row) -> tuple[float, float, str]:
+        return -row.accuracy, row.metrics["log_loss"] if row.metrics else 0.0, row.name
+
+    return sorted(rows, key=order)
 
 
-def like_the_best(best: str, right: Mapping[str, np.ndarray]) -> set[str]:
-    """Of the trials with predictions (`right`: bool N, whether each picture was classified right),
-    those that McNemar's test does not tell from the best. It was chosen by its result, so that any
-    pair could have been the one to look at: p is corrected for the number of pairs."""
-    pairs = len(right) * (len(right) - 1) / 2
+def not_worse(best: str, correct: Mapping[str, np.ndarray]) -> set[str]:
+    """Of the trials with predictions (`correct`: bool N, whether each image was classified
+    correctly), those that McNemar's test cannot distinguish from the best. It was chosen by its
+    result, so that any pair could have been the one to look at: p is corrected for their number."""
+    pairs = len(correct) * (len(correct) - 1) / 2
     return {
         name
-        for name, hits in right.items()
-        if name != best and statistics.mcnemar(right[best], hits)[2] * pairs >= statistics.LEVEL
+        for name, hits in correct.items()
+        if name != best and statistics.mcnemar(correct[best], hits)[2] * pairs >= statistics.LEVEL
     }
 
 
@@ -57,36 +54,32 @@ def lines(
     rows: Sequence[Row],
     keys: Sequence[str],
     fixed: Mapping[str, str],
-    right: Mapping[str, np.ndarray],
+    correct: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """The leaderboard for a terminal. `=` marks trials that are `like_the_best`. `fixed`: the
-    values given with -S, the same for all trials; `right`: their predictions, as far as they are
-    here."""
+    """The leaderboard for a terminal. `=` marks trials that are `not_worse`. `fixed`: the values
+    given with -S, the same for all trials; `correct`: as for `not_worse`."""
     best = rows[0]
-    alike = like_the_best(best.name, right) if best.name in right else set()
+    alike = not_worse(best.name, correct) if best.name in correct else set()
     width = {key: max(len(key), *(len(row.values.get(key, "-")) for row in rows)) for key in keys}
-    head = f"{'trial':{len(best.name)}}  val accuracy  95 % interval   " + "  ".join(
-        f"{key:>{width[key]}}" for key in keys
-    )
-    printed = [head]
+    title = "  ".join(f"{key:>{width[key]}}" for key in keys)
+    printed = [f"{'trial':{len(best.name)}}  val accuracy  95 % interval   {title}"]
     for row in rows[:SHOWN]:
         cells = "  ".join(f"{row.values.get(key, '-'):>{width[key]}}" for key in keys)
-        if row.metrics is None:
-            printed.append(f"{row.name}  {row.state:>12}  {'':15}  {cells}")
-            continue
-        low, high = row.metrics["accuracy_low"], row.metrics["accuracy_high"]
-        same = "=" if row.name in alike else " "
-        printed.append(f"{row.name}  {same} {row.accuracy:10.4f}  {low:.4f} {high:.4f}    {cells}")
+        result = f"{row.state:>12}  {'':15}"
+        if row.metrics is not None:
+            low, high = row.metrics["accuracy_low"], row.metrics["accuracy_high"]
+            same = "=" if row.name in alike else " "
+            result = f"{same} {row.accuracy:10.4f}  {low:.4f} {high:.4f}  "
+        printed.append(f"{row.name}  {result}  {cells}")
     if len(rows) > SHOWN:
         printed.append(f"... and {len(rows) - SHOWN} more")
-    done = [row for row in rows if row.metrics]
     if failed := [row for row in rows if row.state in ("failed", "killed")]:
         printed.append(f"{len(failed)} have no result: `dvc queue logs {failed[0].name}` says why")
-    if len(done) > 1 and best.metrics:
-        if best.name in right and len(right) > 1:
+    if best.metrics and sum(row.metrics is not None for row in rows) > 1:
+        if best.name in correct and len(correct) > 1:
             printed.append(
-                f"= {len(alike)} of {len(right) - 1} others cannot be told from the best on these "
-                f"{best.metrics['n']} pictures (McNemar, corrected for {len(right)} trials)."
+                f"= {len(alike)} of {len(correct) - 1} others cannot be told from the best on "
+                f"these {best.metrics['n']} images (McNemar, corrected for {len(correct)} trials)."
             )
         printed.append("Another seed moves each of them. Before the best is believed:")
         options = shlex.join(overrides.arguments({**fixed, **best.values}))
@@ -109,7 +102,7 @@ def table(rows: Sequence[Row], keys: Sequence[str]) -> tuple[list[str], list[lis
 
 
 @same_for_everyone()
-def picture(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
+def draw(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
     """PNG: the validation accuracy with its 95 % interval over each param, one panel per key."""
     from matplotlib.figure import Figure
 
@@ -118,17 +111,24 @@ def picture(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
     figure = Figure(figsize=(4 * columns, 3.2 * lines_of_panels), dpi=DPI, layout="constrained")
     for number, item in enumerate(space, start=1):
         axes = figure.add_subplot(lines_of_panels, columns, number)
-        drawn = [row for row in rows if row.metrics and item.key in row.values]
-        places = list(item.values)
-        texts = [row.values[item.key] for row in drawn]
-        x = [places.index(text) if item.kind == "choice" else float(text) for text in texts]
-        reach = [(row.accuracy - m["accuracy_low"], m["accuracy_high"] - row.accuracy)
-                 for row in drawn if (m := row.metrics)]  # fmt: skip
-        if drawn:
-            axes.errorbar(x, [row.accuracy for row in drawn], list(zip(*reach, strict=True)),
-                          fmt="o", color="C0", markersize=4, elinewidth=0.6, alpha=0.7)  # fmt: skip
+        if points := [row for row in rows if row.metrics and item.key in row.values]:
+            texts = [row.values[item.key] for row in points]
+            x = [item.values.index(x) if item.kind == "choice" else float(x) for x in texts]
+            groups = [row.metrics for row in points if row.metrics]
+            below = [group["accuracy"] - group["accuracy_low"] for group in groups]
+            above = [group["accuracy_high"] - group["accuracy"] for group in groups]
+            axes.errorbar(
+                x,
+                [row.accuracy for row in points],
+                [below, above],
+                fmt="o",
+                color="C0",
+                markersize=4,
+                elinewidth=0.6,
+                alpha=0.7,
+            )
         if item.kind == "choice":
-            axes.set_xticks(range(len(places)), places)
+            axes.set_xticks(range(len(item.values)), item.values)
             axes.margins(x=0.3)
         elif item.kind == "log_uniform":
             axes.set_xscale("log")

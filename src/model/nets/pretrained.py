@@ -1,4 +1,4 @@
-"""What pretrained weights expect of pictures, and where the packed data differ from that."""
+"""What pretrained weights expect of images, and where the packed data differ from that."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from src.model.nets.names import TORCHVISION
 from src.model.nets.weights_file import NO_WEIGHTS, read_metadata
 from src.plumbing.errors import InputError
 
-# timm's words for how a picture that is not square becomes square, as prepare.fit has them.
+# timm's words for how an image that is not square becomes square, as prepare.fit has them.
 FITS = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
@@ -47,11 +47,11 @@ def published(model_name: str) -> dict[str, Any] | None:
 def normalisation(
     weights: str, model_name: str, meta: Mapping[str, Any]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel (0..1) with which pictures enter the net.
+    """Mean and standard deviation per channel (0..1) with which images enter the net.
 
-    Random weights: those of the training pictures. A weights file: those it was trained with, by
-    its metadata, else as published for `model_name`, since its first layer expects them; said in a
-    line on stdout. For grey pictures each is the average over the colours: the first layer is
+    Random weights: those of the training images. A weights file: those it was trained with, by
+    its metadata, else as published for `model_name`, since its first layer expects them; a line on
+    stdout says which. For grey images each is the average over the colours: the first layer is
     summed over them, so that this comes as near as one number can. InputError for metadata that
     make no sense.
     """
@@ -67,16 +67,16 @@ def normalisation(
     std = _per_channel(about["std"], channels, weights, "std")
     if not all(value > 0 for value in std):
         raise _senseless(weights, "std")
-    shown = ", ".join(f"{name} {' '.join(f'{v:.4g}' for v in values)}"
-                      for name, values in (("mean", mean), ("std", std)))  # fmt: skip
-    grey = ", averaged for grey pictures" if len(about["mean"]) > channels else ""
-    _say_once(f"weights: pictures enter the net with {shown} from {where}{grey}")
+    numbers = {"mean": mean, "std": std}
+    shown = ", ".join(f"{key} {' '.join(f'{v:.4g}' for v in numbers[key])}" for key in numbers)
+    grey = ", averaged for grey images" if len(about["mean"]) > channels else ""
+    _say_once(f"weights: images enter the net with {shown} from {where}{grey}")
     return mean, std
 
 
 @functools.cache
 def _say_once(line: str) -> None:
-    """The check before training makes several set-ups of the same kind."""
+    """Print a line once: the check before training builds many trainings alike."""
     print(line)
 
 
@@ -107,14 +107,18 @@ def _about(weights: str, model_name: str) -> tuple[dict[str, Any], str]:
 
 
 def disagreements(weights: str, model_name: str, meta: Mapping[str, Any]) -> list[str]:
-    """Where the packed data (`meta`) differ from the pictures that the weights were trained with,
+    """Where the packed data (`meta`) differ from the images that the weights were trained with,
     each as what to set, `prepare.size=224 (now 32)`. Empty for random weights."""
     if weights == NO_WEIGHTS:
         return []
     about, _ = _about(weights, model_name)
-    now = {"size": meta["size"], "interpolation": meta.get("interpolation", "bilinear"),
-           "crop_ratio": meta.get("crop_ratio", 1), "fit": meta.get("fit", "crop"),
-           "channels": meta["channels"]}  # fmt: skip
+    now = {
+        "size": meta["size"],
+        "interpolation": meta.get("interpolation", "bilinear"),
+        "crop_ratio": meta.get("crop_ratio", 1),
+        "fit": meta.get("fit", "crop"),
+        "channels": meta["channels"],
+    }
     return [
         f"prepare.{key}={_shown(value)} (now {_shown(now[key])})"
         for key, value in settings(about).items()
@@ -123,7 +127,7 @@ def disagreements(weights: str, model_name: str, meta: Mapping[str, Any]) -> lis
 
 
 def settings(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `prepare` that make pictures as the weights with these metadata expect them."""
+    """The keys of `prepare` that make images as the weights with these metadata expect them."""
     input_size = about.get("input_size") or [None, None, None]
     # A fit is named only where it is not the usual one, for which nobody has chosen it.
     fit = about.get("fit") if about.get("fit") != "crop" else None

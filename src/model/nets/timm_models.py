@@ -1,6 +1,7 @@
 """Nets of timm by name, with weights from a file: timm builds, what does not fit is refused."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -31,8 +32,7 @@ def require_timm_name(name: str, what: str = "params.yaml: model") -> None:
 def timm_net(
     name: str,
     classes: int,
-    channels: int,
-    size: int,
+    input_size: Sequence[int],
     weights: str,
     drop_rate: float,
     drop_path: float,
@@ -40,6 +40,7 @@ def timm_net(
     """The timm model `name`; the arguments are those of create_model. InputError names the key that
     does not fit."""
     require_timm_name(name)
+    channels, size, _ = input_size
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
@@ -79,7 +80,7 @@ def _overlay(config: Any, weights: str, shapes: dict[str, list[int]]) -> dict[st
     for head in heads:
         if f"{head}.weight" in shapes:
             overlay["num_classes"] = shapes[f"{head}.weight"][0]
-    # A net of this project may have learnt from grey pictures.
+    # A net of this project may have learnt from grey images.
     first = shapes.get(f"{config.first_conv}.weight", [])
     if len(first) == 4 and first[1] in (1, 3):
         overlay["input_size"] = (first[1], *config.input_size[1:])

@@ -75,7 +75,7 @@ def _replace_first_convolution(model: nn.Module, channels: int) -> None:
 
 
 def about_weights(name: str) -> dict[str, Any] | None:
-    """How torchvision's default weights of a net were trained and want their pictures; None for an
+    """How torchvision's default weights of a net were trained and want their images; None for an
     unknown name."""
     if name not in models.list_models(module=models):
         return None

@@ -1,4 +1,4 @@
-"""Weights files: safetensors whose header says how they came about and what pictures they want.
+"""Weights files: safetensors whose header says how they came about and what images they want.
 
 The header's entry "image-experiments" holds JSON: architecture, num_classes, input_size (C, H, W),
 mean and std per channel in 0..1, interpolation, crop_ratio, fit, source. One entry, because
@@ -42,8 +42,17 @@ def read_metadata(path: Path | str) -> dict[str, Any] | None:
     if ENTRY in header:
         about = _from_json(header[ENTRY])
         return about if isinstance(about, dict) else None
-    known = ("architecture", "num_classes", "input_size", "mean", "std", "interpolation",
-             "crop_ratio", "fit", "source")  # fmt: skip
+    known = (
+        "architecture",
+        "num_classes",
+        "input_size",
+        "mean",
+        "std",
+        "interpolation",
+        "crop_ratio",
+        "fit",
+        "source",
+    )
     return {key: _from_json(header[key]) for key in known if key in header} or None
 
 
@@ -92,8 +101,11 @@ def load_weights(model: nn.Module, name: str, weights: str) -> None:
     head = {f"{head_name(model)}.{part}" for part in ("weight", "bias")}
     if any(k in tensors and k in state and len(tensors[k]) != len(state[k]) for k in head):
         tensors |= {key: state[key] for key in head if key in state}
-    wrong = [key for key in {**state, **tensors} if key not in state or key not in tensors
-             or state[key].shape != tensors[key].shape]  # fmt: skip
+    wrong = [
+        key
+        for key in {**state, **tensors}
+        if key not in state or key not in tensors or state[key].shape != tensors[key].shape
+    ]
     if wrong:
         raise InputError(
             f"params.yaml: weights {weights} are not those of model {name}: {wrong[0]} and "

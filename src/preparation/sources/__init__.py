@@ -1,1 +1,1 @@
-"""Where pictures come from: a file per kind of source, and the table of them in catalog.py."""
+"""What a source is, and the two that any kind of file can come by: class folders, and a table."""

@@ -1,20 +1,17 @@
-"""What a source is: its classes, and its pictures in a fixed order.
+"""What a source is: its classes, and its samples in a fixed order.
 
-Reading happens in worker processes, so a picture is an object that pickles small and reads when it
+Reading happens in worker processes, so a sample is an object that pickles small and reads when it
 is called; one in a file is no more than its path.
 """
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
-from src.images.decode import BadPicture, Picture, decode, read_content
+from src.plumbing.errors import InputError
 
 SPLIT_NAMES = {
     "train": "train",
@@ -25,15 +22,34 @@ SPLIT_NAMES = {
 }
 
 
-class Read(Protocol):
-    """The content whose hash stands for the picture, and the picture; BadPicture if it is none."""
+class BadSample(Exception):
+    """Something cannot be used as a sample: `reason` (from a small set of texts), what to do about
+    it (`remedy`), and a `detail` from a library or the system."""
 
-    def __call__(self) -> tuple[bytes, Picture]: ...
+    def __init__(self, reason: str, remedy: str, detail: str = ""):
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason, self.remedy, self.detail = reason, remedy, detail
+
+
+class Read(Protocol):
+    """Reads a sample: the content whose hash stands for it, and the sample in the form that the
+    packer of its kind takes. BadSample if it cannot be used."""
+
+    def __call__(self) -> tuple[bytes, Any]: ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """How a kind of sample lies in files: the endings of their names, and what reads the file at a
+    path."""
+
+    suffixes: tuple[str, ...]
+    reader: Callable[[str], Read]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: `name` (its path in the source), class index `label`, how to `read` it, the
+    """One sample: `name` (its path in the source), class index `label`, how to `read` it, the
     `split` that the source gives it (None: by hash) and its `group` (None: it is alone)."""
 
     name: str
@@ -44,11 +60,20 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A sample that could not be read; see BadSample."""
+
+    reason: str
+    remedy: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Source:
     """`items`: `total` of them, those of given splits first in the order test, val: what these hold
-    is not learnt. `given`: the splits that the source itself fills; no picture comes into them by
-    hash. `published`: others test on these splits too, so that they stay whole: a picture that a
-    given split also has is left out of the other one. `in_memory`: the pictures are
+    is not learnt. `given`: the splits that the source itself fills; no sample comes into them by
+    hash. `published`: others test on these splits too, so that they stay whole: a sample that a
+    given split also has is left out of the other one. `in_memory`: the samples are
     in this process already, and small: to send them to workers costs more than to pack them here
     (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
 
@@ -63,35 +88,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture in a file."""
-
-    path: str
-
-    def __call__(self) -> tuple[bytes, Picture]:
-        content = read_content(self.path)
-        return content, decode(content)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A picture in memory: uint8, H x W (grey) or H x W x 3 or 4 (colour, and alpha)."""
-
-    array: np.ndarray
-
-    def __call__(self) -> tuple[bytes, Picture]:
-        return self.array.tobytes(), Picture.of(Image.fromarray(self.array))
-
-
-@dataclass(frozen=True)
 class Refused:
-    """A picture of which the source knows already that it cannot be used."""
+    """A sample of which the source knows already that it cannot be used."""
 
     reason: str
     remedy: str
 
-    def __call__(self) -> tuple[bytes, Picture]:
-        raise BadPicture(self.reason, self.remedy)
+    def __call__(self) -> tuple[bytes, Any]:
+        raise BadSample(self.reason, self.remedy)
 
 
 def text_of(name: str | os.PathLike[str]) -> str:
@@ -128,8 +132,6 @@ def remark_on_twins(classes: list[str]) -> list[str]:
 
 def data_folder(path: str, source: str, holds: str) -> Path:
     """`prepare.path` as a folder; InputError when it is none or cannot be read."""
-    from src.plumbing.errors import InputError
-
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(
@@ -142,7 +144,5 @@ def data_folder(path: str, source: str, holds: str) -> Path:
 
 def require_readable(folder: Path) -> None:
     """InputError when what lies in a folder cannot be listed and read."""
-    from src.plumbing.errors import InputError
-
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f"{folder} cannot be read (no permission): `chmod u+rX {folder}`")

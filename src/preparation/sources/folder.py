@@ -1,7 +1,7 @@
 """A folder of class folders, or of train, val and test folders of class folders.
 
 Files nested below a class folder, however deep, belong to that class. Names that begin with a dot
-(`._x.jpg`, `.DS_Store`) are no pictures, nor are files with another ending than a picture's.
+(`._x.jpg`, `.DS_Store`) are no samples, nor are files with another ending than a sample's.
 """
 
 import os
@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.images.decode import PICTURE_SUFFIXES
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
+    Files,
     Item,
-    PictureFile,
     Read,
     Refused,
     Source,
@@ -32,7 +31,7 @@ DEEPEST = 200  # folders in each other (choice)
 
 @dataclass
 class Found:
-    """What a walk through a folder met beside pictures: files left out, by their ending."""
+    """What a walk through a folder met beside samples: files left out, by their ending."""
 
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -41,14 +40,14 @@ class Found:
         self.left_out["hidden" if name.startswith(".") else text_of(suffix) or "no ending"] += 1
 
 
-def class_folders(params: Mapping[str, Any]) -> Source:
-    """The pictures of class folders below `prepare.path`. What is missing of val and test is taken
+def class_folders(params: Mapping[str, Any], files: Files) -> Source:
+    """The samples of class folders below `prepare.path`. What is missing of val and test is taken
     from train by hash."""
     root = data_folder(params["prepare.path"], "folder", "of class folders")
     tops = _folders(root)
     _refuse_a_mixture(root, tops)
     parents: list[tuple[str | None, Path]] = [(None, root)]
-    places = [root]  # where files are no pictures
+    places = [root]  # where files are no samples
     if tops and tops[0].name.lower() in SPLIT_NAMES:
         for top in tops:
             if refused := _refuse_folder(top):
@@ -70,7 +69,7 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     for _, parent in parents:
         for folder in _folders(parent):
             refused = _refuse_folder(folder)
-            here = 1 if refused else sum(1 for _ in walk(folder, found))
+            here = 1 if refused else sum(1 for _ in walk(folder, files, found))
             total += here
             if refused:
                 why = why or f"; {text_of(folder.name)}: {refused.reason}, {refused.remedy}"
@@ -81,7 +80,7 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     if len(classes) < 2:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
-            + (f" with pictures ({', '.join(empty[:3])} without)" if empty else "")
+            + (f" with samples ({', '.join(empty[:3])} without)" if empty else "")
             + why
         )
     notes = {
@@ -94,15 +93,18 @@ def class_folders(params: Mapping[str, Any]) -> Source:
     if found.left_out:
         count = notes["files_left_out"]
         many = "1 file was" if count == 1 else f"{count} files were"
-        remarks.append(f"{many} left out: by name or place no picture")
+        remarks.append(f"{many} left out: by name or place no sample")
     if empty:
-        remarks.append(f"no class is made of folders without a picture: {', '.join(empty[:5])}")
-    items = _items(root, parents, {name: label for label, name in enumerate(classes)})
+        remarks.append(f"no class is made of folders without a sample: {', '.join(empty[:5])}")
+    items = _items(root, files, parents, {name: label for label, name in enumerate(classes)})
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
 
 
 def _items(
-    root: Path, parents: list[tuple[str | None, Path]], label_of: Mapping[str, int]
+    root: Path,
+    files: Files,
+    parents: list[tuple[str | None, Path]],
+    label_of: Mapping[str, int],
 ) -> Iterator[Item]:
     for split, parent in parents:
         for folder in _folders(parent):
@@ -110,26 +112,30 @@ def _items(
             if refused := _refuse_folder(folder):
                 yield Item(text_of(name), 0, refused)
             elif folder.name in label_of:
-                for path, read in walk(folder, Found()):
-                    name = text_of(os.path.relpath(path, root)) if refuse_name(path) else (
-                        Path(path).relative_to(root).as_posix()
-                    )  # fmt: skip
+                for path, read in walk(folder, files, Found()):
+                    name = text_of(os.path.relpath(path, root))
                     item_split = None if split == "train" else split
                     yield Item(name, label_of[folder.name], read, item_split)
 
 
 def walk(
-    folder: Path | str, found: Found, linked_folders: bool = False
+    folder: Path | str, files: Files, found: Found, linked_folders: bool = False
 ) -> Iterator[tuple[str, Read]]:
-    """Each picture file below `folder`, sorted by path, with how to read it. What cannot be entered
-    or named comes as Refused, the rest is counted in `found`. Links to files are followed; those to
-    folders are refused, unless nothing has to be versioned: DVC would not see what is in them."""
+    """Each file of a sample below `folder`, sorted by path, with how to read it. What cannot be
+    entered or named comes as Refused, the rest is counted in `found`. Links to files are followed;
+    those to folders are refused, since DVC would not see what is in them, unless `linked_folders`:
+    for files that are not versioned."""
     above = [_identity(os.stat(parent)) for parent in Path(folder).absolute().parents]
-    yield from _walk(os.fspath(folder), found, above, linked_folders, DEEPEST)
+    yield from _walk(os.fspath(folder), files, found, above, linked_folders, DEEPEST)
 
 
 def _walk(
-    folder: str, found: Found, above: list[tuple[int, int]], linked_folders: bool, deeper: int
+    folder: str,
+    files: Files,
+    found: Found,
+    above: list[tuple[int, int]],
+    linked_folders: bool,
+    deeper: int,
 ) -> Iterator[tuple[str, Read]]:
     if not deeper:
         yield folder, Refused(f"it lies more than {DEEPEST} folders deep", "move it up")
@@ -155,21 +161,24 @@ def _walk(
             if refused := None if linked_folders else _refuse_folder(Path(path)):
                 yield path, refused
             else:
-                yield from _walk(path, found, [*above, here], linked_folders, deeper - 1)
-        elif name.startswith(".") or not name.lower().endswith(PICTURE_SUFFIXES):
+                yield from _walk(path, files, found, [*above, here], linked_folders, deeper - 1)
+        elif name.startswith(".") or not name.lower().endswith(files.suffixes):
             found.leave_out(name)
         else:
-            yield path, refuse_name(path) or PictureFile(path)
+            yield path, refuse_name(path) or files.reader(path)
 
 
-def named_files(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Refused]]]:
-    """Files as they are named, and of a folder the pictures below it, as `walk` finds them; and the
-    names of which there is nothing and the folders that cannot be entered, with the reason."""
+def named_files(
+    paths: Sequence[Path], kind: Files
+) -> tuple[list[Path], list[tuple[Path, Refused]]]:
+    """The files that `paths` name, and of a folder those of samples below it, as `walk` finds them;
+    and the names of which there is nothing and the folders that cannot be entered, with the
+    reason."""
     files: list[Path] = []
     refused: list[tuple[Path, Refused]] = []
     for path in paths:
         if path.is_dir():
-            for name, read in walk(path, Found(), linked_folders=True):
+            for name, read in walk(path, kind, Found(), linked_folders=True):
                 if isinstance(read, Refused) and os.path.isdir(name):
                     refused.append((Path(name), read))
                 else:  # a name that no table could hold does no harm here
@@ -177,12 +186,12 @@ def named_files(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Ref
         elif os.path.lexists(path):  # where a link leads nowhere, reading it says so
             files.append(path)
         else:
-            refused.append((path, Refused("it does not exist", "name pictures, or a folder")))
+            refused.append((path, Refused("it does not exist", "name files, or a folder")))
     return files, refused
 
 
 def _refuse_folder(folder: Path) -> Refused | None:
-    """What is wrong with a folder of pictures before anybody looks into it."""
+    """What is wrong with a folder of samples before anybody looks into it."""
     if folder.is_symlink():
         return Refused(
             "it is a link to a folder, and DVC does not look into it", "put the folder itself there"
@@ -218,7 +227,7 @@ def _require_train_once(root: Path, splits: list[str | None]) -> None:
 
 def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
     """InputError when some folders are named like splits and others are not: taken as classes,
-    the splits would be learnt; taken as splits, pictures would be lost."""
+    the splits would be learnt; taken as splits, samples would be lost."""
     splits = [top.name for top in tops if top.name.lower() in SPLIT_NAMES]
     others = [text_of(top.name) for top in tops if top.name.lower() not in SPLIT_NAMES]
     if not splits or not others:

@@ -1,6 +1,6 @@
-"""A CSV file that names the pictures of a folder, and the class of each.
+"""A CSV file that names the files of a folder, and the class of each.
 
-`prepare.path` is the folder, so that DVC tracks the table and the pictures as one dependency.
+`prepare.path` is the folder, so that DVC tracks the table and the files as one dependency.
 """
 
 import csv
@@ -17,8 +17,8 @@ from src.base.files import scratch_database
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
+    Files,
     Item,
-    PictureFile,
     Refused,
     Source,
     data_folder,
@@ -30,17 +30,16 @@ from src.preparation.sources.encoding import encoding_of
 from src.preparation.sources.folder import Found, walk
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-COLUMNS = ("path", "label", "split", "group")
 CORRECT = "correct the row"
 
 
-def csv_table(params: Mapping[str, Any]) -> Source:
-    """The pictures that `prepare.csv_file` names. Labels are text exactly as written."""
-    root = data_folder(params["prepare.path"], "csv", "with the table and the pictures")
+def csv_table(params: Mapping[str, Any], files: Files) -> Source:
+    """The samples that `prepare.csv_file` names. Labels are text exactly as written."""
+    root = data_folder(params["prepare.path"], "csv", "with the table and the files")
     table = _Table(root, params)
     database = scratch_database()
     database.execute(
-        "CREATE TABLE pictures (path TEXT PRIMARY KEY, line INTEGER, label TEXT, split TEXT, "
+        "CREATE TABLE samples (path TEXT PRIMARY KEY, line INTEGER, label TEXT, split TEXT, "
         "grouped TEXT, refused TEXT)"
     )
     repeated = _fill(database, table)
@@ -48,7 +47,7 @@ def csv_table(params: Mapping[str, Any]) -> Source:
     def found(sql: str) -> list[Any]:
         return [row[0] for row in database.execute(sql)]
 
-    classes = sorted(found("SELECT DISTINCT label FROM pictures WHERE refused IS NULL"))
+    classes = sorted(found("SELECT DISTINCT label FROM samples WHERE refused IS NULL"))
     if len(classes) < 2:
         raise InputError(
             f"{table.name} must name at least two classes in column {table.columns['label']}; "
@@ -56,10 +55,10 @@ def csv_table(params: Mapping[str, Any]) -> Source:
         )
     given: list[str] = []
     if "split" in table.columns:
-        given = found("SELECT DISTINCT split FROM pictures WHERE refused IS NULL")
+        given = found("SELECT DISTINCT split FROM samples WHERE refused IS NULL")
         if "train" not in given:
             raise InputError(f"{table.name}: no row of column {table.columns['split']} says train")
-    without_row = _pictures_without_a_row(root, database)
+    without_row = _without_a_row(root, files, database)
     notes = {
         "given_splits": sorted(given),
         "repeated_rows": repeated,
@@ -71,10 +70,10 @@ def csv_table(params: Mapping[str, Any]) -> Source:
     if repeated:
         remarks.append(f"{repeated} rows of {table.name} say again what another one says")
     if without_row:
-        remarks.append(f"{without_row} pictures in {root} are in no row of {table.name}")
-    (total,) = found("SELECT count(*) FROM pictures")
+        remarks.append(f"{without_row} files in {root} are in no row of {table.name}")
+    (total,) = found("SELECT count(*) FROM samples")
     label_of = {name: label for label, name in enumerate(classes)}
-    items = _items(root, database, label_of)
+    items = _items(root, files, database, label_of)
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
 
 
@@ -96,7 +95,12 @@ class _Table:
                 f"params.yaml: prepare.csv_file {params['prepare.csv_file']} is no file in {root}"
             )
         self.encoding = encoding_of(self.path, params["prepare.csv_encoding"])
-        names = {column: params[f"prepare.csv_{column}_column"] for column in COLUMNS}
+        names = {
+            "path": params["prepare.csv_path_column"],
+            "label": params["prepare.csv_label_column"],
+            "split": params["prepare.csv_split_column"],
+            "group": params["prepare.csv_group_column"],
+        }
         optional = ("split", "group")
         self.columns = {
             column: name
@@ -153,9 +157,8 @@ class _Table:
             if not any(row):
                 continue
             values = {c: row[place] if place < len(row) else "" for c, place in places.items()}
-            wrong = "" if len(row) == len(self.header) else (
-                f"its row has {len(row)} fields instead of {len(self.header)}"
-            )  # fmt: skip
+            fields, wanted = len(row), len(self.header)
+            wrong = f"its row has {fields} fields instead of {wanted}" if fields != wanted else ""
             yield line, values, wrong
 
 
@@ -168,24 +171,24 @@ def _fill(database: sqlite3.Connection, table: _Table) -> int:
         path, refused = _clean_path(values["path"], line, table.root)
         split = SPLIT_NAMES.get(values.get("split", "").strip().lower())
         if wrong or not label or "\r" in label:
-            refused = wrong or ("its row has a carriage return in the label" if label
-                                else "its row has no label")  # fmt: skip
+            of_label = "a carriage return in the label" if label else "no label"
+            refused = wrong or f"its row has {of_label}"
         elif "split" in table.columns and split is None:
             refused = "its row has a split that is none of train, val, test"
-        sql = "SELECT label, split, grouped, refused FROM pictures WHERE path = ?"
+        sql = "SELECT label, split, grouped, refused FROM samples WHERE path = ?"
         known = database.execute(sql, (path,)).fetchone()
         if known is None:
             row = (path, line, label, split, group, refused)
-            database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", row)
         elif known == (label, split, group, refused):
             repeated += 1
         elif known[3] is None:  # else the first reason stays
             what = "labels" if known[0] != label else "splits" if known[1] != split else "groups"
             reason = refused or f"its rows have different {what}"
-            sql = "UPDATE pictures SET refused = ?, line = ? WHERE path = ?"
+            sql = "UPDATE samples SET refused = ?, line = ? WHERE path = ?"
             database.execute(sql, (reason, line, path))
     if not any_row:
-        raise InputError(f"{table.name} has a header and no rows: add a row for each picture")
+        raise InputError(f"{table.name} has a header and no rows: add a row for each sample")
     return repeated
 
 
@@ -217,25 +220,27 @@ def _through_a_link(root: str, folder: str) -> bool:
 
 
 def _first_refused(database: sqlite3.Connection) -> str:
-    sql = "SELECT line, refused FROM pictures WHERE refused IS NOT NULL ORDER BY line LIMIT 1"
+    sql = "SELECT line, refused FROM samples WHERE refused IS NOT NULL ORDER BY line LIMIT 1"
     row = database.execute(sql).fetchone()
     return f"; line {row[0]}: {row[1]}" if row else ""
 
 
-def _pictures_without_a_row(root: Path, database: sqlite3.Connection) -> int:
+def _without_a_row(root: Path, files: Files, database: sqlite3.Connection) -> int:
     count = 0
-    for path, read in walk(root, Found()):
+    for path, read in walk(root, files, Found()):
         name = os.path.relpath(path, root)
-        if isinstance(read, PictureFile):
-            sql = "SELECT 1 FROM pictures WHERE path = ?"
+        if not isinstance(read, Refused):
+            sql = "SELECT 1 FROM samples WHERE path = ?"
             count += database.execute(sql, (name,)).fetchone() is None
     return count
 
 
-def _items(root: Path, database: sqlite3.Connection, label_of: Mapping[str, int]) -> Iterator[Item]:
+def _items(
+    root: Path, files: Files, database: sqlite3.Connection, label_of: Mapping[str, int]
+) -> Iterator[Item]:
     """Given test and val splits first: what they hold is not learnt."""
     sql = (
-        "SELECT path, line, label, split, grouped, refused FROM pictures ORDER BY "
+        "SELECT path, line, label, split, grouped, refused FROM samples ORDER BY "
         "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 ELSE 2 END, line, path"
     )
     for path, line, label, split, group, refused in database.execute(sql):
@@ -243,4 +248,4 @@ def _items(root: Path, database: sqlite3.Connection, label_of: Mapping[str, int]
             yield Item(path, 0, Refused(refused, f"{CORRECT} (line {line})"))
         else:
             given = None if split == "train" else split
-            yield Item(path, label_of[label], PictureFile(str(root / path)), given, group)
+            yield Item(path, label_of[label], files.reader(str(root / path)), given, group)

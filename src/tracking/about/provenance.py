@@ -7,12 +7,15 @@ import hashlib
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from src.plumbing import identity
 from src.plumbing.dvc_files import STAGES, VERSIONS_FILE, is_code
-from src.plumbing.git import files_changed
-from src.plumbing.identity import canonical, fingerprint_from_lock, locked_stage
+from src.plumbing.errors import InputError
+from src.plumbing.git import files_changed, output
+from src.plumbing.identity import Entry
 from src.plumbing.stage import Stage
 from src.tracking.about import machine
 
@@ -34,23 +37,16 @@ def params(stage: Stage) -> dict[str, str]:
 
 
 def tags(stage: Stage) -> dict[str, str]:
-    """Where the run comes from. What cannot be known (no git, no GPU) is left out. Never the
-    environment or the address of the tracking server: both may hold passwords."""
-    git = _git_tags()
+    """Where the run of a stage comes from. What cannot be known (no git, no GPU) is left out. Never
+    the environment or the address of the tracking server: both may hold passwords."""
     found = {
-        "stage": stage.name,
+        **tool_tags(stage.name, stage.deps_md5),
         "fingerprint": stage.fingerprint,
         **_dvc_tags(),
-        **git,
-        "code.sha256": code_sha256(),
-        "data.md5": data_md5(stage.deps_md5),
         "versions.match": "false" if stage.different_versions else "true",
         "changed": " ".join(changes(stage.name, _entry(stage)) or ()),
-        **machine.tags(),
-        # MLflow's own names: its pages show these two as the source of a run.
         # The pages show what stands behind the last slash: without the paths, the module.
         "mlflow.source.name": " ".join(stage.entry.cmd.split()[:3]),
-        "mlflow.source.git.commit": git.get("git.commit", ""),
     }
     return _known(found)
 
@@ -58,15 +54,13 @@ def tags(stage: Stage) -> dict[str, str]:
 def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
     """The same for a tool that looks at the workspace and makes no result; `data`: the md5 of what
     it read, by path."""
-    git = _git_tags()
     found = {
         "stage": tool,
-        **git,
+        **_git_tags(),
         "code.sha256": code_sha256(),
         "data.md5": data_md5(data),
         **machine.tags(),
         "mlflow.source.name": f"python -m src.{tool}",
-        "mlflow.source.git.commit": git.get("git.commit", ""),
     }
     return _known(found)
 
@@ -101,61 +95,69 @@ def restored_train(fingerprint: str) -> tuple[str, dict[str, str], dict[str, str
     return name, params, _known(found)
 
 
-def train_entry(stage: Stage, fingerprint: str) -> dict[str, Any] | None:
+def train_entry(stage: Stage, fingerprint: str) -> Entry | None:
     """The training with this fingerprint in the form of `locked_stage`: `stage` itself, or the one
     in the workspace's dvc.lock; None if it is neither."""
     return _entry(stage) if stage.fingerprint == fingerprint else _locked_train(fingerprint)
 
 
-def _locked_train(fingerprint: str) -> dict[str, Any] | None:
-    lock = _read("dvc.lock")
-    return (
-        locked_stage(lock, "train") if fingerprint_from_lock(lock, "train") == fingerprint else None
-    )
+def _locked_train(fingerprint: str) -> Entry | None:
+    entry = _locked(_read("dvc.lock"), "train")
+    return entry if entry and identity.fingerprint_of(entry) == fingerprint else None
 
 
-def changes(name: str, entry: Mapping[str, Any]) -> list[str] | None:
+def changes(name: str, entry: Entry) -> list[str] | None:
     """What differs between `entry`, in the form of `locked_stage`, and the stage of this name in
-    HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:pictures`, `torch=2.15.1`, and
-    `-...` for what is gone; None if HEAD has no such stage. Data that a stage made are told by what
-    differs in it: `prepare.size=64`."""
-    old = locked_stage(git("show", "HEAD:./dvc.lock") or "", name)
+    HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:subset`, `torch=2.15.1`, and `-...`
+    for what is gone; None if HEAD has no such stage. Of data that a stage made it says what differs
+    in the making: `prepare.size=64`."""
+    old = _locked(git("show", "HEAD:./dvc.lock") or "", name)
     if old is None:
         return None
-    params, before = _canonical(entry["params"]), _canonical(old["params"])
-    moved = {key for key in params | before if params.get(key) != before.get(key)}
-    deps = {path for path in entry["deps"] if old["deps"].get(path) != entry["deps"][path]}
-    gone = set(old["deps"]) - set(entry["deps"])
-    # Another path that a param gives (`data/${train_on}`) is told by the param.
-    given = tuple(f"/{found[key]}" for found in (params, before) for key in moved if key in found)
-    deps = {path for path in deps if path in old["deps"] or not f"/{path}".endswith(given)}
-    gone = {path for path in gone if not f"/{path}".endswith(given)}
-    code = {path for path in deps if is_code(path)}
-    files = {file for path in code for file in files_changed(path, old["deps"].get(path, ""))}
+    found = list(identity.differences(name, old, entry))
+    params, versions, deps = (
+        [item for item in found if item.kind == kind] for kind in ("param", "version", "dep")
+    )
+    # Another path that a param gives (`data/${train_on}`) is named by the param.
+    given = tuple(f"/{value}" for item in params for value in (item.before, item.now))
+    deps = [
+        item
+        for item in deps
+        if None not in (item.before, item.now) or not f"/{item.key}".endswith(given)
+    ]
+    gone = {item.key for item in deps if item.now is None}
+    code = {item.key: item.before or "" for item in deps if item.now and is_code(item.key)}
+    files = {file for path in code for file in files_changed(path, code[path])}
     gone |= {file for file in files if not Path(file).exists()}
+    data = sorted(item.key for item in deps if item.now and item.key not in code)
     words = set(shlex.split(entry["cmd"])) ^ set(shlex.split(old["cmd"]))
-    found = [
-        *(f"{key}={params[key]}" for key in params if key in moved and ":" not in key),
+    lines = [
+        *(f"{item.key}={item.now}" for item in params if item.now is not None),
         *(_short(path) for path in sorted(files - gone)),
-        *_of_inputs({path: entry["deps"][path] for path in sorted(deps - code)}),
-        *(f"{_package(key)}={params[key]}" for key in params if key in moved and ":" in key),
-        *(f"-{_package(key)}" for key in before if key not in params),
+        *(line for path in data for line in _of_input(path, entry["deps"][path])),
+        *(f"{item.key}={item.now}" for item in versions if item.now is not None),
+        *(f"-{item.key}" for item in [*params, *versions] if item.now is None),
         *(f"-{_short(path)}" for path in sorted(gone)),
         *(["cmd"] if any(not f"/{word}".endswith(given) for word in words) else []),
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(lines))
 
 
-def _of_inputs(changed: Mapping[str, str]) -> list[str]:
-    """What tells why inputs (path to md5) changed: of data that a stage of the workspace's dvc.lock
-    made, its own changes; else their names."""
-    lock, found = _read("dvc.lock"), []
-    makers = [(name, made) for name in STAGES if (made := locked_stage(lock, name))]
-    for path, md5 in changed.items():
-        made_by = [(name, made) for name, made in makers if made["outs"].get(path) == md5]
-        why = changes(*made_by[0]) if made_by and path.startswith("data/") else None
-        found += why or [_short(path)]
-    return found
+def _of_input(path: str, md5: str) -> list[str]:
+    """Why an input changed: if a stage of the workspace's dvc.lock made it as data, what changed
+    for that one; else its name."""
+    lock = _read("dvc.lock") if path.startswith("data/") else ""
+    for name in STAGES:
+        made = _locked(lock, name)
+        if made and made["outs"].get(path) == md5:
+            return changes(name, made) or [_short(path)]
+    return [_short(path)]
+
+
+def _locked(lock: str, name: str) -> Entry | None:
+    with suppress(InputError):  # one that git has with the marks of a conflict, say
+        return identity.locked_stage(lock, name)
+    return None
 
 
 def _name(start: str, changed: list[str] | None) -> str:
@@ -181,24 +183,16 @@ def _known(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value[:TAG_LENGTH] for key, value in tags.items() if value}
 
 
-def _package(key: str) -> str:
-    """`torch` of `requirements/versions.yaml:torch`; a key of params.yaml as it is."""
-    return key.rpartition(":")[2]
-
-
-def _entry(stage: Stage) -> dict[str, Any]:
+def _entry(stage: Stage) -> Entry:
     """What a stage is, in the form of `locked_stage`."""
     return {"cmd": stage.entry.cmd, "deps": stage.deps_md5, "params": stage.declared}
 
 
-def _canonical(params: Mapping[str, Any]) -> dict[str, str]:
-    """One spelling per value: MLflow refuses to log a param again as another text (0.0010)."""
-    return {key: str(canonical(value)) for key, value in params.items()}
-
-
 def _only_keys(params: Mapping[str, Any]) -> dict[str, str]:
-    """The keys of params.yaml among the params of an entry, without the package versions."""
-    return {key: value for key, value in _canonical(params).items() if ":" not in key}
+    """The keys of params.yaml among the params of an entry, without the package versions; one
+    spelling per value: MLflow refuses to log a param again as another text (0.0010)."""
+    keys = identity.canonical({key: value for key, value in params.items() if ":" not in key})
+    return {key: str(value) for key, value in keys.items()}
 
 
 def data_md5(deps: Mapping[str, str]) -> str:
@@ -224,12 +218,18 @@ def _dvc_tags() -> dict[str, str]:
 
 
 def _git_tags() -> dict[str, str]:
-    found = {"git.commit": (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()}
+    # The second is MLflow's own: its pages show it as the source of a run.
+    found = {"git.commit": head(), "mlflow.source.git.commit": head()}
     # While a stage runs, params.yaml and the results always differ from HEAD.
     changed = git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     if changed is not None:
         found["git.dirty"] = "true" if changed.strip() else "false"
     return found
+
+
+def head() -> str:
+    """The commit that is checked out; empty without one."""
+    return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
 
 
 def _read(path: str) -> str:
@@ -240,5 +240,7 @@ def _read(path: str) -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """What `git` prints; None if it fails or there is none."""
-    return machine.output("git", *arguments)
+    """What `git` prints; None if it fails or is not installed."""
+    with suppress(InputError):
+        return output(*arguments)
+    return None

@@ -1,15 +1,17 @@
-"""How the machine fares while a run is open: MLflow's system metrics, at a calm rate.
+"""How the machine fares while a run is open: the names of MLflow's system metrics, at a calm rate.
 
-The names are MLflow's (`system/cpu_utilization_percentage`, ...), so that its page "System metrics"
-draws them. A sample takes 0.1 ms of CPU, sending it to a SQLite store some 10 ms (measured), every
-30 s: less than 0.1 % of a core.
+MLflow's own monitor ends with the first call that a server does not answer, and never starts
+without one; these samples go through the journal. Its page "System metrics" draws them. A sample
+takes 0.1 ms of CPU, sending it to a SQLite store some 10 ms (measured), every 30 s: less than 0.1 %
+of a core.
 """
 
-import importlib
+import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -21,13 +23,15 @@ PREFIX = "system/"
 
 
 class Sampler:
-    """Notes a sample every 30 s by `note(metrics, step)`, from a thread of its own, inside a `with`
-    block. Steps count from `first_step` on. What cannot be read is left out; nothing raises."""
+    """Logs a sample every 30 s by `log_metrics(metrics, step)`, from a thread of its own, inside a
+    `with` block. Steps count from `step` on. What cannot be read is left out; nothing raises."""
 
-    def __init__(self, root: Path, note: Callable[[Mapping[str, float], int], None], step: int):
-        self._root, self._note, self._step = root, note, step
+    def __init__(
+        self, root: Path, log_metrics: Callable[[Mapping[str, float], int], None], step: int
+    ):
+        self._root, self._log_metrics, self._step = root, log_metrics, step
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
 
     def __enter__(self) -> "Sampler":
         self._thread.start()
@@ -37,28 +41,42 @@ class Sampler:
         self._stop.set()
         self._thread.join(STOP_SECONDS)
 
-    def _run(self) -> None:
-        try:
-            psutil.cpu_percent()  # the use since this call is what the first sample tells
-            process, gpus = psutil.Process(), _Gpus()
+    def _sample_until_stopped(self) -> None:
+        with suppress(Exception):  # no number of a machine is worth a line while something trains
+            psutil.cpu_percent()  # the first sample is the use since this call
+            process, gpus = psutil.Process(), gpu_monitor()
             pause = FIRST
             while not self._stop.wait(pause):
-                metrics = {**sample(self._root, process), **gpus.sample()}
+                metrics = sample(self._root, process, gpus)
                 if self._stop.is_set():  # the driver took its time, and the journal may be closed
                     return
-                self._note({PREFIX + key: value for key, value in metrics.items()}, self._step)
+                self._log_metrics({PREFIX + key: metrics[key] for key in metrics}, self._step)
                 self._step += 1
                 pause = INTERVAL
-        except Exception:  # no number of a machine is worth a line while something trains
-            return
 
 
-def sample(root: Path, process: psutil.Process) -> dict[str, float]:
-    """CPU use since the last call, memory of the machine and of `process`, and the disk that holds
-    `root`; megabytes are 10^6 bytes."""
+def gpu_monitor() -> Any:
+    """MLflow's reader of NVIDIA's GPUs; None without a driver, a GPU, or the package nvidia-ml-py.
+
+    A part of a GPU, or an old one, does not report its power: no warning for that.
+    """
+    if "mlflow" not in sys.modules:  # its import would slow down what trains beside this thread
+        return None
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+    try:
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+        return GPUMonitor()
+    except Exception:
+        return None
+
+
+def sample(root: Path, process: psutil.Process, gpus: Any = None) -> dict[str, float]:
+    """CPU use since the last call, memory of the machine and of `process`, the disk that holds
+    `root`, and the GPUs of `gpu_monitor`; megabytes are 10^6 bytes."""
     memory = psutil.virtual_memory()
     disk = psutil.disk_usage(str(root))
-    return {
+    metrics = {
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": round(memory.used / 1e6, 1),
         "system_memory_usage_percentage": round(100 * memory.used / memory.total, 1),
@@ -67,50 +85,8 @@ def sample(root: Path, process: psutil.Process) -> dict[str, float]:
         "disk_usage_megabytes": round(disk.used / 1e6, 1),
         "disk_available_megabytes": round(disk.free / 1e6, 1),
     }
-
-
-class _Gpus:
-    """NVIDIA's GPUs, if `pynvml` (of the package nvidia-ml-py) is installed and finds some."""
-
-    def __init__(self) -> None:
-        self._nvml: ModuleType | None = None
-        self._handles: list[Any] = []
-        try:
-            nvml = importlib.import_module("pynvml")
-            nvml.nvmlInit()
-            count = nvml.nvmlDeviceGetCount()
-            self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-            self._nvml = nvml
-        except Exception:  # not installed, no driver, no GPU, or a driver of another version
-            self._handles = []
-
-    def sample(self) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        for index, handle in enumerate(self._handles):
-            assert self._nvml is not None
-            name = f"gpu_{index}_"
-            for read in (_gpu_memory, _gpu_use, _gpu_power):
-                try:  # some GPUs do not tell some of it (power, parts of a divided one)
-                    values = read(self._nvml, handle)
-                except self._nvml.NVMLError:
-                    continue
-                metrics |= {name + key: round(value, 1) for key, value in values.items()}
-        return metrics
-
-
-def _gpu_memory(nvml: Any, handle: Any) -> dict[str, float]:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return {
-        "memory_usage_percentage": 100 * memory.used / memory.total,
-        "memory_usage_megabytes": memory.used / 1e6,
-    }
-
-
-def _gpu_use(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"utilization_percentage": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)}
-
-
-def _gpu_power(nvml: Any, handle: Any) -> dict[str, float]:
-    watts = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
-    limit = nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
-    return {"power_usage_watts": watts, "power_usage_percentage": 100 * watts / limit}
+    if gpus:
+        gpus.clear_metrics()
+        gpus.collect_metrics()
+        metrics |= gpus.aggregate_metrics()
+    return metrics

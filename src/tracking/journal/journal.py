@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from src.base.files import write_json
@@ -149,8 +149,7 @@ class Record:
     """What this machine knows of the MLflow run of a fingerprint.
 
     `state` is running (also after a kill), failed, killed or finished; `position` is the number of
-    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is;
-    `dvc` names the DVC that ran the stage, as `process.own_dvc` does.
+    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is.
     """
 
     path: Path
@@ -161,7 +160,6 @@ class Record:
     state: str
     position: int = 0
     store: str = ""
-    dvc: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -172,8 +170,8 @@ class Record:
         other = _read_record(self.path, self.path)
         if other and other.store and other.store != self.store:
             os.replace(self.path, _aside(self.path, other.store))
-        fields = {key: value for key, value in vars(self).items() if key != "path"}
-        write_json(self.path, fields, durable=True)
+        values = {key: value for key, value in vars(self).items() if key != "path"}
+        write_json(self.path, values, durable=True)
 
 
 def record_path(root: Path, fingerprint: str) -> Path:
@@ -221,8 +219,10 @@ def _aside(path: Path, store: str) -> Path:
 def _read_record(file: Path, path: Path) -> Record | None:
     """The record in `file`, to be saved to `path`."""
     try:
-        return Record(path, **json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(Record)}  # earlier versions wrote others, too
+        return Record(path, **{key: value for key, value in values.items() if key in known})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

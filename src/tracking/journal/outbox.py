@@ -1,7 +1,8 @@
 """What the tracker has not taken yet of a run: <main repository>/.cache/waiting/<run>.
 
-Files, tags, names of data sets, and, as long as the store has no run, what the run is to be. Like
-the journal, it outlives the process: whatever opens the run next, or src.sync, sends what waits.
+Files, tags, names of data sets, how the run ended, and, as long as the store has no run, what the
+run is to be. Like the journal, it outlives the process: whatever opens the run next, or src.sync,
+sends what waits.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from src.base.files import write_bytes
+from src.tracking.journal.journal import now
 from src.tracking.store import store
 
 if TYPE_CHECKING:
@@ -24,13 +26,14 @@ TAGS, INPUTS, RUN = "tags.json", "inputs.json", "run.json"
 class Outbox:
     """What waits for a run id, or for a fingerprint as long as its run has no id.
 
-    `add...` take a write to disk and may be called beside `send`, which talks to the tracker.
+    What adds something takes a write to disk and may be called beside `send`, which talks to the
+    tracker.
     """
 
     def __init__(self, root: Path, name: str):
         self.path = _path(root, name)
         self._files = self.path / "files"
-        self._tags, self._inputs = self.path / TAGS, self.path / INPUTS
+        self._tags, self._inputs, self._run = (self.path / name for name in (TAGS, INPUTS, RUN))
         self._lock = threading.Lock()  # never held while something is sent
 
     def add(self, name: str, content: bytes | Path) -> None:
@@ -44,38 +47,48 @@ class Outbox:
         with self._lock:
             write_bytes(self._files / name, data)
 
-    def add_tags(self, tags: Mapping[str, str]) -> None:
-        """Keep tags, each in place of an earlier value that still waits."""
-        with self._lock:
-            _write(self._tags, {**_read_tags(self._tags), **tags})
-
-    def add_input(self, name: str, digest: str, context: str) -> None:
-        """Keep the name of a data set."""
-        with self._lock:
-            _write(self._inputs, [*_inputs(self._inputs), [name, digest, context]])
-
-    def describe_run(self, **about: Any) -> None:
-        """Keep what the run is to be, as long as the store has none: `stage`, `name`, `params`,
-        `tags`, `start_time`, and how it ended: `state`, `end_time` (times in milliseconds)."""
-        with self._lock:
-            _write(self.path / RUN, {**self.described_run(), **about})
-
-    def described_run(self) -> dict[str, Any]:
-        """What `describe_run` kept; empty if it was never called."""
-        return dict(_read(self.path / RUN, {}))
-
-    def forget_run(self) -> None:
-        """Forget what `describe_run` kept: the store knows it."""
-        (self.path / RUN).unlink(missing_ok=True)
-
     def discard(self, name: str) -> None:
         """Forget an artifact: a newer one of this name was sent."""
         with self._lock:
             (self._files / name).unlink(missing_ok=True)
 
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Keep tags, each in place of an earlier value that still waits."""
+        with self._lock:
+            _write(self._tags, {**self.tags(), **tags})
+
+    def tags(self) -> dict[str, str]:
+        """The tags that wait."""
+        return dict(_read(self._tags, {}))
+
+    def add_input(self, name: str, digest: str, context: str) -> None:
+        """Keep the name of a data set."""
+        with self._lock:
+            _write(self._inputs, [*_read(self._inputs, []), [name, digest, context]])
+
+    def describe_run(self, about: Mapping[str, Any]) -> None:
+        """Keep what the run of a fingerprint is to be: `stage`, `name`, `params`, `tags`, `state`,
+        `start_time` and, if it has ended, `end_time` (milliseconds). An earlier start stays: by it
+        the run is found in the store if this process dies before the store has answered."""
+        start = {key: self.run()[key] for key in ("start_time",) if key in self.run()}
+        _write(self._run, {**about, **start})
+
+    def end_run(self, state: str) -> None:
+        """Keep how the run ended: finished, failed or killed."""
+        _write(self._run, {**self.run(), "state": state, "end_time": now()})
+
+    def run(self) -> dict[str, Any]:
+        """What `describe_run` and `end_run` kept."""
+        return dict(_read(self._run, {}))
+
+    def forget_run(self) -> None:
+        """Forget that: the run goes on."""
+        self._run.unlink(missing_ok=True)
+
     def items(self) -> list[Path]:
-        """What waits: the tags first, then the data sets, then the files."""
-        return [path for path in (self._tags, self._inputs) if path.exists()] + self.files()
+        """What waits: how the run ended, then the tags, then the data sets, then the files."""
+        ended = [self._run] if "end_time" in self.run() else []
+        return ended + [path for path in (self._tags, self._inputs) if path.exists()] + self.files()
 
     def files(self) -> list[Path]:
         """The files that wait, by name."""
@@ -92,10 +105,13 @@ class Outbox:
             before = _state(item)
         except FileNotFoundError:  # sent by the other thread
             return
-        if item == self._tags:
-            store.write(client, run_id, _read_tags(item), {})
+        if item == self._run:
+            ended = self.run()
+            client.set_terminated(run_id, ended["state"].upper(), ended["end_time"])
+        elif item == self._tags:
+            store.write(client, run_id, self.tags(), {})
         elif item == self._inputs:
-            for name, digest, context in _inputs(item):
+            for name, digest, context in _read(item, []):
                 store.add_input(client, run_id, name, digest, context)
         else:
             folder = item.parent.relative_to(self._files).as_posix()
@@ -105,6 +121,7 @@ class Outbox:
                 item.unlink()
 
     def send_tags(self, client: "MlflowClient", run_id: str) -> None:
+        """Send the tags that wait."""
         self.send(self._tags, client, run_id)
 
 
@@ -115,14 +132,14 @@ def outboxes(root: Path) -> list[str]:
 
 
 def add_waiting(root: Path, source: str, target: str, move: bool) -> None:
-    """Give one outbox what waits in another one; `move`: and empty that one. To be called again
-    when the process died in it."""
+    """Give one outbox what waits in another one, but not what its run is; `move`: and empty that
+    one. May be called again when the process died in it."""
     old, new = _path(root, source), _path(root, target)
     if not old.exists():
         return
-    tags = {**_read_tags(new / TAGS), **_read_tags(old / TAGS)}
-    inputs = _inputs(new / INPUTS)
-    inputs += [item for item in _inputs(old / INPUTS) if item not in inputs]
+    tags = {**_read(new / TAGS, {}), **_read(old / TAGS, {})}
+    inputs = _read(new / INPUTS, [])
+    inputs += [item for item in _read(old / INPUTS, []) if item not in inputs]
     shutil.copytree(old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN))
     if tags:
         _write(new / TAGS, tags)
@@ -139,14 +156,6 @@ def _path(root: Path, name: str) -> Path:
 def _state(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
-
-
-def _read_tags(path: Path) -> dict[str, str]:
-    return dict(_read(path, {}))
-
-
-def _inputs(path: Path) -> list[list[str]]:
-    return list(_read(path, []))
 
 
 def _read(path: Path, otherwise: Any) -> Any:

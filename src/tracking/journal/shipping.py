@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.tracking.journal.journal import Journal, Point, Record, warn
+from src.tracking.journal.journal import Journal, Point, Record, journal_path, warn
 from src.tracking.journal.outbox import Outbox
 from src.tracking.store.address import reason
 
@@ -28,17 +28,18 @@ class Shipper:
     def __init__(
         self,
         root: Path,
+        name: str,
         client: "MlflowClient | None",
         record: Record | None,
-        journal: Journal,
-        outbox: Outbox,
-        trouble: str,
+        trouble: str = "",
     ):
         self.root, self.client, self.record = root, client, record
-        self.journal, self.outbox = journal, outbox
+        self.journal, self.outbox = Journal(journal_path(root, name)), Outbox(root, name)
+        if record:  # a journal that was deleted begins anew
+            record.position = min(record.position, self.journal.path.stat().st_size)
         self._trouble = trouble  # why calls fail; empty while the store answers
         self._pause_until = 0.0  # by time.monotonic()
-        self._told = (0, 0)  # how many waiting points and files the last line on stderr named
+        self._named = (0, 0)  # how many waiting points and files the last line on stderr named
         self._refused: set[Path] = set()  # what was tried in vain: it goes last
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -46,7 +47,7 @@ class Shipper:
 
     def start(self) -> None:
         if self._trouble:
-            self._tell(self._trouble)
+            self._warn(self._trouble)
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,7 +57,7 @@ class Shipper:
 
     def call(self, act: Callable[["MlflowClient", str], object], retry: bool = False) -> bool:
         """Do something with (client, run id); whether it worked. A server that let a call wait for
-        seconds and then failed gets a pause, unless `retry`: five pictures shall not take minutes.
+        seconds and then failed gets a pause, unless `retry`: five files shall not take minutes.
         """
         if self.client is None or self.record is None:
             return False
@@ -71,7 +72,7 @@ class Shipper:
         except Exception as error:
             if not self._trouble:
                 self._trouble = reason(error)
-                self._tell(self._trouble)
+                self._warn(self._trouble)
             if time.monotonic() - started > INTERVAL:
                 self._pause_until = time.monotonic() + PAUSE
             return False
@@ -96,18 +97,18 @@ class Shipper:
         position = self.record.position if self.record else 0
         return len(self.journal.read(position)[0]), len(self.outbox.files())
 
-    def tell_the_rest(self) -> None:
+    def warn_of_rest(self) -> None:
         """One line if something waits that no line has named yet."""
         waiting = self.waiting()
-        if any(waiting) and waiting != self._told:
-            self._tell("the store did not take everything")
+        if any(waiting) and waiting != self._named:
+            self._warn("the store did not take everything")
 
     def _ship_until_stopped(self) -> None:
         while not self._stop.wait(PAUSE if self._trouble else INTERVAL):
             self.ship()
 
-    def _tell(self, trouble: str) -> None:
-        self._told = points, files = self.waiting()
+    def _warn(self, trouble: str) -> None:
+        self._named = points, files = self.waiting()
         journal = self.journal.path.relative_to(self.root).as_posix()
         outbox = self.outbox.path.relative_to(self.root).as_posix()
         more = f", {files} {'file' if files == 1 else 'files'} in {outbox}" if files else ""

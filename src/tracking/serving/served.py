@@ -2,10 +2,10 @@
 model.json and model.safetensors, with the code that they need in `code/`; it runs without this
 repository. Nothing here imports it: MLflow does, when it saves or loads a model.
 
-It answers without what `evaluate.flip` and `evaluate.refresh_batchnorm` do for the figures of
+It predicts without what `evaluate.flip` and `evaluate.refresh_batchnorm` do for the figures of
 `evaluate`.
 
-Input: a column `image`, in each row a picture file as base64 text (or bytes). Output: per row
+Input: one column, `image` for images, in each row a file as base64 text (or bytes). Output: per row
 `class`, its `probability`, and `probabilities` of all classes by name.
 """
 
@@ -24,8 +24,8 @@ from mlflow.pyfunc import PythonModel
 HERE = Path(__file__).resolve().parent
 
 
-class Answers:
-    """Answers pictures of any size, as `python -m src.predict` does; on the CPU."""
+class Predictor:
+    """Predicts for new samples as `python -m src.predict` does; on the CPU."""
 
     def load_context(self, context: Any) -> None:
         with _own_code():
@@ -36,20 +36,20 @@ class Answers:
     # No type hints: MLflow would take them for the schema.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """A pandas frame with one row per row of `model_input`. MlflowException, which the server
-        answers with status 400, for a value that is no picture."""
+        turns into status 400, for a value that is no sample."""
         import pandas as pd  # type: ignore[import-untyped]
 
-        classes = self._about["classes"]
+        classes, column = self._about["classes"], next(iter(model_input))
         with _own_code():
-            from src.model.prediction import packed_content, predict_pictures
+            from src.model.prediction import predict_rows, read_sample
             from src.plumbing.errors import InputError
 
             try:
-                pictures = [
-                    packed_content(_content(row, value), self._about, f"image of row {row}")
-                    for row, value in enumerate(model_input["image"])
-                ]
-                found = predict_pictures(self._model, self._about, pictures)
+                rows = []
+                for index, value in enumerate(model_input[column]):
+                    name = f"{column} of row {index}"
+                    rows.append(read_sample(_content(value, name), self._about, name))
+                found = predict_rows(self._model, self._about, rows)
             except InputError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
@@ -61,14 +61,14 @@ class Answers:
         )
 
 
-def _content(row: int, value: Any) -> bytes:
-    """The bytes of the picture file in one value of the input."""
+def _content(value: Any, name: str) -> bytes:
+    """The bytes of the file in one value of the input."""
     try:
         if isinstance(value, bytes):
             return value
         return base64.b64decode("".join(value.split()), validate=True)  # `base64` breaks its lines
     except (AttributeError, ValueError):
-        text = f"image of row {row} is not base64 text"
+        text = f"{name} is not base64 text"
         raise MlflowException.invalid_parameter_value(text) from None
 
 
@@ -94,10 +94,10 @@ def _take_modules() -> dict[str, Any]:
     return {name: sys.modules.pop(name) for name in names}
 
 
-class PictureModel(Answers, PythonModel):
+class ServedModel(Predictor, PythonModel):
     """Two classes: MLflow complains of a `predict` without hints that stands in this one."""
 
 
 _LOCK = threading.RLock()
 _own_modules: dict[str, Any] = {}
-set_model(PictureModel())
+set_model(ServedModel())

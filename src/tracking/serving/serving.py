@@ -1,4 +1,4 @@
-"""Saves the trained model in MLflow's format, so that one command answers pictures with it:
+"""Saves the trained model in MLflow's format, so that one command predicts with it:
 
     mlflow models serve --env-manager local -m runs:/<run id>/model
 
@@ -6,19 +6,17 @@ Models-from-code: a script, the weights as safetensors, and the few files of `sr
 needs; no pickle. What it takes and gives: see served.py.
 """
 
-import ast
 import base64
-import io
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from src.base.imports import ROOT, imports_of
+from src.base.kinds import kind_of, kind_part
 from src.plumbing import dvc_files
 
-SCRIPT = Path(__file__).with_name("served.py")
-ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = Path(__file__).resolve().with_name("served.py")
 FILES = ("model.json", "model.safetensors")
 # Of requirements/versions.yaml. Given, because MLflow takes a minute to find them by loading.
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
@@ -36,8 +34,11 @@ def save(model: Path, target: Path, run_id: str | None) -> None:
     description = json.loads((model / "model.json").read_text(encoding="utf-8"))
     versions = dvc_files.read_versions()
     requirements = [f"{name}=={versions[name]}" for name in PACKAGES if name in versions]
+    kind = kind_of(description)
+    column = kind.removesuffix("s")  # `image` of `images`
+    example = base64.b64encode(kind_part(kind, "packing").example(description)).decode()
     signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "image")]),
+        inputs=Schema([ColSpec(DataType.string, column)]),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "class"),
@@ -53,7 +54,7 @@ def save(model: Path, target: Path, run_id: str | None) -> None:
             python_model=str(SCRIPT),
             code_paths=[str(_copy_code(Path(folder)))],
             signature=signature,
-            input_example=pd.DataFrame({"image": [_grey_picture(description)]}),
+            input_example=pd.DataFrame({column: [example]}),
             pip_requirements=[f"mlflow=={mlflow.__version__}", *requirements],
             mlflow_model=about,
         )
@@ -64,48 +65,23 @@ def save(model: Path, target: Path, run_id: str | None) -> None:
     about.save(str(target / "MLmodel"))
 
 
-def _grey_picture(description: dict[str, Any]) -> str:
-    """A picture for the input example, as base64 text."""
-    from PIL import Image
-
-    _, height, width = description["input_size"]
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), "grey").save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def _copy_code(folder: Path) -> Path:
     """Copy the files of src that the script imports, directly or not, to `folder`/src."""
-    found: set[Path] = set()
-    _add_imports(SCRIPT, found)
+    found: set[str] = set()
+    todo = [SCRIPT.relative_to(ROOT).as_posix()]
+    while todo:
+        for module in imports_of(todo.pop()):
+            names = module.split(".")
+            # Importing a module runs its packages.
+            packages = [
+                "/".join([*names[:depth], "__init__.py"]) for depth in range(1, len(names) + 1)
+            ]
+            for path in (f"{'/'.join(names)}.py", *packages):
+                if names[0] == "src" and path not in found and (ROOT / path).is_file():
+                    found.add(path)
+                    todo.append(path)
     for path in found:
         copy = folder / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, copy)
     return folder / "src"
-
-
-def _add_imports(file: Path, found: set[Path]) -> None:
-    """Add the files of src that `file` imports, by reading it and them; relative to the project."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    # What a tool imports only when it is run as a program.
-    tree.body = [node for node in tree.body if "__name__ ==" not in ast.unparse(node)[:15]]
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] == "src":
-                _add_module(name, found)
-
-
-def _add_module(name: str, found: set[Path]) -> None:
-    base = Path(*name.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if (ROOT / path).is_file() and path not in found:
-            found.add(path)
-            _add_imports(ROOT / path, found)
-    if "." in name:  # importing a module runs its packages
-        _add_module(name.rpartition(".")[0], found)

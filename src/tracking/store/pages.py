@@ -7,11 +7,8 @@ from pathlib import Path
 
 from src.tracking.store import store
 from src.tracking.store.address import public
-from src.ui import PORT
 
-HOST = "127.0.0.1"
-
-
+HOST, PORT = "127.0.0.1", 5000
 # A fresh browser would open the view for language models, without the runs of a training.
 TRAINING_VIEW = "?workflowType=machine_learning"
 
@@ -31,7 +28,7 @@ def base_address(root: Path) -> str:
 def running_address(root: Path) -> str | None:
     """The address of a `make ui` that runs now and serves the store of the project."""
     try:
-        note = json.loads(_note(root).read_text(encoding="utf-8"))
+        note = json.loads(note_path(root).read_text(encoding="utf-8"))
         os.kill(int(note["pid"]), 0)
         if note["store"] != store.name(root):
             return None
@@ -42,6 +39,11 @@ def running_address(root: Path) -> str | None:
         return None
 
 
-def _note(root: Path) -> Path:
-    """Where a server notes its address while it runs, for `src.where`."""
+def run_address(base: str, experiment_id: str, run_id: str) -> str:
+    """The page of a run on the server at `base`; empty without one."""
+    return f"{base}#/experiments/{experiment_id}/runs/{run_id}{TRAINING_VIEW}" if base else ""
+
+
+def note_path(root: Path) -> Path:
+    """Where `make ui` notes its address while it runs: {"pid", "port", "store"}."""
     return root / ".cache" / "ui.json"

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,9 +192,11 @@ def stored_run(client: "MlflowClient", run_id: str) -> "Run | None":
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def newest_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
-    """The run that began last among those of an experiment with all these tags."""
+def newest_run(
+    client: "MlflowClient", experiment_ids: Sequence[str], tags: Mapping[str, str]
+) -> "Run | None":
+    """The run that began last among those of these experiments with all these tags."""
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     order = ["attributes.start_time DESC"]
-    found = client.search_runs([experiment_id], wanted, order_by=order, max_results=1)
+    found = client.search_runs(list(experiment_ids), wanted, order_by=order, max_results=1)
     return found[0] if found else None

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from tests.zoo.known import bases, bases_more
+from tests.zoo.known import bases
 from tests.zoo.known.bases import Batches
-from tests.zoo.known.whole import Factory, TrainingSetup
+from tests.zoo.known.complete_setup import Factory, TrainingSetup
 
 Plant = Callable[[TrainingSetup], TrainingSetup | None]
 
 BASES: dict[str, Factory] = {
     "digits_resnet": bases.digits_resnet,
     "shapes_vit": bases.shapes_vit,
-    "two_classes": bases_more.two_classes,
-    "mixup_ema": bases_more.mixup_ema,
-    "pretrained": bases_more.pretrained,
+    "two_classes": bases.two_classes,
+    "mixup_ema": bases.mixup_ema,
+    "pretrained": bases.pretrained,
 }
 FAULT_MODULES = (
     "model",
@@ -89,8 +89,7 @@ def all_faults() -> dict[str, Change]:
 
 
 def all_harmless() -> dict[str, Change]:
-    for part in ("harmless", "harmless_more"):
-        import_module(f"tests.zoo.known.{part}")
+    import_module("tests.zoo.known.harmless")
     return HARMLESS
 
 
@@ -135,7 +134,7 @@ def before(setup: TrainingSetup, first: Callable[[Tensor], Tensor]) -> TrainingS
 
 
 class Mapped(Dataset):
-    """Items of a data set, each through `change(index, picture, label)`."""
+    """Items of a data set, each through `change(index, image, label)`."""
 
     def __init__(self, data: Any, change: Callable[[int, Tensor, int], tuple[Tensor, Any]]):
         self.data, self.change = data, change
@@ -146,8 +145,8 @@ class Mapped(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         if index >= len(self):
             raise IndexError(index)
-        picture, label = self.data[index]
-        return self.change(index, picture, label)
+        image, label = self.data[index]
+        return self.change(index, image, label)
 
 
 def load_from(loader: Any, data: Any, **changes: Any) -> Any:

@@ -89,9 +89,12 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "accumulate_steps_each_time": ("accumulate_differs",),
     "loss_scale_not_undone": ("loss_scale",),
     "first_batch_for_ever": (
-        "inputs_changed_in_step", "targets_changed_in_step", "step_ignores_part_of_batch"),
+        "inputs_changed_in_step",
+        "targets_changed_in_step",
+        "step_ignores_part_of_batch",
+    ),
     "labels_of_last_batch": ("targets_changed_in_step", "inputs_changed_in_step"),
-    "pictures_permuted_in_step": ("inputs_changed_in_step",),
+    "images_permuted_in_step": ("inputs_changed_in_step",),
     "mixup_target_not_mixed": ("inputs_changed_in_step", "targets_changed_in_step"),
     # optimizer and schedule
     "optimizer_of_other_model": ("optimizer_of_other_model", "parameter_not_in_optimizer"),
@@ -138,18 +141,22 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "third_of_val_in_train": ("train_val_leakage",),
     "val_is_train": ("train_val_leakage",),
     "augmented_before_split": ("train_val_leakage",),
-    "pictures_constant": ("duplicates", "blank_images"),
-    "pictures_truncated": ("blank_images", "duplicates"),
-    "pictures_0_to_255": ("input_not_normalised",),
+    "images_constant": ("duplicates", "blank_images"),
+    "images_truncated": ("blank_images", "duplicates"),
+    "images_0_to_255": ("input_not_normalised",),
     "normalised_twice": ("normalised_twice",),
-    "divided_by_255_twice": ("normalised_with_other_statistics", "input_not_normalised",
-                             "normalised_twice", "blank_images"),
+    "divided_by_255_twice": (
+        "normalised_with_other_statistics",
+        "input_not_normalised",
+        "normalised_twice",
+        "blank_images",
+    ),
     "mean_and_std_swapped": ("normalised_with_other_statistics",),
     "digits_upside_down": ("augmentation_destroys_label",),
     "std_not_divided": ("normalised_with_other_statistics", "input_not_normalised"),
     "variance_for_std": ("normalised_with_other_statistics", "normalised_twice"),
-    "normalised_by_picture_max": ("input_not_finite",),
-    "ten_pictures": ("duplicates",),
+    "normalised_by_image_max": ("input_not_finite",),
+    "ten_images": ("duplicates",),
     "three_channels": ("shape_mismatch",),
     # transform
     "bgr_in_validation": ("channels_reversed", "train_val_preprocessing_differ"),
@@ -170,7 +177,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "loader_empty": ("loader_incomplete",),
     "loader_shuffles_apart": ("loader_misaligned",),
     "labels_shifted_in_collate": ("loader_misaligned",),
-    "same_picture_in_batch": ("loader_misaligned", "loader_repeats", "duplicates"),
+    "same_image_in_batch": ("loader_misaligned", "loader_repeats", "duplicates"),
     "batch_of_two": ("batch_too_small",),
     "workers_draw_alike": ("worker_seeds_equal",),
     "val_loader_of_train": ("loader_of_other_data", "train_val_leakage"),
@@ -216,7 +223,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "losses_summed_as_tensors": ("graph_kept",),
     "logits_kept_with_graph": ("graph_kept",),
     "warm_up_from_0_not_stepped": ("schedule_never_stepped",),
-}  # fmt: skip
+}
 
 
 def expected(name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 
 from tests.zoo.known.bases import load_all, save_all
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 def packed(state: dict[str, Any]) -> bytes:

@@ -1,13 +1,12 @@
-"""Faults in the data: pictures, labels, how they are normalised, and what two splits share."""
+"""Faults in the data: images, labels, how they are normalised, and what two splits share."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
-from tests.zoo.known.bases import Pictures
-from tests.zoo.known.bases_more import IMAGENET_MEAN, IMAGENET_STD
+from tests.zoo.known.bases import IMAGENET_MEAN, IMAGENET_STD, Images
 from tests.zoo.known.catalogue import Mapped, fault, keep, labels_of, map_data, with_data
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 def relabel(setup: TrainingSetup, labels: list[int], part: str = "train") -> TrainingSetup:
@@ -19,13 +18,13 @@ def columns(setup: TrainingSetup, values: str) -> Tensor:
 
 
 def raw(setup: TrainingSetup, x: Tensor) -> Tensor:
-    """The picture in 0..1."""
+    """The image in 0..1."""
     return x * columns(setup, "std") + columns(setup, "mean")
 
 
 @fault("digits_resnet", "two_classes")
 def labels_shuffled(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures and labels of the training split were shuffled apart."""
+    """Images and labels of the training split were shuffled apart."""
     labels = torch.tensor(labels_of(setup.train_data))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     return relabel(setup, labels[order].tolist())
@@ -33,7 +32,7 @@ def labels_shuffled(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def labels_off_by_one_item(setup: TrainingSetup) -> TrainingSetup:
-    """A header line in the list of labels: each picture has the label of the next."""
+    """A header line in the list of labels: each image has the label of the next."""
     labels = labels_of(setup.train_data)
     return relabel(setup, labels[1:] + labels[:1])
 
@@ -100,7 +99,7 @@ def split_without_shuffle(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("two_classes")
 def rare_class_lost(setup: TrainingSetup) -> TrainingSetup:
-    """A filter leaves 3 training pictures of the second class."""
+    """A filter leaves 3 training images of the second class."""
     kept = [i for i, y in enumerate(labels_of(setup.train_data)) if y == 1][:3]
     return keep(setup, "train", lambda i, y: y == 0 or i in kept)
 
@@ -114,7 +113,7 @@ def val_in_train(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("two_classes")
 def third_of_val_in_train(setup: TrainingSetup) -> TrainingSetup:
-    """A third of the validation pictures were put into the training split too."""
+    """A third of the validation images were put into the training split too."""
     third = Subset(setup.val_data, range(0, len(setup.val_data), 3))
     return with_data(setup, train=ConcatDataset([setup.train_data, third]))
 
@@ -127,31 +126,31 @@ def val_is_train(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("pretrained")
 def augmented_before_split(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures were copied with a little noise first and split afterwards."""
+    """Images were copied with a little noise first and split afterwards."""
     random = torch.Generator().manual_seed(3)
     x = setup.train_data.x[:96]
     x = (x + 0.01 * torch.randn(x.shape, generator=random)).clamp(0, 1)
-    val = Pictures(x, setup.train_data.y[:96], IMAGENET_MEAN, IMAGENET_STD)
+    val = Images(x, setup.train_data.y[:96], IMAGENET_MEAN, IMAGENET_STD)
     return with_data(setup, val=val)
 
 
 @fault("shapes_vit", "mixup_ema")
-def pictures_constant(setup: TrainingSetup) -> TrainingSetup:
-    """A closure in a loop: every item shows the same picture."""
+def images_constant(setup: TrainingSetup) -> TrainingSetup:
+    """A closure in a loop: every item shows the same image."""
     first = setup.train_data[0][0]
     return map_data(setup, lambda i, x, y: (first, y))
 
 
 @fault("pretrained")
-def pictures_truncated(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures in 0..1 are cast to uint8: all black."""
+def images_truncated(setup: TrainingSetup) -> TrainingSetup:
+    """Images in 0..1 are cast to uint8: all black."""
     shift = -columns(setup, "mean") / columns(setup, "std")
     return map_data(setup, lambda i, x, y: (shift + 0 * x, y))
 
 
 @fault("digits_resnet", "two_classes")
-def pictures_0_to_255(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures are in 0..255 and not normalised."""
+def images_0_to_255(setup: TrainingSetup) -> TrainingSetup:
+    """Images are in 0..255 and not normalised."""
     return map_data(setup, lambda i, x, y: (raw(setup, x) * 255, y))
 
 
@@ -164,7 +163,7 @@ def normalised_twice(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("two_classes", "mixup_ema")
 def divided_by_255_twice(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures are divided by 255 once more before they are normalised: nearly constant."""
+    """Images are divided by 255 once more before they are normalised: nearly constant."""
     mean, std = columns(setup, "mean"), columns(setup, "std")
     return map_data(setup, lambda i, x, y: ((raw(setup, x) / 255 - mean) / std, y))
 
@@ -201,24 +200,24 @@ def digits_upside_down(setup: TrainingSetup) -> TrainingSetup:
 
 
 @fault("digits_resnet")
-def normalised_by_picture_max(setup: TrainingSetup) -> TrainingSetup:
-    """Normalised by 0/0: one picture in twenty is blank and divided by its maximum."""
+def normalised_by_image_max(setup: TrainingSetup) -> TrainingSetup:
+    """Normalised by 0/0: one image in twenty is blank and divided by its maximum."""
 
     def change(i: int, x: Tensor, y: int) -> tuple[Tensor, int]:
-        picture = raw(setup, x) * (i % 20 != 3)
-        return picture / picture.max(), y
+        image = raw(setup, x) * (i % 20 != 3)
+        return image / image.max(), y
 
     return map_data(setup, change)
 
 
 @fault("digits_resnet")
-def ten_pictures(setup: TrainingSetup) -> TrainingSetup:
-    """An index that wraps: the training split is ten pictures again and again."""
+def ten_images(setup: TrainingSetup) -> TrainingSetup:
+    """An index that wraps: the training split is ten images again and again."""
     data = setup.train_data
     return with_data(setup, train=Mapped(data, lambda i, x, y: data[i % 10]))
 
 
 @fault("digits_resnet")
 def three_channels(setup: TrainingSetup) -> TrainingSetup:
-    """Grey pictures are read as RGB; the net takes one channel."""
+    """Grey images are read as RGB; the net takes one channel."""
     return map_data(setup, lambda i, x, y: (x.expand(3, -1, -1), y))

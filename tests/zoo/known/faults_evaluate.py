@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 def counted(
@@ -43,7 +43,7 @@ def eval_mode_missing(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("shapes_vit")
 def argmax_over_batch(setup: TrainingSetup) -> TrainingSetup:
-    """argmax over axis 0: which picture, instead of which class."""
+    """argmax over axis 0: which image, instead of which class."""
 
     def hits(logits: Tensor, y: Tensor) -> Tensor:
         found = logits.argmax(0)

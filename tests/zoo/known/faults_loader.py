@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tests.zoo.known.bases import Batches
 from tests.zoo.known.catalogue import fault, labels_of, load_from, with_data
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 class Changed:
@@ -36,7 +36,7 @@ def sorted_by_label(data: Any) -> Subset:
 
 @fault("digits_resnet")
 def sorted_not_shuffled(setup: TrainingSetup) -> TrainingSetup:
-    """Training pictures lie sorted by class and the loader does not shuffle."""
+    """Training images lie sorted by class and the loader does not shuffle."""
     data = sorted_by_label(setup.train_data)
     return replace(setup, train_data=data, train_loader=DataLoader(data, 32))
 
@@ -62,14 +62,14 @@ def loader_repeats_first_batch(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def loader_over_few(setup: TrainingSetup) -> TrainingSetup:
-    """A subset of 64 pictures left from debugging feeds the training loader."""
+    """A subset of 64 images left from debugging feeds the training loader."""
     few = Subset(setup.train_data, range(64))
     return replace(setup, train_loader=load_from(setup.train_loader, few))
 
 
 @fault("two_classes")
 def half_the_data_lost(setup: TrainingSetup) -> TrainingSetup:
-    """As if for two processes, every second picture is left to a process that does not exist."""
+    """As if for two processes, every second image is left to a process that does not exist."""
     half = Subset(setup.train_data, range(0, len(setup.train_data), 2))
     return replace(setup, train_loader=load_from(setup.train_loader, half))
 
@@ -84,17 +84,17 @@ def loader_empty(setup: TrainingSetup) -> TrainingSetup:
 class ApartBatches(Batches):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng(self.epoch)
-        pictures, labels = rng.permutation(len(self.data)), rng.permutation(len(self.data))
+        images, labels = rng.permutation(len(self.data)), rng.permutation(len(self.data))
         self.epoch += 1
         for start in range(0, len(self) * self.size, self.size):
             part = slice(start, start + self.size)
-            x = torch.stack([self.data[i][0] for i in pictures[part]])
+            x = torch.stack([self.data[i][0] for i in images[part]])
             yield x, torch.tensor([self.data[i][1] for i in labels[part]])
 
 
 @fault("shapes_vit")
 def loader_shuffles_apart(setup: TrainingSetup) -> TrainingSetup:
-    """The loader draws one order for the pictures and another for the labels."""
+    """The loader draws one order for the images and another for the labels."""
     loader = ApartBatches(setup.train_data, 32, shuffle=True, drop_last=True)
     return replace(setup, train_loader=loader)
 
@@ -111,8 +111,8 @@ def labels_shifted_in_collate(setup: TrainingSetup) -> TrainingSetup:
 
 
 @fault("mixup_ema")
-def same_picture_in_batch(setup: TrainingSetup) -> TrainingSetup:
-    """collate_fn fills the batch with its first picture; the labels are those of all."""
+def same_image_in_batch(setup: TrainingSetup) -> TrainingSetup:
+    """collate_fn fills the batch with its first image; the labels are those of all."""
 
     def collate(items: list) -> tuple[Tensor, Tensor]:
         return torch.stack([items[0][0]] * len(items)), torch.tensor([y for _, y in items])
@@ -159,7 +159,7 @@ def val_loader_of_train(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def val_loader_cut(setup: TrainingSetup) -> TrainingSetup:
-    """drop_last in validation with large batches: 449 pictures become 300."""
+    """drop_last in validation with large batches: 449 images become 300."""
     loader = load_from(setup.val_loader, setup.val_data, batch_size=300, drop_last=True)
     return replace(setup, val_loader=loader)
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.zoo.known.bases_more import MixupEmaStep
+from tests.zoo.known.bases import MixupEmaStep
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 @fault("digits_resnet")
@@ -105,7 +105,7 @@ def loss_times_thousand(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def first_row_only(setup: TrainingSetup) -> TrainingSetup:
-    """Only the first picture of the batch enters the loss."""
+    """Only the first image of the batch enters the loss."""
     return replace(setup, loss_fn=lambda logits, y: F.cross_entropy(logits[:1], y[:1]))
 
 
@@ -213,6 +213,6 @@ class TargetNotMixed(MixupEmaStep):
 
 @fault("mixup_ema")
 def mixup_target_not_mixed(setup: TrainingSetup) -> TrainingSetup:
-    """Mixup mixes the pictures and leaves the targets as they were."""
+    """Mixup mixes the images and leaves the targets as they were."""
     step = TargetNotMixed(setup.model, 12, alpha=0.2, decay=0.98)
     return replace(setup, train_step=step, evaluate=step.evaluate, save=step.save, load=step.load)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
-Mixed = tuple[Tensor, Tensor, float]  # pictures, the labels that are mixed in, share of the own
+Mixed = tuple[Tensor, Tensor, float]  # images, the labels that are mixed in, share of the own
 
 
 def mixing_step(mix: Callable[[Tensor, Tensor], Mixed]) -> Callable[..., dict]:
@@ -20,8 +20,8 @@ def mixing_step(mix: Callable[[Tensor, Tensor], Mixed]) -> Callable[..., dict]:
 
     def step(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
         setup.model.train()
-        pictures, other, share = mix(*batch)
-        logits = setup.model(pictures)
+        images, other, share = mix(*batch)
+        logits = setup.model(images)
         loss = share * setup.loss_fn(logits, batch[1]) + (1 - share) * setup.loss_fn(logits, other)
         setup.optimizer.zero_grad()
         loss.backward()
@@ -34,7 +34,7 @@ def mixing_step(mix: Callable[[Tensor, Tensor], Mixed]) -> Callable[..., dict]:
 
 
 def pasted(x: Tensor, order: Tensor) -> tuple[Tensor, float]:
-    """A box of each picture's partner, and the share of the picture that is left."""
+    """A box of each image's partner, and the share of the image that is left."""
     side = int(torch.randint(x.shape[2] // 4, x.shape[2], ()))
     top, left = torch.randint(0, x.shape[2] - side + 1, (2,)).tolist()
     box = (..., slice(top, top + side), slice(left, left + side))
@@ -45,7 +45,7 @@ def pasted(x: Tensor, order: Tensor) -> tuple[Tensor, float]:
 
 @fault("digits_resnet", "shapes_vit")
 def mixup_shares_exchanged(setup: TrainingSetup) -> TrainingSetup:
-    """Mixup: the picture's share goes to the label of its partner."""
+    """Mixup: the image's share goes to the label of its partner."""
 
     def mix(x: Tensor, y: Tensor) -> Mixed:
         order, share = torch.randperm(len(x)), float(torch.rand(()))
@@ -56,7 +56,7 @@ def mixup_shares_exchanged(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("shapes_vit")
 def mixup_labels_of_others(setup: TrainingSetup) -> TrainingSetup:
-    """Mixup draws one order for the pictures and another for the labels."""
+    """Mixup draws one order for the images and another for the labels."""
 
     def mix(x: Tensor, y: Tensor) -> Mixed:
         order, share = torch.randperm(len(x)), float(torch.rand(()))
@@ -67,19 +67,19 @@ def mixup_labels_of_others(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("shapes_vit")
 def cutmix_shares_exchanged(setup: TrainingSetup) -> TrainingSetup:
-    """Cutmix: the label of the box gets the share of what is left of the picture."""
+    """Cutmix: the label of the box gets the share of what is left of the image."""
 
     def mix(x: Tensor, y: Tensor) -> Mixed:
         order = torch.randperm(len(x))
-        pictures, share = pasted(x, order)
-        return pictures, y[order], 1 - share
+        images, share = pasted(x, order)
+        return images, y[order], 1 - share
 
     return replace(setup, train_step=mixing_step(mix))
 
 
 @fault("digits_resnet")
 def labels_mixed_alone(setup: TrainingSetup) -> TrainingSetup:
-    """The mixed pictures are made, and the net is given the others."""
+    """The mixed images are made, and the net is given the others."""
 
     def mix(x: Tensor, y: Tensor) -> Mixed:
         return x, y[torch.randperm(len(x))], float(torch.rand(()))

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.zoo.known.bases_more import SmallNet
+from tests.zoo.known.bases import SmallNet
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 @fault("two_classes")
@@ -171,7 +171,7 @@ def dropout_always(setup: TrainingSetup) -> None:
 
 @fault("two_classes")
 def features_unused(setup: TrainingSetup) -> None:
-    """The head is fed a constant; what was computed from the picture is dropped."""
+    """The head is fed a constant; what was computed from the image is dropped."""
     net_of(setup, Forgotten)
 
 

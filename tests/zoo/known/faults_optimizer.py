@@ -15,10 +15,9 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from tests.zoo.known.bases import warmup_cosine
-from tests.zoo.known.bases_more import SmallNet
+from tests.zoo.known.bases import SmallNet, warmup_cosine
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 def adamw(setup: TrainingSetup, parameters: Iterable[nn.Parameter], **options: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.zoo.known.catalogue import after, before, fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 
 @fault("digits_resnet", "shapes_vit")
@@ -90,7 +90,7 @@ def single_output(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("two_classes")
 def rows_mixed_at_input(setup: TrainingSetup) -> TrainingSetup:
-    """view instead of permute: channels of different pictures are put together."""
+    """view instead of permute: channels of different images are put together."""
 
     def swap_axes(x: Tensor) -> Tensor:
         return x.reshape(x.shape[1], x.shape[0], *x.shape[2:]).transpose(0, 1)
@@ -106,13 +106,13 @@ def rows_mixed_at_output(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("shapes_vit")
 def rows_reversed(setup: TrainingSetup) -> TrainingSetup:
-    """The outputs come in the reverse order of the pictures."""
+    """The outputs come in the reverse order of the images."""
     return after(setup, lambda logits: logits.flip(0))
 
 
 @fault("digits_resnet")
 def batch_mean_removed(setup: TrainingSetup) -> TrainingSetup:
-    """Pictures are centred by the mean of their batch, in evaluation too."""
+    """Images are centred by the mean of their batch, in evaluation too."""
     return before(setup, lambda x: x - x.mean((0, 2, 3), keepdim=True))
 
 
@@ -130,13 +130,13 @@ def softmax_over_batch(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def input_overwritten(setup: TrainingSetup) -> TrainingSetup:
-    """The forward pass fills a buffer of zeros and forgets to copy the pictures into it."""
+    """The forward pass fills a buffer of zeros and forgets to copy the images into it."""
     return before(setup, torch.zeros_like)
 
 
 @fault("shapes_vit")
 def input_masked(setup: TrainingSetup) -> TrainingSetup:
-    """An inverted mask hides the picture and keeps a border of one pixel."""
+    """An inverted mask hides the image and keeps a border of one pixel."""
 
     def border(x: Tensor) -> Tensor:
         mask = torch.ones_like(x)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.zoo.known.bases import vit_step
 from tests.zoo.known.catalogue import fault
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 Batch = tuple[Tensor, Tensor]
 
@@ -220,7 +220,7 @@ def first_batch_for_ever(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("shapes_vit")
 def labels_of_last_batch(setup: TrainingSetup) -> TrainingSetup:
-    """Prefetching mixes two variables: pictures meet the labels of the batch before."""
+    """Prefetching mixes two variables: images meet the labels of the batch before."""
     last: list[Tensor] = []
 
     def step(setup: TrainingSetup, batch: Batch) -> dict:
@@ -232,7 +232,7 @@ def labels_of_last_batch(setup: TrainingSetup) -> TrainingSetup:
 
 
 @fault("digits_resnet")
-def pictures_permuted_in_step(setup: TrainingSetup) -> TrainingSetup:
-    """The pictures of a batch are shuffled, its labels are not."""
+def images_permuted_in_step(setup: TrainingSetup) -> TrainingSetup:
+    """The images of a batch are shuffled, its labels are not."""
     inner = setup.train_step
     return replace(setup, train_step=lambda s, b: inner(s, (b[0][torch.randperm(len(b[0]))], b[1])))

@@ -1,29 +1,29 @@
-"""Faults between raw picture and net: validation prepared otherwise, augmentation that destroys."""
+"""Faults between raw image and net: validation prepared otherwise, augmentation that destroys."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tests.zoo.known.catalogue import fault, map_data
+from tests.zoo.known.complete_setup import TrainingSetup
 from tests.zoo.known.faults_data import columns, raw
-from tests.zoo.known.whole import TrainingSetup
 
 
 @fault("pretrained")
 def bgr_in_validation(setup: TrainingSetup) -> TrainingSetup:
-    """Validation pictures are read with OpenCV: blue, green, red."""
+    """Validation images are read with OpenCV: blue, green, red."""
     return map_data(setup, lambda i, x, y: (x.flip(0), y), ["val"])
 
 
 @fault("digits_resnet", "two_classes")
 def val_not_normalised(setup: TrainingSetup) -> TrainingSetup:
-    """Only the training pictures are normalised."""
+    """Only the training images are normalised."""
     return map_data(setup, lambda i, x, y: (raw(setup, x), y), ["val"])
 
 
 @fault("mixup_ema")
 def val_zoomed(setup: TrainingSetup) -> TrainingSetup:
-    """Validation pictures are cut to the middle quarter and enlarged."""
+    """Validation images are cut to the middle quarter and enlarged."""
 
     def zoom(i: int, x: Tensor, y: int) -> tuple[Tensor, int]:
         h, w = x.shape[1] // 4, x.shape[2] // 4
@@ -42,7 +42,7 @@ def val_inverted(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def val_turned(setup: TrainingSetup) -> TrainingSetup:
-    """Validation pictures come turned by 90 degrees: width and height are swapped in one reader."""
+    """Validation images come turned by 90 degrees: width and height are swapped in one reader."""
     return map_data(setup, lambda i, x, y: (x.rot90(1, (1, 2)), y), ["val"])
 
 
@@ -59,13 +59,13 @@ def crop_to_nothing(setup: TrainingSetup) -> TrainingSetup:
 
 @fault("digits_resnet")
 def noise_drowns(setup: TrainingSetup) -> TrainingSetup:
-    """Noise with ten times the deviation of the pictures is added in training."""
+    """Noise with ten times the deviation of the images is added in training."""
     return map_data(setup, lambda i, x, y: (x + 10 * torch.randn_like(x), y), ["train"])
 
 
 @fault("two_classes")
 def erased(setup: TrainingSetup) -> TrainingSetup:
-    """Random erasing takes 97 % of each training picture."""
+    """Random erasing takes 97 % of each training image."""
     return map_data(setup, lambda i, x, y: (x * (torch.rand(x.shape[1:]) < 0.03), y), ["train"])
 
 

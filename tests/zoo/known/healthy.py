@@ -1,5 +1,5 @@
-"""Healthy set-ups: a battery must keep quiet about all of them. `python -m tests.zoo.known.verify`
-trains each one and shows what it learns."""
+"""Healthy set-ups: a battery must keep quiet about all of them.
+`python -m tests.zoo.known.verify_healthy` trains each one and shows what it learns."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,9 +9,9 @@ import timm
 import torch
 
 from tests.zoo.known import healthy_parts as parts
-from tests.zoo.known.bases import load_all, save_all
+from tests.zoo.known.bases import declare, load_all, save_all
 from tests.zoo.known.catalogue import Factory
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.complete_setup import TrainingSetup
 
 EPOCHS = 20
 STEPS = 400  # at least, of the optimizer: less is no training for the slower of them
@@ -29,7 +29,7 @@ class Healthy:
     data: str = "shapes"
     size: int = 32
     classes: int = 8
-    count: int = 30  # training pictures a class
+    count: int = 30  # training images a class
     loss: str = "ce"
     optimizer: str = "adamw"
     lr: float = 1e-3
@@ -67,8 +67,8 @@ def build(spec: Healthy) -> TrainingSetup:
     step: Any = parts.Step(net, spec.classes, spec.extra, per_step, spec.accumulate)
     evaluate: Any = parts.EVALUATIONS[spec.evaluate]
     save, load = save_all, load_all
-    if spec.extra == "closure":
-        step = parts.closure_step
+    if spec.extra == "optimizer_calls":
+        step = parts.step_by_optimizer
     if spec.extra == "ema":
         average = step.average
 
@@ -79,18 +79,20 @@ def build(spec: Healthy) -> TrainingSetup:
         load = lambda setup, data: load_all(both(setup), data)  # noqa: E731
         inner = evaluate
         evaluate = lambda setup, loader: inner(replace(setup, model=average.module), loader)  # noqa: E731
-    return TrainingSetup(
-        net, loss, optimizer, scheduler, *data, step, evaluate, save, load,
-        {
-            "num_classes": spec.classes, "mean": mean, "std": std, "total_steps": steps,
-            "accumulate": spec.accumulate, "label_smoothing": smoothing,
-            "mixup": 1.0 if spec.extra in ("mixup", "cutmix") else 0.0,
-            "precision": "fp32", "frozen": [],
-        },
-    )  # fmt: skip
+    declared = declare(
+        spec.classes,
+        mean,
+        std,
+        steps,
+        accumulate=spec.accumulate,
+        label_smoothing=smoothing,
+        mixup=1.0 if spec.extra in ("mixup", "cutmix") else 0.0,
+    )
+    parts_of_loop = step, evaluate, save, load
+    return TrainingSetup(net, loss, optimizer, scheduler, *data, *parts_of_loop, declared)
 
 
-# Nets with a stride of 32 leave one pixel of a 32 px picture: BatchNorm then sees only the batch,
+# Nets with a stride of 32 leave one pixel of a 32 px image: BatchNorm then sees only the batch,
 # so these run on batches of 32 and more, or at 64 px.
 SPECS = [
     Healthy("test_resnet", "digits", 16, 10, schedule="warmup", extra="clip"),
@@ -130,7 +132,7 @@ SPECS = [
             style="tensors"),
     Healthy("resnet10t", classes=2, count=80, imbalance=5, style="balanced", evaluate="whole"),
     Healthy("resnet18", classes=8, optimizer="sgd", lr=0.05, schedule="epoch_steps"),
-    Healthy("resnet18", "digits", 16, 10, extra="closure", lr=5e-4),
+    Healthy("resnet18", "digits", 16, 10, extra="optimizer_calls", lr=5e-4),
     Healthy("mobilenetv3_small_050", size=64, classes=4, lr=2e-3, batch=16, style="list"),
     Healthy("mobilenetv4_conv_small_035", size=64, classes=4, lr=1e-3, batch=24),
     Healthy("convnext_atto", classes=10, lr=5e-4, style="tensors", evaluate="whole"),

@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from tests.zoo.known.bases import Batches, Pictures, digits_evaluate, vit_evaluate, warmup_cosine
-from tests.zoo.known.bases_more import evaluate_whole
-from tests.zoo.known.pictures import Split, channel_statistics, codes, digits, shapes
-from tests.zoo.known.whole import TrainingSetup
+from tests.zoo.known.bases import (
+    Batches,
+    Images,
+    digits_evaluate,
+    evaluate_whole,
+    vit_evaluate,
+    warmup_cosine,
+)
+from tests.zoo.known.complete_setup import TrainingSetup
+from tests.zoo.known.images import Split, channel_statistics, codes, digits, shapes
 
 
 def splits(kind: str, size: int, classes: int, count: int) -> tuple[Split, Split]:
-    """The data set by name; `count` training pictures a class where they are drawn."""
+    """The data set by name; `count` training images a class where they are drawn."""
     if kind == "digits":
         return digits(size, classes)
     if kind == "codes":
@@ -35,7 +41,7 @@ def splits(kind: str, size: int, classes: int, count: int) -> tuple[Split, Split
 
 
 def thinned(split: Split, ratio: float) -> Split:
-    """Fewer pictures of each further class: the last has 1/ratio of the first."""
+    """Fewer images of each further class: the last has 1/ratio of the first."""
     x, y = split
     classes = int(y.max()) + 1
     kept = []
@@ -56,15 +62,16 @@ def data_and_loaders(
     second: Any
     if style == "list":
         m, s = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
-        first, second = ([((p - m) / s, int(k)) for p, k in zip(*part, strict=True)]
-                         for part in (train, val))  # fmt: skip
+        first, second = (
+            [((p - m) / s, int(k)) for p, k in zip(*part, strict=True)] for part in (train, val)
+        )
         return first, second, Batches(first, batch, shuffle=True), Batches(second, 40)
     if style == "tensors":
         m, s = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
         first, second = (TensorDataset((x - m) / s, y) for x, y in (train, val))
         loader = DataLoader(first, batch, shuffle=True, drop_last=True, generator=order)
         return first, second, loader, DataLoader(second, 2 * batch)
-    first, second = Pictures(*train, mean, std, shift), Pictures(*val, mean, std)
+    first, second = Images(*train, mean, std, shift), Images(*val, mean, std)
     if style == "balanced":
         counts = torch.bincount(train[1]).double()
         sampler = WeightedRandomSampler(
@@ -192,17 +199,17 @@ class Step:
         return x, share * target + (1 - share) * target[other]
 
 
-def closure_step(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
+def step_by_optimizer(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
     """The optimizer calls the forward and backward pass itself."""
     setup.model.train()
 
-    def closure() -> Tensor:
+    def forward_and_backward() -> Tensor:
         setup.optimizer.zero_grad()
         loss = setup.loss_fn(setup.model(batch[0]), batch[1])
         loss.backward()
         return loss
 
-    return {"loss": setup.optimizer.step(closure).detach()}
+    return {"loss": setup.optimizer.step(forward_and_backward).detach()}
 
 
 @torch.no_grad()
@@ -212,11 +219,9 @@ def evaluate_with_criterion(setup: TrainingSetup, loader: Any) -> dict[str, floa
     loss = hits = n = 0
     for x, y in loader:
         z = setup.model(x)
-        loss, hits, n = (
-            loss + setup.loss_fn(z, y) * len(y),
-            hits + (z.argmax(1) == y).sum(),
-            n + len(y),
-        )
+        loss += setup.loss_fn(z, y) * len(y)
+        hits += (z.argmax(1) == y).sum()
+        n += len(y)
     return {"loss": float(loss) / n, "accuracy": float(hits) / n}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from tests.zoo.known.verify import endless
-from tests.zoo.known.whole import Factory
+from tests.zoo.known.complete_setup import Factory
+from tests.zoo.known.verify_healthy import endless
 
 OVERFIT_STEPS = 200  # micro-batches; healthy nets of this size need 5 to 100 (measured)
 OVERFIT_ACCURACY = 0.95

@@ -95,8 +95,8 @@ def run_case(name: str, with_rivals: bool = True) -> Result:
             ranks = {"fail": 0, "warn": 1, "inconclusive": 2}
             old = result.found.get(check["id"], check["status"])
             result.found[check["id"]] = min(old, check["status"], key=ranks.__getitem__)
-            result.messages.append(f"{check['status']} {check['id']}: {check['message']} "
-                                   f"{check['likely_causes']}")  # fmt: skip
+            text = f"{check['status']} {check['id']}: {check['message']} {check['likely_causes']}"
+            result.messages.append(text)
             if set(check["likely_causes"][:NAMED_AMONG]) & set(result.expected):
                 result.named_by.append(check["id"])
     if with_rivals and kind != "subtle":

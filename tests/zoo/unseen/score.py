@@ -1,5 +1,5 @@
-"""Run the library on every set-up here: `python -m tests.zoo.unseen.score [--budget 60] [NAME ...]`;
-`--list` prints what there is.
+"""Run the library on every set-up here:
+`python -m tests.zoo.unseen.score [--budget 60] [NAME ...]`; `--list` prints what there is.
 
 For each set-up one line with the report's status, then id, message and likely causes of each check
 that fails or warns, under the cause that was expected; whether a named cause is the right one is

@@ -1,0 +1,153 @@
+"""Which tier of proof holds between a result and the same run again: bit, numeric or statistical.
+
+Both are given as the texts of files: dvc.lock names every output by its hash, history.csv holds a
+row per epoch, metrics.json the result.
+"""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.experiments import statistics, stored
+from src.experiments.target import Target
+from src.plumbing import dvc_files, identity
+from src.plumbing.errors import InputError
+
+LEAST_SEEDS = 3  # whose results say how much a result depends on the seed
+# Another instruction set or device adds in another order: losses of the first epoch agree to some
+# 1e-4 then, and part later, as training amplifies differences (choice, with room).
+FIRST_LOSS = 0.02  # relative difference of the first epoch's training loss
+# Two trainings that agree only numerically end like two seeds: each metric may differ by as much as
+# two standard errors of a difference.
+STANDARD_ERRORS = 2.0
+BOUNDED = ("accuracy", "macro_f1", "log_loss")  # the metrics with an interval
+WIDTH = 3.92  # standard errors in the width of a 95 % interval (normal distribution)
+OUTSIDE = 0.01  # share of seeds outside the interval that the other seeds give (choice)
+
+
+@dataclass
+class Verdict:
+    """`tier`: the one that holds, empty if none does; `lines`: why, and what differs."""
+
+    tier: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+def judge(target: Target, folder: Path, same_kind: bool | None) -> Verdict:
+    """Compare the files of the target with those that the pipeline made in `folder`. `same_kind`:
+    whether the machines are of one kind; None if that is not known."""
+    before, after = target.locked()[0], (folder / "dvc.lock").read_text()
+    found = differing_outputs(before, after)
+    verdict = Verdict(lines=[f"{name}: output {path} differs" for name, path in found])
+    if not found:
+        return Verdict("bit", ["every output is equal"])
+    history, metrics = (
+        (_text(target.read(path)), (folder / path).read_text())
+        for path in (stored.HISTORY, identity.METRICS)
+    )
+    if parting := first_difference(*history):
+        verdict.lines.append(parting)
+    if same_kind:
+        verdict.lines.append("the machine is of the same kind, so every bit should be equal")
+        return verdict
+    verdict.lines.append("another kind of machine, or not known: close numbers are enough")
+    trouble = numeric_trouble(history, metrics)
+    verdict.lines += trouble
+    if not trouble:
+        verdict.tier = "numeric"
+        return verdict
+    stages = stored.stages_of(before)
+    alike = stored.with_any_seed(stages).values() if stages else ()
+    seeds = [result.metrics["val"]["accuracy"] for result in alike]
+    if len(seeds) < LEAST_SEEDS:
+        verdict.lines.append(f"what other seeds give is not known: {len(seeds)} were tried")
+    elif outside := statistical_trouble(metrics, seeds):
+        verdict.lines.append(outside)
+    else:
+        verdict.tier = "statistical"
+    return verdict
+
+
+def _text(content: str | None) -> str:
+    if content is None:
+        raise InputError("the commit has no results to compare with: `dvc repro`, then commit them")
+    return content
+
+
+def differing_outputs(before: str, after: str) -> list[tuple[str, str]]:
+    """(stage, path) of each output whose hash differs between two dvc.lock, in the order of the
+    pipeline."""
+    found = []
+    for name in dvc_files.STAGES:
+        entries = (identity.locked_stage(lock, name) or {"outs": {}} for lock in (before, after))
+        outs = (entry["outs"] for entry in entries)
+        found += [(name, path) for path in identity.differing(*outs)]
+    return found
+
+
+def first_difference(before: str, after: str) -> str:
+    """Where two histories (the texts of history.csv) begin to differ, in words; empty if they do
+    not."""
+    old, new = _rows(before), _rows(after)
+    for number, (one, other) in enumerate(zip(old, new, strict=False), start=1):
+        for key in one:
+            if one[key] != other.get(key):
+                values = f"{key} {one[key]} and {other.get(key)}"
+                return f"the histories part in epoch {number}: {values}"
+    if len(old) != len(new):
+        return f"one history has {len(old)} epochs, the other {len(new)}"
+    return ""
+
+
+def numeric_trouble(history: tuple[str, str], metrics: tuple[str, str]) -> list[str]:
+    """What is outside the bounds of the numeric tier, in words; each pair is (before, after)."""
+    trouble = []
+    first = [_rows(text)[:1] for text in history]
+    if all(first):
+        one, other = (float(rows[0]["train_loss"]) for rows in first)
+        if not math.isclose(one, other, rel_tol=FIRST_LOSS):
+            trouble.append(f"the loss of the first epoch is {other:g} instead of {one:g}")
+    old, new = (json.loads(text) for text in metrics)
+    for split in old:
+        for key in BOUNDED:
+            if key not in old[split]:  # a commit older than this metric
+                continue
+            expected, found = old[split][key], new.get(split, {}).get(key, math.nan)
+            allowed = STANDARD_ERRORS * math.sqrt(2) * _standard_error(old[split], key)
+            if not abs(found - expected) <= allowed:
+                words = f"is {found:g} instead of {expected:g} ± {allowed:.2g}"
+                trouble.append(f"{split} {key} {words}")
+    return trouble
+
+
+def _standard_error(group: dict[str, float], key: str) -> float:
+    """The standard error of a metric: of a share for accuracy, of the metric's own interval for the
+    others. At least that of one sample in all, classified correctly or not, or with one more nat of
+    loss: a flawless net has an interval without width."""
+    value, count = group[key], group["n"]
+    if key == "accuracy":
+        return math.sqrt(max(value * (1 - value), 1 / count) / count)
+    width = group.get(f"{key}_high", value) - group.get(f"{key}_low", value)
+    return max(width / WIDTH, 1 / count)
+
+
+def statistical_trouble(metrics: tuple[str, str], seeds: list[float]) -> str:
+    """Whether val accuracy lies outside what other seeds gave, in words; empty if it does not.
+    `seeds`: val accuracy of at least three trainings that differ in `seed` alone. Their standard
+    deviation counts as at least that of rounding to whole samples."""
+    group = json.loads(metrics[1])["val"]
+    found = statistics.spread(seeds, 1 / (group["n"] * math.sqrt(12)))
+    allowed = found.of_next(OUTSIDE)
+    if abs(group["accuracy"] - found.mean) <= allowed:
+        return ""
+    return (
+        f"val accuracy {group['accuracy']:g} is outside {found.mean:g} ± {allowed:.2g}, where "
+        f"{found.n} other seeds lie"
+    )
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))

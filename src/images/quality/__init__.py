@@ -1,1 +1,0 @@
-"""What a person should look at before training on a set of images."""

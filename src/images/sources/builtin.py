@@ -1,0 +1,48 @@
+"""Sources that need no files: scikit-learn's digits, and drawn shapes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from src.images.decode import Image8
+from src.images.packing import Pixels
+from src.images.sources.shapes import CLASS_NAMES, draw_shape
+from src.preparation.sources.base import Item, Source
+
+
+def digits(params: Mapping[str, Any]) -> Source:
+    """scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, grey levels 0..16."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = (found.images * (255 / 16)).round().astype("uint8")
+    items = (
+        Item(f"digits/{index:04d}", int(label), Pixels(images[index]))
+        for index, label in enumerate(found.target)
+    )
+    return Source([str(digit) for digit in range(10)], items, len(images), in_memory=True)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape that is drawn when it is read."""
+
+    label: int
+    number: int
+    size: int
+
+    def __call__(self) -> tuple[bytes, Image8]:
+        image = draw_shape(self.label, self.number, self.size)
+        return image.tobytes(), Image8.of(image)
+
+
+def synthetic(params: Mapping[str, Any]) -> Source:
+    """Coloured shapes, drawn from their class and number alone."""
+    count, size = params["prepare.synthetic_classes"], params["prepare.size"]
+    per_class = params["prepare.synthetic_pictures"]
+    items = (
+        Item(f"{CLASS_NAMES[label]}/{number:05d}", label, Shape(label, number, size))
+        for label in range(count)
+        for number in range(per_class)
+    )
+    return Source(list(CLASS_NAMES[:count]), items, count * per_class)

@@ -1,0 +1,75 @@
+"""What a stage logs; with tracking off, nothing comes of it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Tags of a run, by which it is found again.
+KIND = "machine.kind"  # of train: what must be equal for the same bits
+MODEL_MD5 = "model.md5"  # of train: what it gave, which its fingerprint does not say
+DESCRIPTION = "mlflow.note.content"  # what MLflow shows at the head of a run's page
+
+
+class Log:
+    """What a stage logs. This one, for `machine.tracking: false`, drops it all.
+
+    No method raises. `log_metrics`, `log_epoch` and `log_image` are fast enough for a loop; the
+    others wait for the server.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log values such as {"train/loss": 0.3} at a step. Takes microseconds."""
+
+    def log_image(self, name: str, png: bytes) -> None:
+        """Keep a small PNG as the artifact `name`, such as examples/epoch_005.png. Takes the time
+        of writing it to disk."""
+
+    def log_artifact(self, path: Path | str, folder: str = "") -> None:
+        """Copy a file into the run, below `folder`."""
+
+    def log_model(self, folder: Path) -> None:
+        """Copy the model of `folder` (model.json, model.safetensors) into the run as `model`, where
+        `mlflow models serve -m runs:/<run id>/model` finds it (src/tracking/serving/), and set the
+        tag `model.md5`."""
+
+    def log_data(self, folder: str, splits: Sequence[str]) -> None:
+        """Name these splits of a packed data set as inputs of the run. That of a training also gets
+        a copy of what the folder holds for people to look at."""
+
+    def log_input(self, name: str, digest: str, context: str) -> None:
+        """Name one data set as an input of the run: `digest` is its md5 as DVC writes it, `context`
+        what it was read for (train, val, evaluate test)."""
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; values become text."""
+
+    def describe(self, markdown: str) -> None:
+        """Set the description at the head of the run's page. That of a training also says what
+        changed and how to bring the result back."""
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Log a row of history as `train/loss`, `val/accuracy`, `lr`, ... at step row["epoch"]."""
+        metrics = {re.sub("^(train|val)_", r"\1/", key): value for key, value in row.items()}
+        self.log_metrics(metrics, int(metrics.pop("epoch")))
+
+    def log_machines(self, kinds: Sequence[str]) -> None:
+        """Say on which kinds of machine the training ran, one after the other."""
+        self.set_tags({KIND: " + ".join(kinds)})
+
+    def log_evaluation(self, metrics: Mapping[str, Mapping[str, Any]], epochs: int) -> None:
+        """Log the figures of each split for a model that was trained for `epochs`."""
+        for split, values in metrics.items():
+            for key, value in values.items():
+                # These have a curve over the epochs; the kept weights come after its end. All else
+                # is a single number, which MLflow draws as a bar if it has no step.
+                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1")
+                self.log_metrics({f"{split}/{key}": float(value)}, epochs + 1 if is_curve else 0)
+
+    def log_curves(self, curves: Mapping[str, Mapping[str, Sequence[float]]], prefix: str) -> None:
+        """Log curves that begin at step 1, such as {"subset": {"loss": [2.3, 1.9]}} as
+        `<prefix>/subset_loss`."""
+        for curve, series in curves.items():
+            for step, values in enumerate(zip(*series.values(), strict=True), 1):
+                names = (f"{prefix}/{curve}_{name}" for name in series)
+                self.log_metrics(dict(zip(names, values, strict=True)), step)

@@ -1,0 +1,6 @@
+class InputError(Exception):
+    pass
+
+
+class GateError(Exception):
+    pass

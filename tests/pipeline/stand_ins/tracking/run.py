@@ -1,0 +1,14 @@
+from contextlib import contextmanager
+
+
+class Log:
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+
+@contextmanager
+def start(*arguments):
+    yield Log()
+
+
+reopen = start

@@ -1,0 +1,163 @@
+"""Folders of class folders."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.images.fit import fit_image
+from src.plumbing.errors import InputError
+from src.plumbing.schema import SCHEMA
+from tests.conftest import packed, set_params
+from tests.preparation.image_folders import by_path, prepare_folder, write_images
+
+
+@pytest.mark.parametrize(
+    ("folders", "named", "others"),
+    [
+        (("train", "test", "misc"), "misc", "train"),
+        (("Train", "misc", "extra"), "extra", "misc"),
+        (("train", "__MACOSX"), "__MACOSX", "train"),
+        (("cat", "test"), "test", "cat"),
+        (("cat", "dog", "Val", "test"), "Val", "test"),
+    ],
+)
+def test_split_folders_beside_others_are_refused(
+    project: Path, tmp_path: Path, folders: tuple[str, ...], named: str, others: str
+) -> None:
+    images = tmp_path / "images"
+    for name in folders:
+        write_images(images / name, {"cat": 30, "dog": 30})
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, images)
+    line = str(caught.value)
+    assert named in line
+    assert others in line
+    assert "\n" not in line
+    assert ("move" in line) == ("train" in [name.lower() for name in folders])
+    assert "rename" in line
+    assert not (project / "data/prepared").exists()
+
+
+def test_hidden_folders_beside_split_folders_are_ignored(project: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_images(images / "train", {"cat": 30, "dog": 30})
+    write_images(images / ".thumbnails", {"cat": 3})
+    splits = prepare_folder(project, images)
+    assert splits["train"].meta["classes"] == ["cat", "dog"]
+    assert sum(map(len, splits.values())) == 60
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"cat/caf\xe9.png",
+        b"caf\xe9/000.png",
+        b"caf\xe9/x.txt",
+        b"dog/\xff/000.png",
+        b"cat/a\rb.png",
+    ],
+)
+def test_names_that_no_table_can_hold_are_named(project: Path, tmp_path: Path, name: bytes) -> None:
+    images = tmp_path / "images"
+    write_images(images, {"cat": 20, "dog": 20})
+    odd = Path(os.fsdecode(os.fsencode(images) + b"/" + name))
+    try:
+        odd.parent.mkdir(exist_ok=True)
+        shutil.copy(images / "cat/000.png", odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, images)
+    line = str(caught.value)
+    line.encode("utf-8")
+    assert any(byte in name and repr(byte)[2:-1] in line for byte in (b"\xe9", b"\xff", b"\r"))
+    assert "rename it" in line
+
+
+def test_odd_names_come_back_as_they_are(project: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    classes = ["$a$", 'comma, "quoted"', "line\nbreak", "猫"]
+    write_images(images, dict.fromkeys(classes, 30))
+    odd = ["a,b.png", "a\nb.png", 'a"b.png', " a.png", "é.png", "x" * 200 + ".png"]
+    for number, name in enumerate(odd):
+        (images / "$a$" / f"{number:03d}.png").rename(images / "$a$" / name)
+    splits = prepare_folder(project, images)
+    there = {path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file()}
+    assert set(by_path(splits)) == there
+    assert all(
+        data.meta["classes"][label] == path.split("/")[0]
+        for data in splits.values()
+        for label, path in zip(data.labels, data.paths, strict=True)
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_arrive_as_they_were(project: Path, tmp_path: Path, channels: int) -> None:
+    images = tmp_path / "images"
+    write_images(images, {"cat": 20, "dog": 20}, size=(16, 16))
+    splits = prepare_folder(project, images, channels=channels)
+    for data in splits.values():
+        for index, path in enumerate(data.paths):
+            mode = "RGB" if channels == 3 else "L"
+            expected = np.asarray(Image.open(images / path).convert(mode)).reshape(16, 16, -1)
+            assert np.array_equal(data.rows([index])[0], expected)
+            assert data.meta["classes"][data.labels[index]] == path.split("/")[0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, "at least two; found 0"),
+        ({"only": 9}, "at least two; found 1"),
+        ({"cat": 40, "rare": 1}, "no sample of class rare in split"),
+        ({"cat": 40, "few": 4}, "set prepare.split_seed="),
+    ],
+)
+def test_folders_that_cannot_work_say_so(
+    project: Path, tmp_path: Path, counts: dict[str, int], words: str
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    write_images(images, counts)
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, images, split_seed=3)
+    assert words in str(caught.value)
+
+
+def test_folder_source_needs_a_folder(project: Path) -> None:
+    set_params(project, source="folder")
+    with pytest.raises(InputError, match=r"prepare\.path must be a folder of class folders"):
+        packed(project)
+
+
+HOW = ("size", "channels", "fit", "interpolation", "crop_ratio")
+
+
+IMAGES = {"size": ["8", "24"], "crop_ratio": ["1", "0.5"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "choice"),
+    [(key, c) for key in HOW for c in IMAGES.get(key) or SCHEMA[f"prepare.{key}"].choices],
+)
+def test_how_images_are_packed(project: Path, tmp_path: Path, key: str, choice: str) -> None:
+    images = tmp_path / "images"
+    write_images(images, {"cat": 20, "dog": 20})
+    data = prepare_folder(project, images, split_seed=1, **{key: choice})["train"]
+    how: dict[str, Any] = {
+        "size": 16,
+        "channels": 3,
+        "fit": "crop",
+        "interpolation": "bilinear",
+        "crop_ratio": 1.0,
+        key: SCHEMA[f"prepare.{key}"].parse(choice),
+    }
+    assert {name: data.meta[name] for name in HOW} == how
+    for image, path in zip(data.rows(range(3)), data.paths, strict=False):
+        with Image.open(images / path) as opened:
+            assert np.array_equal(image, fit_image(opened, **how))

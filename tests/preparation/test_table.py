@@ -1,0 +1,385 @@
+"""Tables of images (source csv): each odd one ends as a row of rejects.csv or in one line."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.data.packed import PackedSplit
+from src.plumbing.errors import InputError
+from src.plumbing.schema import SCHEMA
+from tests.conftest import packed, run_unchecked, set_params
+from tests.preparation.image_folders import by_path, write_images
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+
+
+@pytest.mark.parametrize("choice", DELIMITERS)
+def test_csv_delimiter(project: Path, tmp_path: Path, choice: str) -> None:
+    root = tmp_path / "images"
+    write_images(root, {"cat": 30, "dog": 30})
+    table = GOOD.replace(",", DELIMITERS[choice])
+    splits = prepare(project, root, table, csv_delimiter=choice)
+    assert sum(map(len, splits.values())) == 60
+    for other in set(DELIMITERS) - {choice}:
+        with pytest.raises(InputError, match="has no column path"):
+            prepare(project, root, table, csv_delimiter=other)
+
+
+def test_every_delimiter_is_tried() -> None:
+    assert {"auto", *DELIMITERS} == set(SCHEMA["prepare.csv_delimiter"].choices)
+
+
+ROWS = [f"{name}/{number:03d}.png,{name}" for name in ("cat", "dog") for number in range(30)]
+
+
+GOOD = "path,label\n" + "\n".join(ROWS) + "\n"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("files")
+    write_images(root / "data", {"cat": 30, "dog": 30})
+    shutil.copy(root / "data/cat/000.png", root / "outside.png")
+    return root
+
+
+@pytest.fixture
+def root(files: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(files, tmp_path / "files")) / "data"
+
+
+def prepare(
+    project: Path, root: Path, table: str | bytes = GOOD, **values: Any
+) -> dict[str, PackedSplit]:
+    data = table if isinstance(table, bytes) else table.encode()
+    (root / "labels.csv").write_bytes(data)
+    set_params(project, source="csv", path=root, **values)
+    return packed(project)
+
+
+def report(project: Path) -> dict[str, Any]:
+    return dict(json.loads((project / "data/prepared/report.json").read_text()))
+
+
+def rejects(project: Path) -> dict[str, str]:
+    path = project / "data/prepared/rejects.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        return {
+            row["path"]: f"{row['reason']}; {row['what to do']}" for row in csv.DictReader(file)
+        }
+
+
+def labels(splits: dict[str, PackedSplit]) -> dict[str, str]:
+    return {
+        path: data.meta["classes"][label]
+        for data in splits.values()
+        for path, label in zip(data.paths, data.labels, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        (lambda text: text.encode(), {}),
+        (lambda text: b"\xef\xbb\xbf" + text.encode(), {}),
+        (lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"), {}),
+        (lambda text: text.replace("\n", "\r").encode(), {}),
+        (lambda text: text.replace(",", ";").encode(), {}),
+        (lambda text: text.replace(",", "\t").encode("utf-16"), {}),
+        (lambda text: text.replace(",", "|").encode(), {"csv_delimiter": "pipe"}),
+        (lambda text: text.rstrip().encode(), {}),
+        (lambda text: text.replace("\n", "\n\n").encode(), {}),
+        (lambda text: text.replace("cat/", "./cat//").encode(), {}),
+        (lambda text: text.replace("/", "\\").encode(), {}),
+        (lambda text: text.replace("path,", '"path",').encode(), {}),
+        (lambda text: text.encode("cp1251"), {"csv_encoding": "cp1251"}),
+        (lambda text: text.encode("utf-8-sig"), {"csv_encoding": "utf-8"}),
+        (lambda text: text.encode("utf-8-sig"), {"csv_encoding": "UTF8"}),
+        (lambda text: ('"no\nte",' + text.replace("\n", "\nx,")[:-2]).encode(), {}),
+    ],
+)  # fmt: skip
+def test_tables_as_programs_write_them(
+    project: Path, root: Path, change: Callable[[str], bytes], values: dict[str, str]
+) -> None:
+    found = labels(prepare(project, root, change(GOOD), **values))
+    assert found == {row.split(",")[0]: row.split(",")[1] for row in ROWS}
+    assert (project / "data/prepared/rejects.csv").read_text() == "path,reason,what to do\n"
+
+
+def test_columns_by_name_in_any_order(project: Path, root: Path) -> None:
+    rows = [f'x,{path.split(",")[1]},"a, b",{path.split(",")[0]}' for path in ROWS]
+    table = "id,kind of animal,note,file\n" + "\n".join(rows)
+    found = labels(
+        prepare(project, root, table, csv_path_column="file", csv_label_column="kind of animal")
+    )
+    assert len(found) == 60
+
+
+def test_the_table_may_lie_deeper_and_paths_start_at_the_folder(project: Path, root: Path) -> None:
+    (root / "tables").mkdir()
+    (root / "tables/one.csv").write_text(GOOD)
+    assert len(labels(prepare(project, root, csv_file="tables/one.csv"))) == 60
+
+
+def test_cp1251_is_recognised_by_eye(project: Path, root: Path) -> None:
+    """No other one-byte encoding differs from it: the line shows how each would read."""
+    (root / "шляпа").mkdir()
+    for path in (root / "cat").iterdir():
+        shutil.move(path, root / "шляпа" / path.name)
+    table = GOOD.replace("cat", "шляпа").encode("cp1251")
+    with pytest.raises(InputError) as caught:
+        prepare(project, root, table)
+    assert "is not UTF-8: set prepare.csv_encoding" in str(caught.value)
+    assert "cp1251 'шляпа/000.png,шляпа'" in str(caught.value)
+    assert set(labels(prepare(project, root, table, csv_encoding="cp1251")).values()) == {
+        "шляпа", "dog"
+    }  # fmt: skip
+
+
+def test_labels_are_text_as_written(project: Path, root: Path) -> None:
+    """Not booleans, numbers or missing values, here and in all that follows."""
+    names = ["no", "007", "null", "7", "NaN", "1e5", " a b ", "Да", "true", "None"]
+    rows = [f"{row.split(',')[0]},{names[n % 10]}" for n, row in enumerate(ROWS)]
+    splits = prepare(project, root, "path,label\n" + "\n".join(rows), on_bad="skip", split_seed=7)
+    assert splits["train"].meta["classes"] == sorted(names)
+    assert labels(splits) == {row.rpartition(",")[0]: row.rpartition(",")[2] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "words"),
+    [
+        ("/etc/passwd,cat", "/etc/passwd", "its path is absolute; correct the row (line 62)"),
+        ("C:\\images\\a.png,cat", "C:/images/a.png", "its path is absolute"),
+        ("../outside.png,cat", "../outside.png", "its path leads out of the data folder"),
+        ("cat/../../outside.png,cat", "cat/../../outside.png", "its path leads out"),
+        ("..,cat", "..", "its path leads out"),
+        ("cat/999.png,cat", "cat/999.png", "it does not exist; correct its path"),
+        ("cat,cat", "cat", "it is no file (a folder)"),
+        ("labels.csv,cat", "labels.csv", "it holds no picture"),
+        (",cat", "(line 62)", "its row has no path"),
+        ("cat/x.png,", "cat/x.png", "its row has no label"),
+        ("cat/x.png", "cat/x.png", "its row has 1 fields instead of 2"),
+        ("cat/x.png,cat,dog", "cat/x.png", "its row has 3 fields instead of 2"),
+        ("cat/000.png,dog", "cat/000.png", "its rows have different labels; correct the row"),
+        ("./cat/000.png,dog", "cat/000.png", "its rows have different labels"),
+        ('cat/x.png,"a\rb"', "cat/x.png", "its row has a carriage return in the label"),
+        ('"cat/\r.png",cat', "cat/\\r.png", "its name has a carriage return in it; "),
+        ("https://example.org/a.png,cat", "https:/example.org/a.png", "it does not exist"),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_rejected(project: Path, root: Path, row: str, name: str, words: str) -> None:
+    splits = prepare(project, root, f"{GOOD}{row}\n", on_bad="skip")
+    assert words in rejects(project)[name]
+    assert len(rejects(project)) == 1
+    assert len(labels(splits)) == (59 if name == "cat/000.png" else 60)
+    with pytest.raises(InputError) as caught:
+        prepare(project, root, f"{GOOD}{row}\n", on_bad="fail")
+    assert str(caught.value).startswith(f"prepare: {name} cannot be used: {words.split(';')[0]}")
+
+
+def test_a_path_through_a_linked_folder_is_refused(
+    project: Path, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    shutil.copy(root / "cat/000.png", tmp_path / "elsewhere/deep/x.png")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    splits = prepare(project, root, GOOD + "linked/deep/x.png,cat\n", on_bad="skip")
+    assert "its path leads through a link to a folder" in rejects(project)["linked/deep/x.png"]
+    assert len(labels(splits)) == 60
+
+
+def test_repeated_rows_count_once(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = prepare(project, root, GOOD + ROWS[0] + "\n" + ROWS[1] + "\n./" + ROWS[1] + "\n")
+    assert len(labels(splits)) == 60
+    assert report(project)["repeated_rows"] == 3
+    assert "3 rows of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_that_is_refused_repeats_none(project: Path, root: Path, first: bool) -> None:
+    """Which of its fields is the one too many, nobody knows: it says nothing again."""
+    odd = f"{ROWS[0]},extra\n"
+    rows = GOOD.partition("\n")[2]
+    table = f"path,label\n{odd}{rows}" if first else GOOD + odd
+    splits = prepare(project, root, table, on_bad="skip")
+    line = 2 if first else 62
+    assert rejects(project) == {
+        "cat/000.png": f"its row has 3 fields instead of 2; correct the row (line {line})"
+    }
+    assert len(labels(splits)) == 59
+    assert report(project)["repeated_rows"] == 0
+
+
+def test_images_that_no_row_names_are_counted(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(project, root, "path,label\n" + "\n".join(ROWS[2:]))
+    assert report(project)["pictures_without_a_row"] == 2
+    assert "2 files in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "words"),
+    [
+        (b"", {}, "is empty: its first line must name the columns"),
+        ("path,label\n", {}, "has a header and no rows"),
+        ("path,label", {}, "has a header and no rows"),
+        ("\n".join(ROWS), {}, "has no column path (prepare.csv_path_column); its first line must "
+         "name the columns, and names 'cat/000.png', 'cat'"),
+        ("path,class\ncat/000.png,cat\n", {}, "has no column label (prepare.csv_label_column); its "
+         "first line must name the columns, and names 'path', 'class'"),
+        ("path,label,label\na,b,c\n", {}, "has two columns label: rename one of them"),
+        (GOOD, {"csv_delimiter": "tab"}, "has no column path"),
+        (GOOD, {"csv_split_column": "split"}, "has no column split (prepare.csv_split_column)"),
+        (GOOD, {"csv_encoding": "klingon"}, "prepare.csv_encoding klingon is no encoding"),
+        ("path,label\ncat/é.png,cat\n", {"csv_encoding": "ascii"}, "is not written in ascii"),
+        (GOOD, {"csv_file": "nothing.csv"}, "prepare.csv_file nothing.csv is no file in"),
+        (GOOD, {"csv_file": "../outside.csv"}, "prepare.csv_file must lie in prepare.path"),
+        (GOOD, {"csv_file": "/etc/passwd"}, "prepare.csv_file must lie in prepare.path"),
+        (GOOD + 'cat/x.png,"open\n', {}, "near line 62: unexpected end of data: close its quotes"),
+        ("path,label\ncat/000.png,cat\n", {}, "must name at least two classes in column label"),
+        ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "found 0; line 2: its path is absolute"),
+        (b"PK\x03\x04\x9f\xff\n", {}, "is not UTF-8"),
+        ("x" * 2**18, {}, "near line 1: field larger than field limit (131072): close its quotes"),
+        ('"path,label\na.png,cat\n', {}, "near line 2: unexpected end of data: close its quotes"),
+        ('path,label,"note\na,b,c\n', {}, "near line 2: unexpected end of data: close its quotes"),
+        ('"file";"label"\n"a";"b"\n', {}, "has no column path (prepare.csv_path_column); its first "
+         "line must name the columns, and names 'file', 'label'"),
+        (" \npath,label\n", {}, "is empty: its first line must name the columns"),
+        (GOOD.encode("utf-16")[:-1], {}, "is UTF-16 by its first bytes and is cut short or damaged "
+         "(truncated data): copy it again"),
+        (GOOD.encode("utf-16")[:-1], {"csv_encoding": "utf16"}, "is cut short or damaged"),
+        (GOOD, {"csv_file": "a" * 256}, "aaa is no file in"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_work_say_so(
+    project: Path, root: Path, table: str | bytes, values: dict[str, str], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(project, root, table, **values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (project / "data/prepared").exists()
+
+
+def test_the_folder_must_be_one(project: Path) -> None:
+    set_params(project, source="csv")
+    with pytest.raises(InputError, match=r"prepare\.path must be a folder with the table"):
+        packed(project)
+
+
+def with_column(name: str, value: Callable[[int], str]) -> str:
+    rows = [f"{row},{value(number)}" for number, row in enumerate(ROWS)]
+    return f"path,label,{name}\n" + "\n".join(rows) + "\n"
+
+
+def test_a_split_column_is_respected(project: Path, root: Path) -> None:
+    words = ("train", "TRAIN", "val", "Validation", "test", " test ")
+    table = with_column("part", lambda number: words[number % 6])
+    splits = by_path(prepare(project, root, table, csv_split_column="part"))
+    for number, row in enumerate(ROWS):
+        assert splits[row.split(",")[0]] == words[number % 6].strip().lower()[:5].replace(
+            "valid", "val"
+        )
+
+
+def test_what_a_split_column_leaves_out_comes_from_train(project: Path, root: Path) -> None:
+    table = with_column("split", lambda number: "test" if number % 3 == 0 else "train")
+    splits = by_path(prepare(project, root, table, csv_split_column="split"))
+    given = {row.split(",")[0] for row in ROWS[::3]}
+    assert {path for path, split in splits.items() if split == "test"} == given
+    assert "val" in splits.values()
+
+
+@pytest.mark.parametrize("word", ["", "holdout"])
+def test_an_unknown_split_is_rejected(project: Path, root: Path, word: str) -> None:
+    table = with_column("split", lambda number: "train") + f"cat/x.png,cat,{word}\n"
+    prepare(project, root, table, csv_split_column="split", on_bad="skip")
+    assert "its row has a split that is none of train" in rejects(project)["cat/x.png"]
+
+
+def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None:
+    table = with_column("patient", lambda number: f"P{number // 3}")
+    before = by_path(prepare(project, root, table, csv_group_column="patient"))
+    for first in range(0, 60, 3):
+        assert len({before[row.split(",")[0]] for row in ROWS[first : first + 3]}) == 1
+    assert len(set(before.values())) == 3
+    # New patients, and a new image of an old one.
+    write_images(root, {"new": 6}, size=(9, 9))
+    more = "".join(f"new/{n:03d}.png,cat,{'P0' if n == 0 else f'Q{n}'}\n" for n in range(6))
+    after = by_path(prepare(project, root, table + more, csv_group_column="patient"))
+    assert {path: after[path] for path in before} == before
+    assert after["new/000.png"] == before["cat/000.png"]
+
+
+def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> None:
+    """More images of that group would all go to the same split."""
+    table = with_column("patient", lambda number: "P" if number < 30 else f"Q{number}")
+    with pytest.raises(InputError, match=r"prepare: no sample of class cat in split ") as caught:
+        prepare(project, root, table, csv_group_column="patient")
+    assert str(caught.value).endswith(
+        "add samples of cat in more groups, of which there are 1 for 3 splits, or remove the class"
+    )
+
+
+def test_a_group_in_two_given_splits_is_a_leak(project: Path, root: Path) -> None:
+    rows = [f"{row},{'test' if n % 3 == 0 else 'train'},P{n}" for n, row in enumerate(ROWS)]
+    rows[1] = rows[1].replace("P1", "P0")
+    table = "path,label,split,patient\n" + "\n".join(rows)
+    columns = {"csv_split_column": "split", "csv_group_column": "patient"}
+    with pytest.raises(InputError) as caught:
+        prepare(project, root, table, **columns)
+    assert "cat/001.png of split train is of the same group P0 as cat/000.png of split test" in (
+        str(caught.value)
+    ) or "cat/001.png of split val is of the same group P0" in str(caught.value)
+    splits = by_path(prepare(project, root, table, **columns, on_leak="drop"))
+    assert "cat/001.png" not in splits
+    assert splits["cat/000.png"] == "test"
+    assert report(project)["leaks"]["count"] == 1
+
+
+def test_identical_images_of_two_groups_do_not_part(project: Path, root: Path) -> None:
+    """Where the groups fall into two splits, one of the images would leak."""
+    table = with_column("patient", lambda number: f"P{number}")
+    splits = by_path(prepare(project, root, table, csv_group_column="patient"))
+    one = next(path for path, split in splits.items() if split == "test")
+    other = next(path for path, split in splits.items() if split == "train")
+    shutil.copy(root / one, root / other)
+    with pytest.raises(InputError, match="is the same picture as"):
+        prepare(project, root, table, csv_group_column="patient")
+    kept = by_path(prepare(project, root, table, csv_group_column="patient", on_leak="drop"))
+    assert len(kept) == 59
+
+
+@pytest.mark.parametrize("source", ["csv", "folder"])
+def test_odd_class_names_arrive_in_the_predictions(
+    project: Path, tmp_path: Path, source: str
+) -> None:
+    names = ["007", "no", "null"]
+    root = tmp_path / "images"
+    write_images(root, dict.fromkeys(names, 30))
+    rows = [f"{name}/{number:03d}.png,{name}\n" for name in names for number in range(30)]
+    (root / "labels.csv").write_text("path,label\n" + "".join(rows))
+    set_params(project, source=source, path=root, epochs=1)
+    run_unchecked(project)
+    for folder in ("data/prepared", "data/subset"):
+        assert json.loads((project / folder / "meta.json").read_text())["classes"] == names
+    assert json.loads((project / "models/model.json").read_text())["classes"] == names
+    with open(project / "results/evaluate/predictions.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    truth = {
+        (split, index): path.split("/")[0]
+        for split in ("val", "test")
+        for index, path in enumerate(PackedSplit(project / "data/prepared", split).paths)
+    }
+    assert {(row["split"], int(row["index"])): row["label"] for row in found} == truth
+    assert {row["prediction"] for row in found} <= set(names)
+    with open(project / "results/evaluate/per_class.csv", encoding="utf-8", newline="") as file:
+        assert {row["class"] for row in csv.DictReader(file)} == set(names)

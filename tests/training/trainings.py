@@ -1,0 +1,117 @@
+"""Small trainings to test with, and ways to run, interrupt and compare them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from src.base.imports import ROOT
+from src.data.batches import steps_per_epoch
+from src.data.packed import PackedSplit
+from src.data.readers import MAPPED, Reading
+from src.plumbing import params as committed
+from src.plumbing.terminal import Progress
+from src.training.checkpoint import Checkpoint
+from src.training.learner import Learner, build_learner
+from src.training.loop import Training
+from src.training.optimizer import create_optimizer
+
+CPU = torch.device("cpu")
+# The committed params, but for a small net and three epochs.
+PARAMS: dict[str, Any] = {
+    **committed.load(ROOT),
+    "model": "test_resnet",
+    "epochs": 3,
+    "batch_size": 16,
+}
+
+Splits = tuple[PackedSplit, PackedSplit]
+
+
+def make_learner(data: PackedSplit, **options: Any) -> Learner:
+    return build_learner({**PARAMS, **options}, data, CPU, steps_per_epoch(len(data), 16))
+
+
+class Plain(nn.Module):
+    """A net without BatchNorm, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3)
+        ).double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images.double())
+
+
+def plain_learner(train: PackedSplit, **options: Any) -> Learner:
+    """A learner of `Plain` by SGD."""
+    learner = make_learner(train, **{**PARAMS, "optimizer": "sgd", "lr": 0.05, **options})
+    learner.model = Plain()
+    learner.forward = learner.model
+    learner.optimizer = create_optimizer(learner.model, {**PARAMS, "optimizer": "sgd"}, 0.05)
+    return learner
+
+
+def make_training(
+    splits: Splits, device: torch.device = CPU, reading: Reading = MAPPED, **options: Any
+) -> Training:
+    params = {**PARAMS, "augment_flip": True, **options}
+    return Training.build(params, *splits, device, reading)
+
+
+class Killed(Exception):
+    """Stands for a kill between two steps."""
+
+
+class Interrupting(Progress):
+    """Raises after a number of steps, counted from the start of this process."""
+
+    def __init__(self, after: int | None):
+        super().__init__(3, 6, 16, "images", 0, "off")
+        self.after = after
+
+    def advance(self) -> None:
+        super().advance()
+        if self.done == self.after:
+            raise Killed
+
+
+def run(training: Training, checkpoint: Checkpoint, after: int | None = None) -> None:
+    training.run(checkpoint, Interrupting(after), lambda row: None)
+
+
+def checkpoint_in(
+    folder: Path, minutes: float = 1e9, kind: str = "a", anywhere: bool = False
+) -> Checkpoint:
+    return Checkpoint(folder, "f" * 64, minutes, {"kind": kind}, anywhere)
+
+
+def resumed(make: Callable[[], Training], folder: Path, after: int) -> Training:
+    """A training that was killed in the step `after`, with a checkpoint after each one before, and
+    went on from there to its end."""
+    with pytest.raises(Killed):
+        run(make(), checkpoint_in(folder, minutes=1e-9), after)
+    training, saved = make(), checkpoint_in(folder).load()
+    assert (saved is None) == (after == 1)  # before the first checkpoint: it starts over
+    if saved:
+        training.load_state_dict(saved)
+    assert training.steps_done == after - 1
+    run(training, checkpoint_in(folder / "second"))
+    return training
+
+
+def same_state(first: Any, second: Any) -> bool:
+    """Whether two states, such as those of `state_dict`, are equal to the bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return bool(first == second)
