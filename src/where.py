@@ -18,7 +18,7 @@ from src.plumbing.identity import METRICS
 from src.tracking import lookup
 from src.tracking.store import pages, store
 
-STAGES = ("train", "overfit-check")  # their runs are always listed, or why there is none
+LISTED = ("train", "overfit-check")  # stages whose runs are shown, or why there is none
 COLUMNS = {
     "n": "images",
     "accuracy": "accuracy",
@@ -54,7 +54,7 @@ def find(target: Target, root: Path) -> Found:
         found.metrics = json.loads(metrics)
     else:
         found.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
-    for name in STAGES:
+    for name in LISTED:
         run, trouble = _run_of(root, prints[name]) if name in prints else (None, "")
         if run:
             found.runs[name] = run
@@ -106,7 +106,7 @@ def render(found: Found, experiment: str | None) -> str:
     if "metrics" in found.missing:
         lines.append(found.missing["metrics"])
     lines += ["", f"MLflow runs in {found.store}"]
-    for name in dict.fromkeys([*STAGES, *found.runs]):
+    for name in dict.fromkeys([*LISTED, *found.runs]):
         if run := found.runs.get(name):
             state = "" if run["state"] == "finished" else f" ({run['state']})"
             elsewhere = "" if run["store"] == found.store else f" in {run['store']}"

@@ -124,8 +124,8 @@ def stages_of(lock: str) -> Stages | None:
 
 @cache
 def _entry(name: str, text: str) -> dict[str, Any]:
-    entry = identity.locked_stage("stages:\n" + text, name)
-    assert entry is not None
+    if (entry := identity.locked_stage("stages:\n" + text, name)) is None:
+        raise KeyError(name)
     return entry
 
 

@@ -3,8 +3,8 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from src.plumbing.identity import METRICS, fingerprint_of
 from src.tracking import lookup
 from src.tracking.log import DESCRIPTION
 from src.tracking.store import store
-from tests.conftest import run_main
+from tests.experiments.conftest import Call
 from tests.experiments.stored_results import PREDICTIONS, Project, add_group, md5
 from tests.tracking.tracked_project import MODEL, empty_store
 from tests.tracking.tracked_project import git as run_git
@@ -56,10 +56,8 @@ def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.fixture
-def tool(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Project
-) -> Tool:
-    return lambda *arguments: run_main(compare.main, arguments, monkeypatch, capsys)
+def tool(call: Call, project: Project) -> Tool:
+    return partial(call, compare.main)
 
 
 def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> None:
@@ -263,10 +261,10 @@ def test_the_run_of_a_check_is_refused(
 @pytest.mark.slow
 def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     tool: Tool,
+    call: Call,
     project: Project,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
     [group] = groups.find(["fast-2"], project.root)
@@ -281,10 +279,8 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
         code, out, _ = tool("HEAD", run_id)
         assert code == 0
         assert f"noted on the MLflow run of {run_id}" in out
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["where", run_id])
-        where.main()
-    assert capsys.readouterr().out.startswith(f"run {run_id} ({str(group.named.rev)[:7]})\n")
+    printed = call(where.main, run_id)[1]
+    assert printed.startswith(f"run {run_id} ({str(group.named.rev)[:7]})\n")
     note = lookup.tags_of(project.root, run_id)[DESCRIPTION]
     assert note.startswith("before\n\n## Compared\n\n### `")
     assert note.count(lookup.COMPARED) == 1

@@ -1,8 +1,6 @@
 """The range test: real steps, nothing touched, and what a curve suggests."""
 
 import random
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,10 @@ from src.plumbing.stage import Stage
 from src.training.learner import build_learner
 from src.training.step import train_step
 from tests.conftest import working_in
+from tests.experiments.conftest import Call
 
 CPU = torch.device("cpu")
-LOCK = """
+LOCK = b"""
 stages:
   prepare:
     cmd: python -m src.prepare
@@ -178,37 +177,26 @@ def test_a_bump_after_divergence_is_no_descent() -> None:
     assert abs(np.log10(fitted.steepest) + 3) < 0.2
 
 
-def test_the_command_leaves_the_project_as_it_is(
-    finished: tuple[Path, dict[str, Stage]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = Path(shutil.copytree(finished[0], tmp_path / "project"))
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    argv = ["lr_find", "--on", "subset", "--steps", "40", "--seeds", "2", "-S", "optimizer=sgd"]
-    monkeypatch.setattr(sys, "argv", argv)
-    with working_in(folder):
-        lr_find.main()
-        (folder / "dvc.lock").write_text(LOCK)
-        monkeypatch.setattr(sys, "argv", [*argv, "-S", "prepare.size=64"])
-        with pytest.raises(InputError, match=r"data/subset was made with prepare.size=8, not 64"):
-            lr_find.main()
+def test_the_command_leaves_the_project_as_it_is(copied: Path, call: Call) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    words = ["--on", "subset", "--steps", "40", "--seeds", "2", "-S", "optimizer=sgd"]
+    lock = copied / "dvc.lock"
+    with working_in(copied):
+        _, printed, _ = call(lr_find.main, *words)
         for content, said in (
-            (b"\xff\xfe", r"dvc.lock is no UTF-8 text: `git checkout dvc.lock`"),
-            (b"<<<<<<< HEAD\nstages:\n", r"dvc.lock cannot be read \("),  # a merge
+            (LOCK, "data/subset was made with prepare.size=8, not 64"),
+            (b"\xff\xfe", "dvc.lock is no UTF-8 text: `git checkout dvc.lock`"),
+            (b"<<<<<<< HEAD\nstages:\n", "dvc.lock cannot be read ("),  # a merge
         ):
-            (folder / "dvc.lock").write_bytes(content)
-            with pytest.raises(InputError, match=said):
-                lr_find.main()
-    (folder / "dvc.lock").unlink()
-    printed = capsys.readouterr().out
+            lock.write_bytes(content)
+            code, _, error = call(lr_find.main, *words, "-S", "prepare.size=64")
+            assert (code, said in error) == (2, True)
+    lock.unlink()
     assert "try next: dvc exp run -S optimizer=sgd -S lr=" in printed
     assert "seeds alone suggest" in printed
-    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    new = {path.relative_to(folder).as_posix() for path in after.keys() - before.keys()}
+    after = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    new = {path.relative_to(copied).as_posix() for path in after.keys() - before.keys()}
     assert {name for name in new if "__pycache__" not in name} == {
-        "results/lr_find/lr.png",
-        "results/lr_find/lr.csv",
+        *("results/lr_find/lr.png", "results/lr_find/lr.csv")
     }
     assert all(after[path] == content for path, content in before.items())

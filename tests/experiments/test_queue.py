@@ -1,12 +1,13 @@
 """Groups of seeds: which are there, what they say; what decides a configuration; many trials."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -24,6 +25,7 @@ from src.plumbing.errors import GateError, InputError
 from src.plumbing.identity import METRICS
 from src.plumbing.stage import Stage
 from tests.conftest import set_params
+from tests.experiments.conftest import Call
 from tests.experiments.stored_results import md5
 from tests.tracking.tracked_project import commit, git
 
@@ -91,16 +93,14 @@ def test_of_two_results_of_a_seed_the_newer_counts_as_for_compare(repository: Pa
 
 
 def test_code_edited_while_the_queue_runs_loses_no_seed(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     def run(*_: Any) -> None:
         commit_result(0.8, seed="1")
         (repository / "src/training/loop.py").write_text("edited = 1\n")
 
     monkeypatch.setattr(queue, "run", run)
-    monkeypatch.setattr(sys, "argv", ["seeds", "2"])
-    seeds.main()
-    assert "mean 0.8500" in capsys.readouterr().out
+    assert "mean 0.8500" in call(seeds.main, 2)[1]
 
 
 def test_code_that_the_queue_would_not_see_is_named(repository: Path) -> None:
@@ -199,13 +199,12 @@ def test_after_ctrl_c_it_says_that_the_workers_go_on(
 
 
 def test_a_drawn_value_that_is_refused_names_the_space_and_the_trial(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path, call: Call
 ) -> None:
     (repository / "recipes").mkdir()
     (repository / "recipes/search.yaml").write_text("lr: {uniform: [1e-3, 5000]}\n")
-    monkeypatch.setattr(sys, "argv", ["search", "3"])
-    with pytest.raises(InputError, match=r"^recipes/search.yaml: trial \d: lr must be"):
-        search.main()
+    _, _, error = call(search.main, 3)
+    assert re.match(r"recipes/search.yaml: trial \d: lr must be", error)
 
 
 def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
@@ -278,23 +277,21 @@ def test_the_summary_is_students() -> None:
     ],
 )
 def test_a_mistake_ends_in_one_line(
-    tool, arguments: list[str], said: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType, arguments: list[str], said: str, repository: Path, call: Call
 ) -> None:
     shutil.copytree(ROOT / "recipes", repository / "recipes")
-    monkeypatch.setattr(sys, "argv", [tool.__name__, *arguments])
-    with pytest.raises(InputError, match=said):
-        tool.main()
+    code, _, error = call(tool.main, *arguments)
+    assert (code, said in error, error.count("\n")) == (2, True, 1)
 
 
 def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     shutil.copytree(ROOT / "recipes", repository / "recipes")
     dimensions = space.read()
     prefix = search.prefix_of(dimensions, 0, search.common(dimensions, {}))
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     rev = head.stdout.strip()
-    monkeypatch.setattr(sys, "argv", ["search"])
     started: list[int] = []
     original = subprocess.run
 
@@ -315,7 +312,7 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
         predictions._cache.cache_clear()  # as in a new process
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", counted)
-            search.main()
+            assert call(search.main)[0] == 0
     assert started[0] == started[1] > 0
     table = repository / f"results/search/{prefix.rstrip('-')}.csv"
     assert len(table.read_text().splitlines()) == 201

@@ -17,7 +17,8 @@ from src import table
 from src.base.imports import ROOT
 from src.plumbing.dvc_files import VERSIONS_FILE, md5_of
 from src.table import Row
-from tests.conftest import run_main, set_params
+from tests.conftest import set_params
+from tests.experiments.conftest import Call
 from tests.pipeline.clone import run_queue
 from tests.tracking.tracked_project import VARIABLES, git
 
@@ -187,10 +188,10 @@ def test_csv_has_all_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_outside_of_a_project_it_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, error = run_main(table.main, [], monkeypatch, capsys)
+    code, _, error = call(table.main)
     assert code == 2
     assert error.startswith("`dvc exp show` failed: ")
     assert error.count("\n") == 1
@@ -198,7 +199,7 @@ def test_outside_of_a_project_it_is_one_line(
 
 @pytest.mark.slow
 def test_experiments_of_every_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -249,5 +250,5 @@ def test_experiments_of_every_kind(
     assert every[0] == "workspace"
     assert {*rows, "early"} <= set(every)
     assert len(every) == len(rows) + 2  # the earlier commit and its experiment
-    code, printed, _ = run_main(table.main, [], monkeypatch, capsys)
+    code, printed, _ = call(table.main)
     assert (code, "earlier commits (1)" in printed) == (0, True)

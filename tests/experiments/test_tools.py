@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from src import clean, compare, lr_find, recipe, search, seeds, table, verify, weights, where
-from tests.conftest import run_main
+from tests.experiments.conftest import Call
 
 # Each with the arguments that it cannot do without.
 ARGUMENTS: dict[ModuleType, list[str]] = {
@@ -24,10 +24,7 @@ ARGUMENTS: dict[ModuleType, list[str]] = {
 
 @pytest.mark.parametrize("tool", ARGUMENTS, ids=lambda tool: tool.__name__)
 def test_in_a_subfolder_it_names_the_folder(
-    tool: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tool: ModuleType, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is made there would be in the wrong place."""
     (tmp_path / "src").mkdir()
@@ -35,15 +32,13 @@ def test_in_a_subfolder_it_names_the_folder(
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path / "src")
     line = f"run this in the folder of the project: `cd {tmp_path}` first\n"
-    assert run_main(tool.main, ARGUMENTS[tool], monkeypatch, capsys) == (2, "", line)
+    assert call(tool.main, *ARGUMENTS[tool]) == (2, "", line)
     assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize("tool", [*ARGUMENTS, recipe], ids=lambda tool: tool.__name__)
-def test_help_says_what_it_is_for(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = run_main(tool.main, ["--help"], monkeypatch, capsys)
+def test_help_says_what_it_is_for(tool: ModuleType, call: Call) -> None:
+    code, out, err = call(tool.main, "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: python -m {tool.__name__} ")
     assert len(out.split("\n\n")[1]) > 20

@@ -20,7 +20,7 @@ from src.plumbing import process
 from src.plumbing.errors import InputError
 from src.tracking import lookup
 from src.tracking.store import store
-from tests.conftest import run_main
+from tests.experiments.conftest import Call
 from tests.experiments.stored_results import Project
 from tests.tracking.tracked_project import empty_store, git
 
@@ -39,18 +39,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     ],
 )
 def test_a_lock_that_cannot_be_read_is_said_in_a_line(
-    old: str,
-    new: str,
-    project: Project,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    old: str, new: str, project: Project, call: Call
 ) -> None:
     lock = Path("dvc.lock")
     text = lock.read_text()
     lock.write_text(text.replace(old, new) if old else new)
     assert lock.read_text() != text
     git("commit", "--quiet", "--all", "--message", "broken")
-    code, out, err = run_main(verify.main, ["HEAD"], monkeypatch, capsys)
+    code, out, err = call(verify.main, "HEAD")
     assert (code, out) == (2, "")
     assert "dvc.lock cannot be read" in err
     assert len(err.splitlines()) == 1

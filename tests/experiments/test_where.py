@@ -19,7 +19,8 @@ from src.plumbing.identity import METRICS
 from src.plumbing.stage import Stage
 from src.tracking.journal import journal
 from src.tracking.store import store
-from tests.conftest import STAGES, run_main, set_params
+from tests.conftest import STAGES, set_params
+from tests.experiments.conftest import Call
 from tests.tracking.tracked_project import VARIABLES, git
 
 DATA = "data/prepared"
@@ -191,9 +192,7 @@ def test_the_experiment_below_head_goes_before_one_of_the_same_name(root: Path) 
         target.resolve("lunar-tape")
 
 
-def test_a_name_without_a_result(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_name_without_a_result(root: Path, call: Call) -> None:
     queue = [("failed", "bad-luck", "HEAD"), ("stash", "bad-luck", "HEAD")]
     for stash, name, commit in [*queue, ("stash", "in-line", "HEAD~1")]:
         message = f"commit: dvc-exp:{rev('HEAD')}:{rev('HEAD')}:{name}"
@@ -209,7 +208,7 @@ def test_a_name_without_a_result(
         "bad-luck": "experiment bad-luck failed: `dvc queue logs bad-luck` says why",
         "in-line": "experiment in-line is queued or running: `dvc queue status` shows it",
     }.items():
-        assert run_main(where.main, [name], monkeypatch, capsys) == (2, "", line + "\n")
+        assert call(where.main, name) == (2, "", line + "\n")
     assert not Path("mlflow.db").exists()  # looking for a run creates no store
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.pipeline.clone import lock, run
-from tests.pipeline.torture import SETTINGS, STAGES, Torture, report
+from tests.pipeline.torture import PICTURES, SETTINGS, STAGES, Torture, report
 
 LATE = (100, 150)  # of some 200 steps
 
@@ -28,9 +28,14 @@ def test_kills_change_no_bit_and_lose_no_point(tmp_path: Path) -> None:
 # A plateau's counters and its factor stand in the checkpoint alone; what the other schedules set
 # follows from the number of steps. The rate must have fallen before the kill.
 PLATEAU = {
-    **SETTINGS, "schedule": "plateau", "decay_epochs": 1, "decay_rate": 0.5, "warmup": 0,
+    **SETTINGS,
+    "synthetic_pictures": PICTURES,
+    "schedule": "plateau",
+    "decay_epochs": 1,
+    "decay_rate": 0.5,
+    "warmup": 0,
     "tracking": "false",
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow(seconds=100)

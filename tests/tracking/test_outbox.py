@@ -11,7 +11,7 @@ from src.tracking import run as tracking
 from src.tracking.journal import shipping
 from src.tracking.journal.outbox import Outbox
 from src.tracking.store import store
-from tests.tracking.tracked_project import evaluate, runs, train, train_until
+from tests.tracking.tracked_project import runs, train, train_until
 
 NOWHERE = "sqlite:////proc/nothing/mlflow.db"
 
@@ -70,26 +70,6 @@ def test_what_waits_without_a_store_is_sent_by_the_next_run(
     assert artifact(project, stored, "train/curves.png") == b"curves"
     assert (stored.data.tags["note"], stored.data.tags["kept"]) == ("2", "ü")
     assert not list((project / ".cache/waiting").rglob("*.png"))
-
-
-def test_evaluate_sends_what_a_training_could_not(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage = Stage("train")
-    with tracking.start(stage) as run:
-        [stored] = runs(project)
-        database = (project / "mlflow.db").read_bytes()
-        (project / "mlflow.db").write_bytes(b"broken" * 1000)
-        run.set_tags({"model.md5": "1", "note": "train"})
-        run.log_metrics({"loss": 0.5}, step=1)
-        run.log_image("examples/1.png", b"one")
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith(f"1 file in .cache/waiting/{stored.info.run_id}")
-    (project / "mlflow.db").write_bytes(database)
-    evaluate(stage.fingerprint)
-    [stored] = runs(project)
-    assert artifact(project, stored, "examples/1.png") == b"one"
-    assert (stored.data.tags["note"], stored.data.tags["model.md5"]) == ("train", "1")
 
 
 def test_another_store_gets_what_waits_and_the_first_keeps_it(

@@ -169,15 +169,20 @@ def test_a_store_that_fails_later_stops_nothing(
         run.set_tags({"note": 1})
         run.describe("text")
         run.log_metrics({"loss": 0.25}, step=2)
+        run.log_image("examples/1.png", b"one")
     first, last = capsys.readouterr().err.splitlines()
-    journal = f".cache/journal/{stored.info.run_id}.jsonl"
+    journal, outbox = (f".cache/{name}/{stored.info.run_id}" for name in ("journal", "waiting"))
     assert first.startswith("tracking: ")
-    assert first.endswith(f"; 1 points wait in {journal}")
-    assert last == f"tracking: the store did not take everything; 2 points wait in {journal}"
+    assert first.endswith(f"; 1 points wait in {journal}.jsonl")
+    waiting = f"2 points wait in {journal}.jsonl, 1 file in {outbox}"
+    assert last == f"tracking: the store did not take everything; {waiting}"
     (project / "mlflow.db").write_bytes(database)
     evaluate(stage.fingerprint)  # the next one that writes into the run sends them and ends it
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(1, 0.5), (2, 0.25)]
+    assert stored.data.tags["note"] == "1"
+    folder = project / "mlartifacts" / stored.info.run_id / "artifacts"
+    assert (folder / "examples/1.png").read_bytes() == b"one"
     assert stored.info.status == "FINISHED"
 
 

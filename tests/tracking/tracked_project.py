@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from src.base.imports import ROOT
 from src.plumbing.dvc_files import VERSIONS_FILE
 from src.plumbing.identity import locked_stage
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.store import store
+from tests import template
 from tests.sharing import once_for_all
 
 DVC_YAML = """
@@ -62,7 +62,7 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(template.params_text())
     patch.chdir(folder)
     write_versions(numpy=metadata.version("numpy"))
     write_lock()

@@ -8,21 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from src.base.imports import ROOT
 from src.data.batches import steps_per_epoch
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
-from src.plumbing import params as committed
 from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
 from src.training.learner import Learner, build_learner
 from src.training.loop import Training
 from src.training.optimizer import create_optimizer
+from tests import template
 
 CPU = torch.device("cpu")
-# The committed params, but for a small net and three epochs.
+# The template's params, but for a small net and three epochs.
 PARAMS: dict[str, Any] = {
-    **committed.load(ROOT),
+    **template.values(),
     "model": "test_resnet",
     "epochs": 3,
     "batch_size": 16,

@@ -90,7 +90,7 @@ def _bookkeeping(record: StepRecorder, accumulate: int, wanted: int) -> list[Che
 def _changed(record: StepRecorder, accumulate: int, cosine: float) -> Check | None:
     """Gradients that the optimizer saw otherwise than backward made them, but for clipping."""
     steps = record.steps
-    if cosine >= SAME or all(step.shrunk for step in steps):
+    if not cosine < SAME or all(step.shrunk for step in steps):
         return None
     text = f"the optimizer saw something else than backward made (cosine {cosine:.3f})"
     causes = ["gradient_changed", "zero_grad_missing"]

@@ -24,7 +24,7 @@ class Changes:
     versions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
-    def each(self) -> list[str]:
+    def causes(self) -> list[str]:
         """The changes that could each have made the difference: every param, every file of data,
         the code, the versions."""
         return [

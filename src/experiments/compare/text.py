@@ -48,7 +48,7 @@ def changed(item: Comparison) -> list[str]:
 
 def warning(item: Comparison) -> str:
     """A line if more than one thing changed, else empty."""
-    things = item.changed.each
+    things = item.changed.causes
     if len(things) < 2:
         return ""
     return (
