@@ -16,11 +16,9 @@ RESULTS, MODELS = Path("results/train"), Path("models")
 
 
 def main(stage: Stage) -> None:
-    from src.base.kinds import kind_of
     from src.data.packed import PackedSplit
     from src.data.readers import Reading
     from src.model.device import machine_kind, prepare_device, readable_errors
-    from src.plumbing.terminal import Progress
     from src.reports.training import write_outputs
     from src.tracking import run as tracking
     from src.training.checkpoint import Checkpoint
@@ -54,15 +52,7 @@ def main(stage: Stage) -> None:
             for row in training.history:  # a power cut may have taken points
                 log.log_epoch(row)
         log.log_machines(checkpoint.kinds)
-        progress_bar = Progress(
-            training.plan.epochs,
-            training.steps,
-            min(training.plan.step_size, len(train)),
-            kind_of(train.meta),
-            training.steps_done,
-            params["machine.progress"],
-        )
-        with process.deferred() as stopping, progress_bar as progress:
+        with process.deferred() as stopping, progress_of(training, params) as progress:
             training.run(checkpoint, progress, after_epoch(training, log, params), stopping)
         # Here the training is finished: a signal that stopped it was raised where the block ended.
         # An input that changed meanwhile would make dvc.lock vouch for what did not go in.
@@ -72,6 +62,17 @@ def main(stage: Stage) -> None:
             log.log_artifact(RESULTS / name, "train")
         log.log_model(MODELS)
         stage.confirm_inputs()  # to log a model takes a while
+
+
+def progress_of(training: Any, params: Any) -> Any:
+    """The bar of a training, which begins where that stands."""
+    from src.base.kinds import kind_of
+    from src.plumbing.terminal import Progress
+
+    plan, samples = training.plan, len(training.train)
+    per_step, unit = min(plan.step_size, samples), kind_of(training.train.meta)
+    done, mode = training.steps_done, params["machine.progress"]
+    return Progress(plan.epochs, training.steps, per_step, unit, done, mode)
 
 
 def after_epoch(training: Any, log: Any, params: Any) -> Callable[[dict[str, float]], None]:

@@ -40,7 +40,7 @@ def run(folder: Path, *command: str, code: int = 0) -> str:
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
     )
     printed = ended.stdout + ended.stderr
-    assert ended.returncode == code, f"{' '.join(command)}\n{printed}"
+    assert ended.returncode == code, f"{' '.join(command)}: {ended.returncode}\n{printed}"
     assert "Traceback" not in printed, printed
     return printed
 
@@ -82,6 +82,7 @@ def shared_clone(factory: pytest.TempPathFactory) -> Path:
     with once_for_all("pipeline", factory) as shared:
         folder, done = shared / "project", shared / "done"
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
             new_clone(folder)
             run(folder, "dvc", "repro")
             commit(folder, "results")
