@@ -11,7 +11,7 @@ from src.base.imports import ROOT
 from tests.conftest import set_params
 from tests.pipeline.clone import commit, new_clone, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=70)
 
 COLUMNS, ROWS, CLASSES = 6, 360, 3
 
