@@ -126,7 +126,7 @@ def packer(params: Mapping[str, Any]) -> Packer:
         channels=params["prepare.channels"],
         fit=params["prepare.fit"],
         interpolation=params["prepare.interpolation"],
-        crop_ratio=params["prepare.crop_ratio"],
+        crop_ratio=float(params["prepare.crop_ratio"]),  # meta.json has it, as 1.0, not as 1
     )
 
 
