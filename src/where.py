@@ -96,10 +96,10 @@ def render(found: Found, experiment: str | None) -> str:
         more = f" and {len(found.changed) - 3} more" if len(found.changed) > 3 else ""
         lines.append(f"changed since: {', '.join(found.changed[:3])}{more}; run `dvc repro`")
     lines.append("")
-    widths = [max(len(title), 8) for title in COLUMNS.values()]
     rows = {"": list(COLUMNS.values())} if found.metrics else {}
     for group, values in (found.metrics or {}).items():
         rows[group] = [_cell(values, key) for key in COLUMNS]
+    widths = [max(8, *map(len, column)) for column in zip(*rows.values(), strict=True)]
     for label, row in rows.items():
         cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         lines.append(f"{label:6}" + "  ".join(cells))

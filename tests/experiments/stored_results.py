@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from src.base.imports import ROOT
 from src.plumbing.dvc_files import md5_of_folder
 from src.plumbing.identity import METRICS
+from tests import template
 from tests.conftest import set_params
 from tests.tracking.tracked_project import MODEL, VARIABLES
 
@@ -94,7 +94,7 @@ class Project:
         root.mkdir(parents=True)
         self._stream: list[str] = []
         self._git("init", "--quiet", "--initial-branch=main")
-        shutil.copy(ROOT / "params.yaml", root)
+        (root / "params.yaml").write_text(template.params_text())
         set_params(root, **PARAMS, flip="false")  # whatever the project has today
         (root / "dvc.yaml").write_text("")
         (root / ".gitignore").write_text("/.cache/\n/.dvc/\n/mlflow.db*\n")

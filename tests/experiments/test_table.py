@@ -17,6 +17,7 @@ from src import table
 from src.base.imports import ROOT
 from src.plumbing.dvc_files import VERSIONS_FILE, md5_of
 from src.table import Row
+from tests import template
 from tests.conftest import set_params
 from tests.experiments.conftest import Call
 from tests.pipeline.clone import run_queue
@@ -123,8 +124,7 @@ def test_old_metrics_are_not_shown_beside_edited_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    set_params(tmp_path, lr="0.001", seed=0)
+    (tmp_path / "params.yaml").write_text(template.params_text())
     (tmp_path / "requirements").mkdir()
     Path(VERSIONS_FILE).write_text("numpy: '2'\n")
     Path("step.py").write_text(STEP)
@@ -210,10 +210,9 @@ def test_experiments_of_every_kind(
     monkeypatch.chdir(tmp_path)
     Path("step.py").write_text(STEP)
     Path("dvc.yaml").write_text(DVC_YAML)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(template.params_text())
     Path("requirements").mkdir()
     shutil.copy(ROOT / VERSIONS_FILE, "requirements")
-    set_params(tmp_path, lr="0.001", seed=0, optimizer="adamw", size=32)
 
     def dvc(*arguments: str) -> None:
         subprocess.run(["dvc", *arguments], check=True, capture_output=True)

@@ -19,6 +19,7 @@ from src.plumbing.identity import METRICS
 from src.plumbing.stage import Stage
 from src.tracking.journal import journal
 from src.tracking.store import store
+from tests import template
 from tests.conftest import STAGES, set_params
 from tests.experiments.conftest import Call
 from tests.tracking.tracked_project import VARIABLES, git
@@ -93,7 +94,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(template.params_text())
     set_params(tmp_path, lr="0.00001", workers=0)  # whatever the project has today
     (tmp_path / "requirements").mkdir()
     shutil.copy(ROOT / dvc_files.VERSIONS_FILE, tmp_path / "requirements")
