@@ -73,7 +73,7 @@ def training_for(
     """The project's training on `data`, without the validation at the end of each epoch; of `net`
     where there is one."""
     device = prepare_device(given["machine.device"], given["threads"])
-    training = Training.build(given, data, data, device, reading)
+    training = Training(given, data, data, device, reading)
     training._finish_epoch = lambda: next_epoch(training)  # type: ignore[method-assign]
     if net is not None:
         learner = training.learner

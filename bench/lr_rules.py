@@ -81,7 +81,7 @@ def fastai_minimum(rates: np.ndarray, losses: np.ndarray) -> float:
 def trained(values: Mapping[str, Any], device: torch.device) -> float:
     """The best validation accuracy of a short training; 0 if the loss is not a number any more."""
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
-    training = Training.build(values, train, val, device)
+    training = Training(values, train, val, device)
     try:
         run_epochs(training)
     except GateError:

@@ -46,7 +46,7 @@ class _Alternating:
 
         device = prepare_device("cpu", 1)
         data, val = PackedSplit("data/prepared", "train"), PackedSplit("data/prepared", "val")
-        self.training = Training.build(stage.params, data, val, device, Reading())
+        self.training = Training(stage.params, data, val, device, Reading())
         self.checkpoint = Checkpoint(Path("unused"), "bench", 1e9, {})
         self.seconds = 0.0
 

@@ -7,17 +7,15 @@ stay. The working copies of killed experiments, which DVC leaves behind, go.
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from src.plumbing import command, locks, workspace
 from src.tracking.journal import journal
 
-# What a refused `prepare` left to look at, and figures that are drawn anew.
-KEPT_TO_LOOK_AT = ("prepare", "compare")
-TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache")
-CODE = ("src", "tests", "bench", "requirements")
+# What a refused `prepare` left to look at, and figures that are drawn anew; then what tools leave.
+LEFTOVERS = (".cache/prepare", ".cache/compare", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+COMPILED = tuple(f"{name}/**/__pycache__" for name in ("src", "tests", "bench", "requirements"))
 # Where DVC works on an experiment of its queue, and of `--temp`.
 WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 
@@ -30,13 +28,11 @@ def main() -> None:
     parser.parse_args()
     workspace.require_project()
     root = workspace.main_repository()
-    for path in [*(root / name for name in TOOLS), *_compiled(root)]:
+    for path in _found(root, LEFTOVERS + COMPILED):
         shutil.rmtree(path, ignore_errors=True)
     removed, kept = finished(root)
-    for name in KEPT_TO_LOOK_AT:
-        shutil.rmtree(root / ".cache" / name, ignore_errors=True)
     print(f"clean: {removed} checkpoints of finished trainings removed, {kept} of others kept")
-    if copies := [path for pattern in WORKING_COPIES for path in root.glob(pattern)]:
+    if copies := _found(root, WORKING_COPIES):
         if number := _process_in(root):
             print(f"clean: {len(copies)} working copies of experiments kept: process {number} runs")
         else:
@@ -73,9 +69,8 @@ def _process_in(root: Path) -> int:
     return 0
 
 
-def _compiled(root: Path) -> Iterator[Path]:
-    for name in CODE:
-        yield from (root / name).rglob("__pycache__")
+def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [path for pattern in patterns for path in root.glob(pattern)]
 
 
 if __name__ == "__main__":

@@ -62,9 +62,8 @@ def main(stage: Stage) -> None:
     with tracking.reopen(stage, description["fingerprint"], model_md5) as log:
         log.log_evaluation(metrics, description["epochs"])
         log.log_data(DATA, evaluation.SPLITS)
-        for path in sorted(RESULTS.iterdir()):
-            if not path.name.startswith("."):
-                log.log_artifact(path, "evaluate")
+        for path in sorted(RESULTS.glob("[!.]*")):
+            log.log_artifact(path, "evaluate")
         log.describe(evaluation.summary(metrics, description))
 
 

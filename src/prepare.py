@@ -49,7 +49,6 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
 
     name = params["prepare.source"]
     kind = kind_with(name)
-    assert kind is not None, "the schema knows the sources of all kinds"
     source = kind_part(kind, "catalog").SOURCES[name.partition(":")[0]](params)
     packer = kind_part(kind, "packing").packer(params)
     workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
@@ -76,7 +75,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
             writers[split].add(result.row, item.label, item.name, result.sha256)
             quality.add(split, item.label, result)
     report.write(quality.notes())
-    decide(report, source, ledger, params, failed)
+    decide(report, params, failed)
     meta = {
         "classes": source.classes,
         **packer.meta,

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.base.files import write_bytes, write_csv
 from src.experiments import stored
@@ -23,9 +22,6 @@ from src.experiments.queue.configuration import Configuration
 from src.experiments.search import leaderboard, space
 from src.plumbing import command, git, overrides, params, workspace
 from src.plumbing.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FOLDER = Path("results/search")  # in .gitignore: no stage reads or writes it
 MOST = 9999
@@ -67,13 +63,12 @@ def main() -> None:
     prefix = prefix_of(dimensions, given.seed, configuration)
     if given.count is not None:
         trials = space.trials(dimensions, given.seed, given.count, configuration.params)
+        wanted = {}
         for number, drawn in enumerate(trials):
+            values = {**changed, **drawn}
             with overrides.mistakes_in(f"{space.FILE}: trial {number}"):
-                params.load(overrides={**changed, **drawn})
-        wanted = {
-            f"{prefix}{number:04d}": overrides.arguments({**changed, **drawn})
-            for number, drawn in enumerate(trials)
-        }
+                params.load(overrides=values)
+            wanted[f"{prefix}{number:04d}"] = overrides.arguments(values)
         if given.workers is None:
             new = queue.queue_missing(wanted, configuration)
             print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
@@ -84,37 +79,30 @@ def main() -> None:
     show(prefix, dimensions, given.seed, configuration)
 
 
-def correct_on_val(results: Mapping[str, stored.Result]) -> "dict[str, np.ndarray]":
-    """Whether each val image was classified correctly (bool N), by the name of a trial, for those
-    whose predictions are in DVC's cache."""
-    root, found = workspace.main_repository(), {}
-    for name, result in results.items():
-        with suppress(InputError):
-            found[name] = predictions.correct(result, "val", name, root)[1]
-    return found
-
-
 def show(
     prefix: str, dimensions: list[space.Dimension], seed: int, configuration: Configuration
 ) -> None:
     """Print the leaderboard and write it with its figure."""
     states = tasks.states(re.compile(prefix + "[0-9]{4}").fullmatch)  # not what was renamed
+    revs = {item.name: item.rev for item in git.experiments()}
     if not states:
-        names = [item.name for item in git.experiments()]
-        others = {name.rpartition("-")[0] for name in names if name.startswith("search-")}
+        others = {name.rpartition("-")[0] for name in revs if name.startswith("search-")}
         also = f"; {', '.join(sorted(others))} had another space, code or params" if others else ""
         raise InputError(f"this search has no trials yet: `python -m src.search 20`{also}")
     numbers = {name: int(name.rpartition("-")[2]) for name in states}
     drawn = space.trials(dimensions, seed, max(numbers.values()) + 1, configuration.params)
-    finished = {name: state.rev for name, state in states.items() if state.state == "finished"}
+    finished = {name: rev for name, rev in revs.items() if states.get(name) == "finished"}
     results = stored.results_at(finished)
     metrics = {name: result.metrics["val"] for name, result in results.items()}
     rows = leaderboard.ranked(
-        leaderboard.Row(name, state.state, drawn[numbers[name]], metrics.get(name))
+        leaderboard.Row(name, state, drawn[numbers[name]], metrics.get(name, {}))
         for name, state in states.items()
     )
     keys = [item.key for item in dimensions]
-    correct = correct_on_val(results)
+    root, correct = workspace.main_repository(), {}
+    for name, result in results.items():
+        with suppress(InputError):  # its predictions are not in DVC's cache
+            correct[name] = predictions.correct(result, "val", name, root)[1]
     print("\n".join(leaderboard.lines(rows, keys, configuration.changed, correct)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
     write_csv(table, *leaderboard.table(rows, keys))

@@ -80,7 +80,7 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
     else:
         changed = any(
             None not in pair
-            for locked in (stored.stages_of(lock or "") or {}).values()
+            for locked in stored.stages_of(lock or "").values()
             for pair in identity.differing(_texts(locked["params"]), row.params).values()
         )
     return replace(row, state=CHANGED, val=None, test=None) if changed else row
@@ -116,12 +116,10 @@ def _texts(params: dict[str, Any]) -> dict[str, str]:
 
 def differing(rows: list[Row]) -> list[str]:
     """The params that differ between the rows, most values first; none of section machine."""
-    keys = {key: 0 for row in rows for key in row.params if not key.startswith(UNDECLARED)}
-    values = {
-        key: {str(identity.canonical(row.params.get(key, ""))) for row in rows if row.params}
-        for key in keys
-    }
-    return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key]))
+    keys = dict.fromkeys(key for row in rows for key in row.params)
+    values = {key: {row.params.get(key, "") for row in rows if row.params} for key in keys}
+    found = [key for key in keys if len(values[key]) > 1 and not key.startswith(UNDECLARED)]
+    return sorted(found, key=lambda key: -len(values[key]))
 
 
 def layout(rows: list[Row], console: "Console") -> "Table":
@@ -149,7 +147,9 @@ def _table(rows: list[Row], keys: list[str], others: list[str], width: int) -> "
     columns["val\naccuracy"] = [_accuracy(row.val) for row in rows]
     columns["test\naccuracy"] = [_accuracy(row.test) for row in rows]
     if width >= WIDTH:
-        columns["created"] = [_moment(row.created) for row in rows]
+        columns["created"] = [
+            f"{row.created:%Y-%m-%d %H:%M}" if row.created else "" for row in rows
+        ]
     for key in keys:
         columns[key.replace(".", ".\n")] = [row.params.get(key, "-") for row in rows]
     if others:
@@ -180,10 +180,6 @@ def _pairs(row: Row, keys: list[str], rows: list[Row]) -> str:
 
 def _accuracy(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _moment(created: datetime | None) -> str:
-    return created.strftime("%Y-%m-%d %H:%M") if created else ""
 
 
 def to_csv(rows: list[Row]) -> str:
@@ -234,7 +230,8 @@ def main() -> None:
     if arguments.csv:
         print(to_csv(rows), end="")
     else:
-        earlier = [item for item in git.experiments() if item.baseline != git.head()]
+        head = git.head()
+        earlier = [item for item in git.experiments() if item.baseline != head]
         show(rows, 0 if arguments.all else len(earlier))
 
 

@@ -31,7 +31,7 @@ def main(stage: Stage) -> None:
     folder = f"data/{params['train_on']}"
     train, val = PackedSplit(folder, "train"), PackedSplit(folder, "val")
     with readable_errors("train"):  # torch's, such as too little memory for the net
-        training = Training.build(params, train, val, device, Reading.from_params(params))
+        training = Training(params, train, val, device, Reading.from_params(params))
     for line in training.remarks():
         print(line)
     checkpoint = Checkpoint(

@@ -67,20 +67,20 @@ def main() -> None:
         kind = next(filter(None, kinds), "")
         here = lookup.kind_of_newest(folder)
         same = kind == here if kind and here else None
-        verdict = tiers.judge(target, folder, same)
+        tier, lines = tiers.judge(target, folder, same)
     for package, (installed, locked) in different.items():
         print(f"  {package} {installed or 'none'} is installed, locked is {locked}")
     if same is False:
         print(f"  the machine is {here}, was {kind}")
-    for line in verdict.lines:
+    for line in lines:
         print(f"  {line}")
-    if not verdict.tier:
+    if not tier:
         if run_id:
             _take_back(root, run_id)
         raise GateError(f"verify: {target.title} is NOT reproduced")
-    print(f"verify: {target.title} is reproduced, tier {verdict.tier}")
+    print(f"verify: {target.title} is reproduced, tier {tier}")
     if run_id:
-        lookup.set_tag(root, run_id, TAG, verdict.tier)
+        lookup.set_tag(root, run_id, TAG, tier)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.model.nets.names import TORCHVISION
+from src.model.nets import TORCHVISION
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 
@@ -25,27 +25,31 @@ FOLDER = Path("data/weights")
 def fetch(model: str, force: bool = False) -> Path:
     """The weights file of a model, fetched unless it is there already. InputError for a model that
     is unknown or has no pretrained weights, GateError when they cannot be fetched."""
+    from src.model.nets.pretrained import published
+    from src.model.nets.torchvision_models import fetch_tensors, require_known
     from src.model.nets.weights_file import write_weights
 
     path = FOLDER / f"{model.replace(':', '_')}.safetensors"
-    if model.startswith(TORCHVISION):
-        from src.model.nets.torchvision_models import require_known
-
-        require_known(model.removeprefix(TORCHVISION), "MODEL")
+    name = model.removeprefix(TORCHVISION)
+    if name != model:
+        require_known(name, "MODEL")
     else:
         _require_pretrained(model)
     if path.exists() and not force:
         print(f"weights: {path} is there already; --force fetches it again")
         return path
-    tensors, about = (_from_torchvision if model.startswith(TORCHVISION) else _from_timm)(model)
+    about = published(model)
+    assert about is not None
+    if name != model:
+        with _fetching(about["source"]):
+            tensors = fetch_tensors(name, sys.stderr.isatty())
+    else:
+        tensors, about["source"] = _from_timm(model)
     write_weights(path, tensors, about)
     count = sum(value.numel() for value in tensors.values())
-    print(f"weights: {path}, {count / 1e6:.1f} M numbers, from {about['source']}{_terms(about)}")
+    terms = f", license {about['license']}" if about.get("license") else ""
+    print(f"weights: {path}, {count / 1e6:.1f} M numbers, from {about['source']}{terms}")
     return path
-
-
-def _terms(about: dict[str, Any]) -> str:
-    return f", license {about['license']}" if about.get("license") else ""
 
 
 def _require_pretrained(model: str) -> None:
@@ -66,12 +70,11 @@ def _require_pretrained(model: str) -> None:
     raise InputError(f"{model} has no pretrained weights{also}")
 
 
-def _from_timm(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    """The tensors by timm's names of today, and what timm publishes about them."""
+def _from_timm(model: str) -> "tuple[dict[str, torch.Tensor], str]":
+    """The tensors by timm's names of today, and the address that they come from."""
     import timm
     from safetensors import SafetensorError
-
-    from src.model.nets.pretrained import published
+    from torch.hub import load_state_dict_from_url
 
     config = timm.get_pretrained_cfg(model)
     assert config is not None
@@ -82,15 +85,17 @@ def _from_timm(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     else:
         assert isinstance(config.url, str)
         source = config.url
-        overlay = {"state_dict": _from_url(source)}
+        with _fetching(source):
+            state = load_state_dict_from_url(
+                source, map_location="cpu", progress=sys.stderr.isatty(), weights_only=True
+            )
+        overlay = {"state_dict": state}
     try:
         net = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, SafetensorError, KeyError) as error:
         reason = " ".join(str(error).split())[:150]
         raise GateError(f"what {source} holds does not fit {model} ({reason})") from None
-    about = published(model)
-    assert about is not None
-    return net.state_dict(), {**about, "source": source}
+    return net.state_dict(), source
 
 
 def _from_hub(repository: str, filename: str | None) -> Path:
@@ -119,25 +124,6 @@ def _from_hub(repository: str, filename: str | None) -> Path:
                 "could hold a program: use another model or tag"
             ) from None
         raise _not_fetched(address, error) from None
-
-
-def _from_url(url: str) -> "dict[str, torch.Tensor]":
-    from torch.hub import load_state_dict_from_url
-
-    with _fetching(url):
-        return load_state_dict_from_url(
-            url, map_location="cpu", progress=sys.stderr.isatty(), weights_only=True
-        )
-
-
-def _from_torchvision(model: str) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    from src.model.nets.pretrained import published
-    from src.model.nets.torchvision_models import fetch_tensors
-
-    about = published(model)
-    assert about is not None
-    with _fetching(about["source"]):
-        return fetch_tensors(model.removeprefix(TORCHVISION), sys.stderr.isatty()), about
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Small projects to test in: a folder with what a stage needs, and one whose stages have run."""
 
+import os
 import pickle
 import random
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,12 +84,16 @@ def copy_project(target: Path) -> Path:
 
 
 def set_params(project: Path, **values: object) -> None:
-    """Write values into params.yaml by the last part of their key (each is unique)."""
+    """Write values into params.yaml by key; its last part does where no other key ends in it."""
     path = project / "params.yaml"
     text = path.read_text()
     for key, value in values.items():
-        text, count = re.subn(rf"(?m)^( *){key}:[^#\n]*", rf"\g<1>{key}: {value} ", text, count=1)
+        section, _, name = key.rpartition(".")
+        start = text.index(f"\n{section}:") if section else 0
+        line, new = re.compile(rf"(?m)^( *){name}:[^#\n]*"), rf"\g<1>{name}: {value} "
+        changed, count = line.subn(new, text[start:], count=1)
         assert count == 1, f"no key {key}"
+        text = text[:start] + changed
     path.write_text(text)
 
 
@@ -125,6 +131,17 @@ def packed(project: Path) -> dict[str, PackedSplit]:
         with fresh_directory(prepare.OUT) as folder:
             prepare.pack(values, folder, Path(".cache/prepare"))
     return {split: PackedSplit(project / prepare.OUT, split) for split in SPLITS}
+
+
+def python(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with these arguments in the folder, with more variables in its environment."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
 
 
 def run_main(
@@ -167,19 +184,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def copied(finished: tuple[Path, dict[str, Stage]], tmp_path: Path) -> Path:
     """A copy of the finished project, to change at will."""
     return Path(shutil.copytree(finished[0], tmp_path / "copied"))
-
-
-@pytest.fixture
-def stage_of() -> Callable[[Path, str], Stage]:
-    """Makes the Stage object of a project without running the stage."""
-
-    def make(project: Path, name: str) -> Stage:
-        with working_in(project):
-            stage = Stage(name)
-            assert stage.deps_md5  # hashed while the working directory is right
-            return stage
-
-    return make
 
 
 @pytest.fixture

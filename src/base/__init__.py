@@ -1,1 +1,1 @@
-"""What everything is built on: files, randomness, figures, types of keys, kinds, imports."""
+"""What everything is built on: files, randomness, figures, kinds, imports."""

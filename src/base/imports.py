@@ -40,22 +40,16 @@ def imports_of(path: str) -> set[str]:
     return _imports(path, (ROOT / path).read_text(encoding="utf-8"))
 
 
+@functools.cache
 def is_docstring_alone(path: Path) -> bool:
     """Whether a file holds nothing that runs."""
-    return _is_docstring_alone(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def _is_docstring_alone(text: str) -> bool:
-    code = ast.parse(text)
+    code = ast.parse(path.read_text(encoding="utf-8"))
     return len(code.body) == 1 and ast.get_docstring(code) is not None
 
 
 def _path_of(module: str) -> str | None:
-    if module.partition(".")[0] != "src":
-        return None
     base = module.replace(".", "/")
-    names = (f"{base}.py", f"{base}/__init__.py")
+    names = (f"{base}.py", f"{base}/__init__.py") if f"{base}/".startswith("src/") else ()
     return next((path for path in names if (ROOT / path).is_file()), None)
 
 
@@ -65,28 +59,29 @@ def _imports(path: str, text: str) -> set[str]:
     todo: list[ast.AST] = [ast.parse(text, path)]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            todo.extend(node.orelse)
-            continue
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            # `from .x import y`: one dot is the file's own folder, each further one that above.
-            above = path.split("/")[: -node.level] if node.level else []
-            module = ".".join([*above, *filter(None, [node.module])])
-            names.add(module)
-            names.update(f"{module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and _name_of(node.func) == "kind_part":
-            part = node.args[1] if len(node.args) == 2 else None
-            if not isinstance(part, ast.Constant) or not isinstance(part.value, str):
+        match node:
+            case ast.If(ast.Name("TYPE_CHECKING")):
+                todo.extend(node.orelse)
+                continue
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom():
+                # `from .x import y`: one dot is the file's own folder, each further one that above.
+                above = path.split("/")[: -node.level] if node.level else []
+                module = ".".join([*above, *filter(None, [node.module])])
+                names.add(module)
+                names.update(f"{module}.{alias.name}" for alias in node.names)
+            case ast.Call(called, [_, ast.Constant(str(part))]) if name_of(called) == "kind_part":
+                names.update(f"src.{kind}.{part}" for kind in KINDS)
+            case ast.Call(called) if name_of(called) == "kind_part":
                 raise ValueError(
                     f"{path}:{node.lineno}: kind_part takes the kind and the name of a module as "
                     "a constant: else the deps of a stage could not be read from the code"
                 )
-            names.update(f"src.{kind}.{part.value}" for kind in KINDS)
         todo.extend(ast.iter_child_nodes(node))
     return names
 
 
-def _name_of(function: ast.expr) -> str:
-    return str(getattr(function, "id", getattr(function, "attr", "")))
+def name_of(node: ast.AST) -> str:
+    """The last part of a name in the code, `c` of `a.b.c`; empty for anything else."""
+    return str(getattr(node, "id", getattr(node, "attr", "")))

@@ -39,10 +39,9 @@ def kind_part(kind: str, part: str) -> Any:
     return import_module(f"src.{kind}.{part}")
 
 
-def kind_with(source: str) -> str | None:
-    """The kind that has a source of this name (`torchvision:MNIST`); None if there is none."""
+def kind_with(source: str) -> str:
+    """The kind that has a source of this name (`torchvision:MNIST`), as the schema demands."""
     name = source.partition(":")[0]
     return next(
-        (kind for kind, names in KINDS.items() if name in {n.partition(":")[0] for n in names}),
-        None,
+        kind for kind, names in KINDS.items() if name in {n.partition(":")[0] for n in names}
     )

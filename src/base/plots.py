@@ -4,6 +4,8 @@ the same numbers."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from src.base.figure import DPI, png, same_for_everyone
 
@@ -13,9 +15,6 @@ NAMES_SHOWN = 30  # classes above which the confusion matrix has no names and nu
 @same_for_everyone()
 def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) -> bytes:
     """One panel per entry of `panels`, each with its lines by name, over 1, 2, 3 ..."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     figure = Figure(figsize=(5 * len(panels), 3.6), dpi=DPI, layout="constrained")
     for number, (title, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), number + 1)
@@ -34,8 +33,6 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) ->
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
     """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row.
     `classes` as `shown_name` gives them."""
-    from matplotlib.figure import Figure
-
     count = len(classes)
     side = min(12.0, 3.5 + 0.45 * min(count, NAMES_SHOWN))
     figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
@@ -56,13 +53,9 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
 
 
 @same_for_everyone()
-def reliability_diagram(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-) -> bytes:
+def reliability_diagram(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
     """For each title the bins of `src.reports.metrics.reliability`: above, accuracy against the
     mean top probability, which agree on the diagonal; below, the samples of each bin."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5 * len(panels), 5.4), dpi=DPI, layout="constrained")
     axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[3, 1])
     for (top, bottom), (title, bins) in zip(axes.T, panels.items(), strict=True):
@@ -72,14 +65,7 @@ def reliability_diagram(
         some = counts > 0
         top.plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
         top.bar(middles[some], accuracy[some], width * 0.9, label="accuracy")
-        top.plot(
-            confidence[some],
-            accuracy[some],
-            "o",
-            color="black",
-            markersize=4,
-            label="mean probability",
-        )
+        top.plot(confidence[some], accuracy[some], "ko", markersize=4, label="mean probability")
         top.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.05))
         top.legend(loc="upper left")
         bars = bottom.bar(middles, counts, width * 0.9, color="grey")

@@ -1,19 +1,19 @@
 """`run`: all checks in order, cheapest first, each guarded; one report."""
 
+import re
 import warnings
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from src.checks.afterwards import average, evaluation, resume
+from src.checks.afterwards import evaluation, resume
 from src.checks.context import Context, OutOfTime, SetupError, running
-from src.checks.crash import explain, one_line
-from src.checks.data import labels, leakage, loaders, normalisation, orientation, values
-from src.checks.learning import overfit, schedule
+from src.checks.data import labels, loaders, orientation, values
 from src.checks.net import outputs, settings
+from src.checks.overfit import check_overfit, check_rate
 from src.checks.reading import are_shares, labels_of, split_batch
-from src.checks.report import Check, Report, finding, link_consequences
+from src.checks.report import Check, Report, fail, finding, link_consequences
 from src.checks.step import batch_to_gradient, real_steps
 from src.checks.temporary import forward, random_state_kept
 from src.checks.training_setup import Declared, TrainingSetup
@@ -22,16 +22,18 @@ from src.checks.training_setup import Declared, TrainingSetup
 FLOPS = 2.5e10  # per second
 CALL = 6e-5  # seconds for a layer, forward and backward and the optimizer's part
 BATCHES = 8  # that are kept of an epoch
+SIZE = re.compile(r"shape|size|dimension|expected input|mat1|channels|out of bounds|out of range")
+TYPE = re.compile(r"dtype|expected scalar type|Float|Long|Byte|Double|not implemented for")
 BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     # (id when it crashes, check, what it needs)
     ("optimizer_params", settings.check_optimizer, ()),
     ("layers", settings.check_layers, ()),
     ("input_values", values.check_values, ("train_data",)),
-    ("input_statistics", normalisation.check_statistics, ("train_data",)),
+    ("input_statistics", values.check_statistics, ("train_data",)),
     ("labels", labels.check_labels, ("train_data",)),
     ("label_signal", labels.check_signal, ("train_data",)),
     ("turned", orientation.check_orientation, ("train_data",)),
-    ("leakage", leakage.check_leakage, ("train_data",)),
+    ("leakage", values.check_leakage, ("train_data",)),
     ("val_random", loaders.check_val_random, ("val_data",)),
     ("loader", loaders.check_loaders, ("batches",)),
     ("workers", loaders.check_workers, ("batches",)),
@@ -41,12 +43,12 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("input_gradient", outputs.check_input_gradient, ("train_data", "width")),
     ("stub", batch_to_gradient.check_step_and_loss, ("batches", "width")),
     ("steps", real_steps.check_steps, ("batches", "width")),
-    ("schedule", schedule.check_schedule, ()),
-    ("overfit_batch", overfit.check_overfit, ("train_data", "batches", "width")),
+    ("schedule", settings.check_schedule, ()),
+    ("overfit_batch", check_overfit, ("train_data", "batches", "width")),
     ("evaluation", evaluation.check_evaluation, ("evaluate", "width")),
-    ("eval_follows", average.check_eval_follows, ("evaluate", "batches", "width")),
+    ("eval_follows", evaluation.check_eval_follows, ("evaluate", "batches", "width")),
     ("resume", resume.check_resume, ("batches", "width")),
-    ("lr_range", overfit.check_rate, ("train_data", "batches", "width")),
+    ("lr_range", check_rate, ("train_data", "batches", "width")),
 ]
 
 
@@ -74,7 +76,7 @@ def _all_checks(ctx: Context, on_check: Callable[[str], object]) -> list[Check]:
         for id, check, needs in BATTERY:
             on_check(id)
             ctx.failed = any(known.status == "fail" for known in found)
-            if any(need not in have for need in needs) or (ctx.failed and id == "lr_range"):
+            if not have.issuperset(needs) or (ctx.failed and id == "lr_range"):
                 continue
             try:
                 found += check(ctx)
@@ -84,7 +86,7 @@ def _all_checks(ctx: Context, on_check: Callable[[str], object]) -> list[Check]:
             except OutOfTime:
                 raise
             except Exception as error:
-                text = f"this check stopped with {type(error).__name__}: {one_line(error)}"
+                text = f"this check stopped with {type(error).__name__}: {_one_line(error)}"
                 found.append(finding("inconclusive", id, None, None, text))
     except SetupError as error:  # no set-up at all
         found.append(explain(error))
@@ -92,6 +94,33 @@ def _all_checks(ctx: Context, on_check: Callable[[str], object]) -> list[Check]:
         text = "the budget was used up four times over, the estimate of the cost is wrong here"
         found.append(finding("inconclusive", id, None, None, f"stopped: {text}"))
     return found
+
+
+def explain(error: SetupError) -> Check:
+    """The finding `runs_<part>`, with the causes that the error's own words suggest."""
+    inner, line = error.error, _one_line(error.error)
+    if isinstance(inner, MemoryError) or "memory" in line.lower():
+        causes = ["out_of_memory"]
+    elif "out of bounds" in line or "label" in line.lower():
+        causes = ["labels_out_of_range", "num_classes"]
+    elif "gives no batch" in line:
+        causes = ["loader_incomplete"]
+    elif "total steps" in line or "Tried to step" in line:  # OneCycleLR at its end
+        causes = ["schedule_too_short"]
+    elif TYPE.search(line) and not SIZE.search(line):
+        causes = ["dtype_mismatch", "code_error"]
+    elif SIZE.search(line):
+        causes = ["shape_mismatch", "num_classes"]
+    elif isinstance(inner, AttributeError | TypeError):
+        causes = ["interface", "code_error"]
+    else:
+        causes = ["code_error"]
+    text = f"{error.part} stopped with {type(inner).__name__}: {line}"
+    return fail(f"runs_{error.part}", None, None, text, *causes)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def prepare(ctx: Context, found: list[Check]) -> set[str]:
@@ -110,12 +139,12 @@ def prepare(ctx: Context, found: list[Check]) -> set[str]:
             found.append(explain(error))
             have.discard(name)
 
-    schedule.find_peak(ctx)
+    settings.find_peak(ctx)
     if setup.train_loader is not None and setup.train_step is not None:
         try_out("batches", _read_batches)
     if setup.train_data is not None:
         try_out("train_data", values.draw_samples)
-    _count_classes(ctx)
+    ctx.classes = ctx.declared.num_classes or _count_classes(ctx)
     if "train_data" in have:
         try_out("width", _measure)
     # A plain step and a plain evaluation, before anything is replaced.
@@ -144,12 +173,9 @@ def _read_batches(ctx: Context) -> None:
             ctx.val_soft = are_shares(split_batch(next(iter(setup.val_loader)))[1])
 
 
-def _count_classes(ctx: Context) -> None:
-    if ctx.declared.num_classes:
-        ctx.classes = ctx.declared.num_classes
-        return
+def _count_classes(ctx: Context) -> int:
     seen = [sample.y for _, sample in ctx.samples()] + [labels_of(batch) for batch in ctx.batches]
-    ctx.classes = max(2, 1 + max((int(y.max()) for y in seen), default=1))
+    return max(2, 1 + max((int(y.max()) for y in seen), default=1))
 
 
 def _measure(ctx: Context) -> None:
@@ -161,9 +187,7 @@ def _measure(ctx: Context) -> None:
         nonlocal work, calls
         calls += 1
         weight = getattr(module, "weight", None)
-        if not isinstance(weight, torch.Tensor) or not isinstance(output, torch.Tensor):
-            return
-        if weight.ndim > 1:
+        if isinstance(weight, Tensor) and isinstance(output, Tensor) and weight.ndim > 1:
             places = output.numel() / (output.shape[1] if output.ndim == 4 else output.shape[-1])
             work += weight.numel() * places
 

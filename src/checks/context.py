@@ -132,18 +132,16 @@ class Context:
             out = setup.evaluate(setup, loader)
             return {key: float(value) for key, value in out.items()}
 
-    def encode(self, labels: Tensor, soft: bool | None = None) -> Tensor:
-        """Labels int64 B in the form of the train loader's targets (or as `soft` says)."""
-        if self.soft if soft is None else soft:
-            return nn.functional.one_hot(labels, self.classes).float()
-        return labels
+    def encode(self, labels: Tensor, soft: bool) -> Tensor:
+        """Labels int64 B as they are, or (`soft`) as shares B x K."""
+        return nn.functional.one_hot(labels, self.classes).float() if soft else labels
 
     def target(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Labels as the loss function takes them, beside logits that a check chose."""
         if logits.shape[-1] == 1:  # binary: one logit, a target like it
             shape = np.shape(self.batches[0][1]) if self.batches else ()
             return labels.to(logits).reshape(len(labels), *shape[1:])
-        return self.encode(labels).to(logits.device)
+        return self.encode(labels, self.soft).to(logits.device)
 
     def steps(self, share: float, items: int = 16, low: int = 4, high: int = 40) -> int:
         """How many training steps on so many items fit into a share of the budget, by estimate."""

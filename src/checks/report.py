@@ -28,11 +28,6 @@ class Check:
     likely_causes: list[str] = field(default_factory=list)
     consequence_of: str | None = None
 
-    @property
-    def look_at(self) -> str:
-        """The parameter or place to look at first, empty where nothing was found."""
-        return CAUSES[self.likely_causes[0]][1] if self.likely_causes else ""
-
 
 def finding(
     status: str, id: str, value: float | None, threshold: float | None, message: str, *causes: str
@@ -109,8 +104,9 @@ class Report:
         rows = [("status", "check", "finding", "likely causes", "look at", "follows from")]
         for check in self.checks:
             message, causes = check.message.replace("|", "\\|"), ", ".join(check.likely_causes)
+            look_at = CAUSES[check.likely_causes[0]][1] if check.likely_causes else ""
             because = check.consequence_of or ""
-            rows.append((check.status, f"`{check.id}`", message, causes, check.look_at, because))
+            rows.append((check.status, f"`{check.id}`", message, causes, look_at, because))
         head, *table = (f"| {' | '.join(row)} |" for row in rows)
         return "\n".join([f"## overfit-check: {self.status}", "", head, "|---" * 6 + "|", *table])
 

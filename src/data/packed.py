@@ -84,8 +84,7 @@ class PackedSplit:
         self._shards = [self._map_shard(name) for name in self.meta["shards"][self.split]]
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The samples at `indices` (n), as an array of shape n x `shape`; images uint8 n x H x W x
-        C."""
+        """The samples at `indices` (n): an array n x `shape`, of images uint8 n x H x W x C."""
         indices = np.asarray(indices, dtype=np.int64)
         if len(self._shards) == 1:
             return self._shards[0][indices]

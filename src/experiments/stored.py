@@ -63,42 +63,36 @@ def locks() -> Iterator[tuple[str, str, str]]:
 
 
 def by_seed(accepts: Callable[[str], bool]) -> dict[int, Result]:
-    """The finished results whose text of dvc.lock is accepted, by seed. Of several with the same
-    seed an experiment goes first, then the newest commit."""
+    """The finished results whose text of dvc.lock is accepted, by seed, in the order of the seeds.
+    Of several with the same seed an experiment goes first, then the newest commit."""
     found: dict[int, Result] = {}
-    for result in _finished((rev, name, lock) for rev, name, lock in locks() if accepts(lock)):
+    for result in _finished(item for item in locks() if accepts(item[2])):
         found.setdefault(result.seed, result)
-    return found
+    return dict(sorted(found.items()))
 
 
 def with_any_seed(stages: Stages) -> dict[int, Result]:
     """The finished results that differ from these entries in the seed at most, by seed."""
     wanted = configuration(stages)
-
-    def accepts(lock: str) -> bool:
-        other = stages_of(lock)
-        return other is not None and configuration(other) == wanted
-
-    return by_seed(accepts)
+    return by_seed(lambda lock: configuration(stages_of(lock)) == wanted)
 
 
 def results_at(revs: Mapping[str, str]) -> dict[str, Result]:
     """The finished results of commits, given by name."""
     texts = git.read_at([(rev, "dvc.lock") for rev in revs.values()])
-    given = zip(revs.values(), revs, texts, strict=True)
-    found = _finished((rev, name, lock) for rev, name, lock in given if lock is not None)
-    return {result.name: result for result in found}
+    given = zip(revs.values(), revs, (text or "" for text in texts), strict=True)
+    return {result.name: result for result in _finished(given)}
 
 
 def _finished(given: Iterable[tuple[str, str, str]]) -> list[Result]:
     """The finished results among commits, given as (rev, name, text of dvc.lock)."""
     trained = [(rev, name, stages) for rev, name, lock in given if (stages := stages_of(lock))]
     metrics = git.read_at([(rev, METRICS) for rev, _, _ in trained])
-    results = (
-        finished(name, rev, stages, text)
+    return [
+        result
         for (rev, name, stages), text in zip(trained, metrics, strict=True)
-    )
-    return [result for result in results if result is not None]
+        if (result := finished(name, rev, stages, text))
+    ]
 
 
 def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) -> Result | None:
@@ -111,15 +105,15 @@ def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) ->
 
 
 @cache
-def stages_of(lock: str) -> Stages | None:
-    """The entries of the text of a dvc.lock; None if it has no training with a seed."""
+def stages_of(lock: str) -> Stages:
+    """The entries of the text of a dvc.lock; empty if it has no training with a seed."""
     # Each entry alone, and once: an entry that many commits share is read once, and the YAML of
     # 200 whole files would take seconds.
     try:
         entries = {match[1]: _entry(match[1], match[0]) for match in ENTRY.finditer(lock)}
-        return entries if SEED in entries["train"]["params"] else None
+        return entries if SEED in entries["train"]["params"] else {}
     except (InputError, KeyError):
-        return None
+        return {}
 
 
 @cache

@@ -110,7 +110,7 @@ def _of_run(run_id: str, root: Path) -> Target:
         )
     other, found = "", []
     for rev, _, lock in stored.locks():
-        stages = stored.stages_of(lock) or {}
+        stages = stored.stages_of(lock)
         if stage in stages and identity.fingerprint_of(stages[stage]) == fingerprint:
             if has_model(tags, stages["train"]):
                 found.append((_equal_settings(tags, stages), rev))

@@ -12,17 +12,8 @@ import torch
 from torch import Tensor
 
 from src.base.randomness import generator
-from src.images.geometry import (
-    TRIES,
-    affine_matrices,
-    draw_boxes,
-    first_that_fits,
-    log_uniform,
-    rectangle_mask,
-    resample,
-    to_device,
-    uniform,
-)
+from src.images import geometry
+from src.images.geometry import TRIES, first_that_fits, log_uniform, to_device, uniform
 from src.images.mix import Mix
 
 ERASE_AREA = (0.02, 0.33)  # share of the image, torchvision's RandomErasing
@@ -73,7 +64,7 @@ class Augmentation:
         count, height, width, _ = images.shape
         if self.scale < 1 or self.rotation:
             matrices = self.draw_matrices(count, height, width, seed, step)
-            images = resample(images, to_device(matrices, images.device))
+            images = geometry.resample(images, to_device(matrices, images.device))
         elif self.crop or self.flip or self.vertical_flip:
             images = self._shift(images, seed, step)
         if self.color:
@@ -107,11 +98,11 @@ class Augmentation:
     def draw_matrices(self, count: int, height: int, width: int, seed: int, step: int) -> Tensor:
         """Crop, resized crop, flips and rotation as matrices for `resample`."""
         shift, mirrored = self._draw_shift(count, seed, step)
-        size, centre = draw_boxes(count, height, width, self.scale, seed, step)
+        size, centre = geometry.draw_boxes(count, height, width, self.scale, seed, step)
         centre = centre + 2 * shift[:, :, 0] / torch.tensor([[height], [width]])
         draws = generator(seed, "augment.rotation", step)
         angle = (uniform(draws, (count,)) * 2 - 1) * self.rotation
-        return affine_matrices(size, centre, mirrored[:, :, 0], angle, height / width)
+        return geometry.affine_matrices(size, centre, mirrored[:, :, 0], angle, height / width)
 
 
 def draw_factors(count: int, color: float, seed: int, step: int) -> Tensor:
@@ -163,7 +154,7 @@ def fill_rectangles(images: Tensor, rectangles: Tensor) -> Tensor:
     """`images` B x H x W x C with `rectangles` (4 x B, see `draw_rectangles`) in the mean colour
     of each image; float32 of the same shape."""
     images = images.float()
-    inside = rectangle_mask(rectangles, images.shape[1], images.shape[2])
+    inside = geometry.rectangle_mask(rectangles, images.shape[1], images.shape[2])
     return torch.where(inside, images.mean(dim=(1, 2), keepdim=True), images)
 
 

@@ -196,12 +196,11 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
         raise BadSample("some of its pixels are no numbers", "save it with numbers alone")
-    low, high = 0.0, float(numbers.max())
+    low, high = float(numbers.min()), float(numbers.max())
     tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    fitting = [top for top in tops if high <= top and numbers.min() >= 0]
-    if fitting:
-        high = fitting[0]
-    else:
-        low = float(numbers.min())
+    for top in tops:
+        if low >= 0 and high <= top:
+            low, high = 0.0, top
+            break
     span = high - low or 1.0
     return np.floor((numbers - low) / span * 255 + 0.5).astype(np.uint8)

@@ -5,8 +5,6 @@ from PIL import Image
 
 from src.plumbing.errors import InputError
 
-Box = tuple[float, float, float, float]
-
 
 def fit_image(
     image: Image.Image,
@@ -41,7 +39,7 @@ def fit_image(
     return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
 
 
-def _middle(image: Image.Image, width: float, height: float) -> Box:
+def _middle(image: Image.Image, width: float, height: float) -> tuple[float, float, float, float]:
     """The box of that size, in pixels and their parts, in the middle of the image. Resampling
     still sees the pixels around it, as when the whole image is resized and then cut."""
     left, top = (image.width - width) * 0.5, (image.height - height) * 0.5

@@ -14,20 +14,13 @@ TITLE = 20  # pixels per line of title
 MARGIN = 4
 GAP = 24  # pixels between grids
 
-
-Grid = tuple[Sequence[np.ndarray], Sequence[str], str]  # images, captions, title
-
-
-def image_grid(
-    images: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str = ""
-) -> bytes:
-    """PNG bytes of a grid: `images` (uint8, H x W x C, C = 1 or 3), each with its caption (lines
-    split by a newline) below it, under a title (lines too)."""
-    return grids_side_by_side([(images, captions, title)], columns)
+# Images (uint8, H x W x C, C = 1 or 3), their captions (lines split by a newline) below them, and
+# the title (lines too; may be empty).
+Grid = tuple[Sequence[np.ndarray], Sequence[str], str]
 
 
 def grids_side_by_side(grids: Sequence[Grid], columns: int) -> bytes:
-    """PNG bytes of grids as in image_grid, of `columns` each, from left to right."""
+    """PNG bytes of grids of `columns` images each, from left to right."""
     lines = max([text.count("\n") + 1 for _, captions, _ in grids for text in captions], default=1)
     sheets = [_draw_grid(*grid, columns, lines) for grid in grids]
     width = sum(sheet.width for sheet in sheets) + GAP * (len(sheets) - 1)

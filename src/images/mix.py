@@ -70,9 +70,8 @@ class Mix:
         is_cutmix = torch.rand(count, generator=draws) < 0.5
         if not (self.mixup and self.cutmix):
             is_cutmix = torch.full_like(is_cutmix, bool(self.cutmix))
-        rectangles = _rectangles(
-            _beta(self.cutmix, count, seed, "mix.cutmix", step), height, width, seed, step
-        )
+        cutmix = _beta(self.cutmix, count, seed, "mix.cutmix", step)
+        rectangles = _rectangles(cutmix, height, width, seed, step)
         rectangles = torch.where(is_cutmix, rectangles, 0)
         top, bottom, left, right = rectangles
         kept = 1 - ((bottom - top) * (right - left)).double() / (height * width)

@@ -27,10 +27,7 @@ KEYS: dict[str, tuple[str, Any]] = {
     "input_size": ("[1 or 3, size, size]", _is_input_size),
     "fit": _one_of("prepare.fit"),
     "interpolation": _one_of("prepare.interpolation"),
-    "crop_ratio": (
-        "a number in (0, 1]",
-        lambda value: type(value) in (int, float) and 0 < value <= 1,
-    ),
+    "crop_ratio": ("a number in (0, 1]", lambda x: type(x) in (int, float) and 0 < x <= 1),
 }
 
 

@@ -99,9 +99,7 @@ class Packer:
             content, found = item.read()
         except BadSample as error:
             return Rejected(error.reason, error.remedy, error.detail)
-        row = fit_image(
-            found.image, self.size, self.channels, self.fit, self.interpolation, self.crop_ratio
-        )
+        row = fit_image(found.image, **self.meta)
         sums, squares = _sums(row)
         is_flat = _variance(sums, squares, self.size**2) < FLAT**2
         return Packed(

@@ -18,7 +18,7 @@ import numpy as np
 from src.base.files import write_bytes, write_json, write_text
 from src.data.packed import read_meta
 from src.data.split import SPLITS
-from src.images.grids import image_grid
+from src.images.grids import grids_side_by_side
 from src.images.near_duplicates import close_pairs, differences
 from src.images.packing import Packed, Packer
 from src.images.quality_figures import class_balance, size_distribution
@@ -40,44 +40,31 @@ PAIRS_SHOWN = 30
 
 Member = tuple[str, int]  # an image: its split and its index there
 Pair = tuple[float, Member, Member]  # how much they differ, and the two images
-
-
-class PixelStatistics:
-    """Mean and standard deviation per channel, summed in integers: exact, in any order."""
-
-    def __init__(self, channels: int):
-        self.count = 0
-        self.sums = np.zeros(channels, dtype=object)
-        self.squares = np.zeros(channels, dtype=object)
-
-    def add(self, pixels: int, sums: Sequence[int], squares: Sequence[int]) -> None:
-        """Count an image of so many pixels by the sums of its values and of their squares, per
-        channel."""
-        self.count += pixels
-        self.sums += sums
-        self.squares += squares
-
-    def mean_and_std(self, least: float = 1e-6, constant: float = 255.0) -> tuple[list, list]:
-        """Two lists of floats, per channel, in units of the full range (0..1). A channel whose
-        variance (in grey levels) is not above `least` is constant: its deviation, in grey levels,
-        counts as `constant`, so that nothing is divided by 0."""
-        mean = [int(total) / self.count for total in self.sums]
-        variance = [
-            int(square) / self.count - m * m for square, m in zip(self.squares, mean, strict=True)
-        ]
-        std = [v**0.5 if v > least else constant for v in variance]
-        return [m / 255 for m in mean], [s / 255 for s in std]
+Rows = dict[Member, tuple[int, str]]  # class index and path of images
 
 
 class _Split:
-    """What is counted of the images of one split."""
+    """What is counted of the images of one split; `pixels`, their `sums` per channel and those of
+    their `squares` in integers: exact, in any order."""
 
     def __init__(self, classes: int, channels: int):
         self.counts = np.zeros(classes, dtype=np.int64)
-        self.statistics = PixelStatistics(channels)
+        self.pixels = 0
+        self.sums = np.zeros(channels, dtype=object)
+        self.squares = np.zeros(channels, dtype=object)
         self.hashes = array("Q")
         self.flat = 0
         self.flat_indices: list[int] = []
+
+    def mean_and_std(self, least: float, constant: float) -> dict[str, list[float]]:
+        """`mean` and `std` per channel, in units of the full range (0..1). A channel whose variance
+        (in grey levels) is not above `least` is constant: its deviation, in grey levels, counts as
+        `constant`."""
+        mean = [int(total) / self.pixels for total in self.sums]
+        pairs = zip(self.squares, mean, strict=True)
+        variance = [int(square) / self.pixels - m * m for square, m in pairs]
+        std = [v**0.5 if v > least else constant for v in variance]
+        return {"mean": [m / 255 for m in mean], "std": [s / 255 for s in std]}
 
 
 class Quality:
@@ -103,7 +90,9 @@ class Quality:
         part.counts[label] += 1
         if split == "train" and len(first := self.samples.setdefault(label, [])) < PER_CLASS:
             first.append(index)
-        part.statistics.add(self.size**2, image.sums, image.squares)
+        part.pixels += self.size**2
+        part.sums += image.sums
+        part.squares += image.squares
         if image.is_flat:
             part.flat += 1
             part.flat_indices += [index] * (len(part.flat_indices) < NAMED)
@@ -118,9 +107,9 @@ class Quality:
             self.frames += image.frames - 1
 
     def meta(self) -> dict[str, Any]:
-        """Mean and standard deviation per channel of the training images, for meta.json."""
-        mean, std = self.splits["train"].statistics.mean_and_std()
-        return {"mean": mean, "std": std}
+        """Mean and standard deviation per channel of the training images, for meta.json; that of
+        a constant channel is 1, so that nothing is divided by 0."""
+        return self.splits["train"].mean_and_std(1e-6, 255.0)
 
     def notes(self) -> dict[str, Any]:
         """What report.json says of the images beside their number."""
@@ -151,16 +140,15 @@ class Quality:
         counts = {split: part.counts for split, part in self.splits.items()}
         write_bytes(folder / "balance.png", class_balance(counts, self.classes))
         octave, title = (SIZE_STEPS, SHAPE_STEPS), self._size_title()
-        sizes = size_distribution(self.sizes, self.shapes, octave, meta["size"], title)
+        sizes = size_distribution(self.sizes, self.shapes, octave, self.size, title)
         write_bytes(folder / "sizes.png", sizes)
-        pairs, is_part = self._near_duplicates(shards, meta)
+        pairs, is_part = self._near_duplicates(shards)
         flat = [(split, i) for split in SPLITS for i in self.splits[split].flat_indices][:NAMED]
         wanted = {*flat, *(member for _, *members in pairs[:PAIRS_SHOWN] for member in members)}
         rows = read_rows(folder, wanted)
         if pairs:
-            grid = self._pairs_grid(pairs[:PAIRS_SHOWN], len(pairs), shards, rows)
-            write_bytes(folder / "near_duplicates.png", grid)
-        table = self._table(report)
+            write_bytes(folder / "near_duplicates.png", self._pairs_grid(pairs, shards, rows))
+        table = self._counted(report)
         table["near_duplicates_across_splits"] = {
             "pairs": len(pairs),
             "of_the_closest_alone": is_part,
@@ -176,7 +164,7 @@ class Quality:
         write_json(folder / "quality.json", table)
         write_text(folder / "quality.md", as_markdown(table))
 
-    def _table(self, report: Report) -> dict[str, Any]:
+    def _counted(self, report: Report) -> dict[str, Any]:
         totals = sum(part.counts for part in self.splits.values())
         assert isinstance(totals, np.ndarray)
         ratio = totals.max() / totals.min() if totals.min() else None
@@ -194,9 +182,7 @@ class Quality:
             "height": self.sides["height"],
             "enlarged": self.enlarged,
             "channels": {
-                split: dict(zip(("mean", "std"), part.statistics.mean_and_std(0, 0), strict=True))
-                for split, part in self.splits.items()
-                if part.statistics.count
+                split: part.mean_and_std(0, 0) for split, part in self.splits.items() if part.pixels
             },
         }
 
@@ -220,42 +206,31 @@ class Quality:
         title = "prepared: training pictures"
         if len(self.classes) > SAMPLED_CLASSES:
             title += f" of {SAMPLED_CLASSES} of {len(self.classes)} classes"
-        return image_grid(images, captions, PER_CLASS, title)
+        return grids_side_by_side([(images, captions, title)], PER_CLASS)
 
-    def _near_duplicates(
-        self, shards: Mapping[str, "_Shards"], meta: Mapping[str, Any]
-    ) -> tuple[list[Pair], bool]:
+    def _near_duplicates(self, shards: Mapping[str, "_Shards"]) -> tuple[list[Pair], bool]:
         """(difference, (split, index), (split, index)) of the near-duplicates across splits, the
         closest first, and whether some pairs were not looked at."""
         parts = [np.frombuffer(part.hashes, dtype=np.uint64) for part in self.splits.values()]
         groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         starts = np.cumsum([0, *map(len, parts)])
-        most = max(1, COMPARED_BYTES // (2 * meta["size"] ** 2 * meta["channels"]))
+        most = max(1, COMPARED_BYTES // (2 * shards["train"].white.size))
         pairs, is_part = close_pairs(np.concatenate(parts), groups, most)
         at_once = max(1, most * AT_ONCE_BYTES // COMPARED_BYTES)
-        found = []
+        found: list[Pair] = []
         for start in range(0, len(pairs), at_once):
-            members = [
+            one, other = (
                 [(SPLITS[groups[i]], int(i - starts[groups[i]])) for i in column]
                 for column in pairs[start : start + at_once].T
-            ]
-            first, second = (np.stack([shards[s][i] for s, i in column]) for column in members)
-            for difference, *pair in zip(
-                differences(first, second).tolist(), *members, strict=True
-            ):
-                if difference < NEAR:
-                    found.append((difference, pair[0], pair[1]))
+            )
+            first, second = (np.stack([shards[s][i] for s, i in column]) for column in (one, other))
+            compared = zip(differences(first, second).tolist(), one, other, strict=True)
+            found += [pair for pair in compared if pair[0] < NEAR]
         return sorted(found), is_part
 
-    def _pairs_grid(
-        self,
-        pairs: list[Pair],
-        count: int,
-        shards: Mapping[str, "_Shards"],
-        rows: Mapping[Member, tuple[int, str]],
-    ) -> bytes:
+    def _pairs_grid(self, pairs: list[Pair], shards: Mapping[str, "_Shards"], rows: Rows) -> bytes:
         images, captions = [], []
-        for number, (difference, *members) in enumerate(pairs):
+        for number, (difference, *members) in enumerate(pairs[:PAIRS_SHOWN]):
             if number % 3:
                 images.append(shards["train"].white)
                 captions.append("")
@@ -263,9 +238,9 @@ class Quality:
                 label, path = rows[split, index]
                 images.append(shards[split][index])
                 captions.append(f"{split}: {self.classes[label]}\n{path}\ndiffers {difference:.3f}")
-        title = f"near-duplicates across splits: {count} pairs"
-        title += f", the closest {len(pairs)} of them" if count > len(pairs) else ""
-        return image_grid(images, captions, 8, title)
+        title = f"near-duplicates across splits: {len(pairs)} pairs"
+        title += f", the closest {PAIRS_SHOWN} of them" if len(pairs) > PAIRS_SHOWN else ""
+        return grids_side_by_side([(images, captions, title)], 8)
 
 
 class _Shards:
@@ -286,9 +261,9 @@ class _Shards:
             return np.frombuffer(file.read(self.white.size), dtype=np.uint8).reshape(self.shape)
 
 
-def read_rows(folder: Path, wanted: Set[Member]) -> dict[Member, tuple[int, str]]:
-    """Class index and path of the `wanted` images, from the tables of a packed data set."""
-    rows: dict[Member, tuple[int, str]] = {}
+def read_rows(folder: Path, wanted: Set[Member]) -> Rows:
+    """Those of the `wanted` images, from the tables of a packed data set."""
+    rows: Rows = {}
     for split in {split for split, _ in wanted}:
         with open(folder / f"{split}.csv", encoding="utf-8", newline="") as file:
             for index, row in enumerate(csv.DictReader(file)):
@@ -300,20 +275,17 @@ def read_rows(folder: Path, wanted: Set[Member]) -> dict[Member, tuple[int, str]
 def as_markdown(table: Mapping[str, Any]) -> str:
     """The table as markdown whose columns also stand in line as plain text."""
     near, flat = table["near_duplicates_across_splits"], table["constant"]
-    totals = table["pictures"]
-    ratio = table["imbalance"]
+    totals, per_class, ratio = table["pictures"], table["per_class"], table["imbalance"]
     low, high = zip(table["width"], table["height"], strict=True)
+    or_more = " or more" if near["of_the_closest_alone"] else ""
     facts = [
         ("pictures", ", ".join(f"{count} {split}" for split, count in totals.items())),
-        ("classes", len(table["per_class"]["train"])),
+        ("classes", len(per_class["train"])),
         ("largest / smallest class", "a class is empty" if ratio is None else f"{ratio:.2f}"),
         ("rejected", sum(table["rejects"].values())),
         ("identical to another picture", table["identical_pictures"]),
         ("of these with another class", table["identical_with_another_class"]),
-        (
-            "near-duplicates across splits",
-            f"{near['pairs']} pairs" + (" or more" if near["of_the_closest_alone"] else ""),
-        ),
+        ("near-duplicates across splits", f"{near['pairs']} pairs{or_more}"),
         ("constant or nearly so", flat["pictures"]),
         ("smallest width, height", f"{low[0]}, {low[1]} px"),
         ("largest width, height", f"{high[0]}, {high[1]} px"),
@@ -323,6 +295,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
         parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]
+    counts = {name: [per_class[split][name] for split in totals] for name in per_class["train"]}
     channels = [
         (split, number, f"{mean:.4f}", f"{std:.4f}")
         for split, values in table["channels"].items()
@@ -334,14 +307,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         "## Pictures per class",
         _table(
             ["class", *totals, "all"],
-            [
-                (name, *counts, sum(counts))
-                for name, *counts in zip(
-                    table["per_class"]["train"],
-                    *(table["per_class"][split].values() for split in totals),
-                    strict=True,
-                )
-            ],
+            [(name, *numbers, sum(numbers)) for name, numbers in counts.items()],
         ),
     ]
     if near["pairs"]:

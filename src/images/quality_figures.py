@@ -77,7 +77,8 @@ def size_distribution(
     figure.colorbar(mesh, ax=area, label="pictures", format="{x:g}")
     area.plot(edges[[0, -1]], edges[[0, -1]], color="grey", linewidth=0.8)
     area.set(xlabel="width in pixels", ylabel="height in pixels", aspect="equal", title="size")
-    shorter = _by_shorter_side(sizes)[low:high]
+    shorter_side = np.minimum(*np.indices(sizes.shape))
+    shorter = np.bincount(shorter_side.ravel(), sizes.ravel(), len(sizes))[low:high]
     side.bar(edges[:-1], shorter, np.diff(edges), align="edge")
     side.axvline(size, color="black", linestyle="--", label=f"packed: {size} px")
     side.set(xlabel="shorter side in pixels", ylabel="pictures", title="shorter side")
@@ -96,11 +97,6 @@ def size_distribution(
     shape.legend()
     _log_ticks(shape, ("x",), borders[0], borders[-1])
     return png(figure)
-
-
-def _by_shorter_side(sizes: np.ndarray) -> np.ndarray:
-    width, height = np.indices(sizes.shape)
-    return np.bincount(np.minimum(width, height).ravel(), sizes.ravel(), len(sizes))
 
 
 def _log_ticks(axes: "Axes", names: Sequence[str], low: float, high: float) -> None:

@@ -62,10 +62,6 @@ def _list_of(accepts: Accepts) -> Accepts:
     return lambda value: isinstance(value, list) and bool(value) and all(map(accepts, value))
 
 
-def _one_of(choices: Sequence[str]) -> tuple[str, Accepts]:
-    return f"one of {', '.join(choices)}", lambda value: value in choices
-
-
 def _are_names(value: Any) -> bool:
     return _list_of(_is_text)(value) and len(set(value)) == len(value)
 
@@ -76,7 +72,7 @@ KEYS: dict[str, tuple[str, Accepts]] = {
     "classes": ("a list of names, each of them once", _are_names),
     "mean": ("a list of numbers", _list_of(_is_number)),
     "std": ("a list of numbers > 0", _list_of(lambda value: _is_number(value) and value > 0)),
-    "activation": _one_of(ACTIVATIONS),
+    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
     "own_net": ("the hash of a source", _is_text),
     "epochs": ("an integer >= 1", _is_count),
     "best_epoch": ("an integer >= 1", _is_count),

@@ -1,6 +1,7 @@
 """Which device computes, with how many threads, and how deterministically."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,11 +20,7 @@ NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementat
 
 
 def prepare_device(
-    choice: str,
-    threads: int,
-    deterministic: str = "true",
-    tf32: bool = False,
-    fill: bool = False,
+    choice: str, threads: int, deterministic: str = "true", tf32: bool = False, fill: bool = False
 ) -> torch.device:
     """The device for `machine.device`, with torch set up for reproducible results.
 
@@ -126,13 +123,10 @@ def readable_errors(stage: str) -> Iterator[None]:
 
 def machine_kind(device: torch.device) -> dict[str, str]:
     """What must be equal for the same bits: processor, instruction set, threads, device, torch."""
-    from platform import machine, system
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "system": f"{system()} {machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": str(torch.__version__),
     }

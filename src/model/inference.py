@@ -28,10 +28,9 @@ def logits_of(
     """(logits float B x K, labels int64 B) for all of `data` in its order, on the device; the net
     is in evaluation mode.
 
-    `flip`: the mean of the logits for a sample and its mirror image. Logits, because
-    their mean fits either activation: it is the geometric mean of the odds, for sigmoid of each
-    class, for softmax between classes. Under softmax the mean of log-probabilities would give the
-    same probabilities, since logits differ from them by one number per sample and view.
+    `flip`: the mean of the logits for a sample and its mirror image. Logits, because their mean
+    fits either activation: it is the geometric mean of the odds, for sigmoid of each class, for
+    softmax between classes.
     """
     model.eval()
     part = kind_part(kind_of(data.meta), "input")

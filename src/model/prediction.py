@@ -19,8 +19,7 @@ def read_sample(sample: Any, description: Mapping[str, Any], name: str) -> "np.n
     """A sample (the path of a file, its bytes, or what its kind knows, such as an image of Pillow)
     as the packed data set of the model would hold it. `description`: model.json; `name` is what an
     InputError calls a sample that cannot be used."""
-    row: np.ndarray = kind_part(kind_of(description), "packing").read_new(sample, description, name)
-    return row
+    return kind_part(kind_of(description), "packing").read_new(sample, description, name)
 
 
 def predict_rows(

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from src.base.imports import ROOT, files_of, imports_of, is_docstring_alone
+from src.base.imports import ROOT, files_of, imports_of, is_docstring_alone, name_of
 from src.plumbing import dvc_files
 from src.plumbing.command import ACTIVATE
 from src.plumbing.errors import InputError
@@ -92,11 +92,8 @@ def rewrite(pipeline: str) -> str:
 
 
 def _entries(pipeline: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
+    with dvc_files.readable("stages"):
         stages = yaml.safe_load(pipeline)["stages"].items()
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"dvc.yaml: no readable stages ({reason})") from None
     for stage, entry in stages:
         command = ["python", "-m", module_of(stage)]
         if stage in dvc_files.STAGES and str(entry.get("cmd")).split()[:3] == command:
@@ -149,12 +146,12 @@ def _keys(path: str, text: str) -> tuple[set[str], set[str]]:
 def _keys_read(code: ast.Module, path: str) -> Iterator[str]:
     for parent in ast.walk(code):
         for node in ast.iter_child_nodes(parent):
-            if not isinstance(node, ast.Name | ast.Attribute) or not _is_params(node):
-                continue
-            if isinstance(parent, ast.Subscript):
-                yield _key(parent.slice, parent, path)
-            elif not _is_handed_on(parent):
-                raise _unclear(parent, node.lineno, path)
+            match node:
+                case ast.Name("params", ast.Load()) | ast.Attribute(_, "params", ast.Load()):
+                    if isinstance(parent, ast.Subscript):
+                        yield _key(parent.slice, parent, path)
+                    elif not _is_handed_on(parent):
+                        raise _unclear(parent, node.lineno, path)
 
 
 def _is_handed_on(parent: ast.AST) -> bool:
@@ -169,18 +166,10 @@ def _is_handed_on(parent: ast.AST) -> bool:
     return isinstance(parent, ast.Return) or _named(parent) == {"params"}
 
 
-def _is_params(node: ast.Name | ast.Attribute) -> bool:
-    return _name_of(node) == "params" and isinstance(node.ctx, ast.Load)
-
-
-def _name_of(node: ast.AST) -> str:
-    return str(getattr(node, "id", getattr(node, "attr", "")))
-
-
 def _named(node: ast.AST) -> set[str]:
     """The names that an assignment gives to its value."""
     targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-    return {_name_of(target) for target in targets}
+    return {name_of(target) for target in targets}
 
 
 def _keys_fixed(code: ast.Module, path: str) -> Iterator[str]:

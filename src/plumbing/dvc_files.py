@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from src.base.keys import Value
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
+from src.plumbing.schema import Value
 
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # in the order they run
 VERSIONS_FILE = "requirements/versions.yaml"
@@ -33,37 +33,34 @@ class StageEntry:
     uncached: tuple[str, ...] = ()  # those of `outs` that DVC leaves to git
 
 
-def stages(folder: Path | str = ".") -> dict[str, Any]:
-    """The stages of `folder`/dvc.yaml as they stand there. OSError, YAMLError, KeyError or
-    TypeError if it cannot be read."""
-    text = (Path(folder) / "dvc.yaml").read_text(encoding="utf-8")
-    # libyaml, where PyYAML comes with it, is ten times as fast.
-    found: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    return found
-
-
 def declared_stages(folder: Path | str = ".") -> list[str]:
     """Those of STAGES that `folder`/dvc.yaml has: a project may be cut down to fewer. InputError if
     it cannot be read."""
-    with _readable("stages"):
-        found = stages(folder)
+    with readable("stages"):
+        found = _stages(folder)
         return [name for name in STAGES if name in found]
 
 
 def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:
     """The entry of stage `name` in `folder`/dvc.yaml; InputError if there is none."""
-    with _readable(f"stage {name}"):
-        return _entry(name, stages(folder)[name], params)
+    with readable(f"stage {name}"):
+        return _entry(name, _stages(folder)[name], params)
 
 
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
+def readable(what: str) -> Iterator[None]:
     """InputError, in one line, for a dvc.yaml in which `what` cannot be read."""
     try:
         yield
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"dvc.yaml: no readable {what} ({reason})") from None
+
+
+def _stages(folder: Path | str) -> Any:
+    text = (Path(folder) / "dvc.yaml").read_text(encoding="utf-8")
+    # libyaml, where PyYAML comes with it, is ten times as fast.
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
 
 
 def _entry(name: str, raw: Mapping[str, Any], params: Mapping[str, Value]) -> StageEntry:

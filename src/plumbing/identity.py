@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from src.base.keys import INTEGER, NUMBER, Value
 from src.plumbing import dvc_files, params
 from src.plumbing.dvc_files import VERSIONS_FILE, StageEntry
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
+from src.plumbing.schema import INTEGER, NUMBER, Value
 
 METRICS = "results/evaluate/metrics.json"
 Entry = Mapping[str, Any]  # a stage in the form of `locked_stage`; not all of its parts are needed
@@ -48,10 +48,9 @@ def canonical(value: Any) -> Any:
     return text
 
 
-def fingerprint(cmd: str, deps: Mapping[str, str], params: Mapping[str, Any]) -> str:
-    """sha256 (hex) of what a stage is; see the head of this file. `params` holds the values by key
-    and the versions as `<file>:<package>`."""
-    identity = {"cmd": cmd, "deps": dict(deps), "params": canonical(params)}
+def fingerprint_of(entry: Entry) -> str:
+    """sha256 (hex) of what a stage is, in the form of `locked_stage`; see the head of this file."""
+    identity = {"cmd": entry["cmd"], "deps": entry["deps"], "params": canonical(entry["params"])}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -94,11 +93,6 @@ def fingerprint_from_lock(lock_text: str, name: str) -> str | None:
     """The fingerprint of stage `name` in the text of a dvc.lock; None if the stage is not in it."""
     entry = locked_stage(lock_text, name)
     return None if entry is None else fingerprint_of(entry)
-
-
-def fingerprint_of(entry: Entry) -> str:
-    """The fingerprint of a stage in the form of `locked_stage`."""
-    return fingerprint(entry["cmd"], entry["deps"], entry["params"])
 
 
 def metrics_belong(metrics: str, train: Entry, evaluate: Entry | None) -> bool:

@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 
-from src.base.keys import NONE, NUMBER, Value
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
+from src.plumbing.schema import NONE, NUMBER, SCHEMA, Value
 
 FILE = "params.yaml"
 # Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
@@ -27,9 +26,7 @@ LARGEST_IN_LIST = 1e6  # their sum over all samples must stay a number
 UNDECLARED = "machine."
 
 # Plain texts that YAML 1.2, and so DVC, reads as something other than a string.
-NOT_A_STRING = re.compile(
-    r"|~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?\.(inf|nan)", re.I
-)
+NOT_A_STRING = re.compile(rf"|~|null|true|false|[-+]?\.(inf|nan)|{NUMBER.pattern}", re.I)
 
 
 def mark_as_changed() -> None:
@@ -146,7 +143,7 @@ def _parse(name: str, node: yaml.Node) -> Value:
         raise _wrong(name, "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys")
     value = parse(name, node.value)
     plain = node.style is None and not SCHEMA[name].choices
-    if plain and isinstance(value, str) and _is_not_a_string(value):
+    if plain and isinstance(value, str) and NOT_A_STRING.fullmatch(value):
         raise _wrong(name, f"{value}; quote it")
     return value
 
@@ -160,10 +157,6 @@ def _parse_many(name: str, node: yaml.SequenceNode) -> list[float]:
             raise _wrong(name, f"'{text}' in the list")
         numbers.append(float(text))
     return numbers
-
-
-def _is_not_a_string(text: str) -> bool:
-    return bool(NOT_A_STRING.fullmatch(text) or NUMBER.fullmatch(text))
 
 
 def _check_limits(v: Mapping[str, Any]) -> None:

@@ -1,11 +1,70 @@
-"""What each key of params.yaml accepts; its comment there says what it is."""
+"""What each key of params.yaml accepts, its type and range; its comment there says what it is."""
 
-from src.base.keys import NONE, Key, choice, integer, number, or_none, text
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from src.base.kinds import KINDS
 
-_BOOL = Key(
-    "true or false", lambda given: {"true": True, "false": False}.get(given), ("true", "false")
-)
+INTEGER = re.compile(r"[-+]?[0-9]+")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+LONGEST = 18  # characters of an integer: far above all that is meant, and within 64 bits
+NONE = "none"  # how params.yaml spells that something is absent
+
+Single = str | int | float | bool
+Value = Single | list[float]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key accepts: `expects` ends the sentence "<key> must be ...", `parse` returns the
+    value for a text or None when the text is not acceptable. `choices`: all values, if they can be
+    listed. `many`: whether a list of such values is accepted too."""
+
+    expects: str
+    parse: Callable[[str], Single | None]
+    choices: tuple[str, ...] = ()
+    many: bool = False
+
+
+def integer(low: int, high: int | None = None) -> Key:
+    def parse(text: str) -> int | None:
+        if not INTEGER.fullmatch(text) or len(text) > LONGEST:
+            return None
+        value = int(text)
+        return value if value >= low and (high is None or value <= high) else None
+
+    return Key(f"an integer >= {low}" if high is None else f"an integer in {low}..{high}", parse)
+
+
+def number(expects: str, accept: Callable[[float], bool]) -> Key:
+    def parse(text: str) -> float | None:
+        if not NUMBER.fullmatch(text):
+            return None
+        value = float(text)
+        return value if math.isfinite(value) and accept(value) else None
+
+    return Key(f"a number {expects}", parse)
+
+
+def choice(*choices: str) -> Key:
+    expects = "one of " + ", ".join(choices)
+    return Key(expects, lambda given: given if given in choices else None, choices)
+
+
+def text(expects: str, pattern: str = r".+") -> Key:
+    return Key(expects, lambda given: given if re.fullmatch(pattern, given) else None)
+
+
+def or_word(word: str, key: Key) -> Key:
+    def parse(text: str) -> Single | None:
+        return text if text == word else key.parse(text)
+
+    return Key(f"{word} or {key.expects}", parse, (word,))
+
+
+_BOOL = Key("true or false", {"true": True, "false": False}.get, ("true", "false"))
 _POSITIVE = number("> 0", lambda x: x > 0)
 _NOT_NEGATIVE = number(">= 0", lambda x: x >= 0)
 _BETWEEN = number("between 0 and 1", lambda x: 0 < x < 1)
@@ -27,7 +86,7 @@ SCHEMA: dict[str, Key] = {
     "drop_path": _BELOW_ONE,
     "freeze_epochs": integer(0),
     "epochs": integer(1),
-    "patience": or_none(integer(1)),
+    "patience": or_word(NONE, integer(1)),
     "batch_size": integer(2),
     "accumulate": integer(1, 4096),
     "sampling": choice("random", "balanced"),
@@ -36,7 +95,7 @@ SCHEMA: dict[str, Key] = {
     "momentum": _BELOW_ONE,
     "weight_decay": _NOT_NEGATIVE,
     "layer_decay": _UP_TO_ONE,
-    "clip_grad": or_none(_POSITIVE),
+    "clip_grad": or_word(NONE, _POSITIVE),
     "schedule": choice("constant", "cosine", "step", "plateau"),
     "warmup": _NOT_NEGATIVE,
     "decay_epochs": integer(1),
@@ -52,7 +111,7 @@ SCHEMA: dict[str, Key] = {
     "focal_gamma": _NOT_NEGATIVE,
     "mixup": _NOT_NEGATIVE,
     "cutmix": _NOT_NEGATIVE,
-    "ema": or_none(_BETWEEN),
+    "ema": or_word(NONE, _BETWEEN),
     "augment_crop": integer(0),
     "augment_scale": _UP_TO_ONE,
     "augment_flip": _BOOL,
@@ -73,7 +132,7 @@ SCHEMA: dict[str, Key] = {
     ),
     "prepare.path": text("the path of a file or folder without '", _PATH),
     "prepare.size": integer(8, 4096),
-    "prepare.channels": Key("1 or 3", lambda given: {"1": 1, "3": 3}.get(given), ("1", "3")),
+    "prepare.channels": Key("1 or 3", {"1": 1, "3": 3}.get, ("1", "3")),
     "prepare.fit": choice("crop", "pad", "squash"),
     "prepare.crop_ratio": _UP_TO_ONE,
     "prepare.interpolation": choice("bilinear", "bicubic", "lanczos", "nearest"),
@@ -102,10 +161,7 @@ SCHEMA: dict[str, Key] = {
     "machine.device": text("one of auto, cpu, cuda, cuda:N, mps", r"auto|cpu|cuda(:[0-9]+)?|mps"),
     "machine.workers": integer(0, 256),
     "machine.reading": choice("auto", "resident", "mapped", "workers"),
-    "machine.prepare_workers": Key(
-        "auto or an integer in 0..256",
-        lambda given: given if given == "auto" else integer(0, 256).parse(given),
-    ),
+    "machine.prepare_workers": or_word("auto", integer(0, 256)),
     "machine.checkpoint_minutes": _POSITIVE,
     "machine.resume": choice("same", "any"),
     "machine.progress": choice("auto", "off"),

@@ -64,7 +64,12 @@ class Stage:
         self.versions = dvc_files.read_versions()
         # What this stage declares as params: its keys of params.yaml and its package versions.
         self.declared = identity.declared_values(self.entry, values, self.versions)
-        self.different_versions = self._different_versions()
+        locked = {package: self.versions.get(package, "") for package in self.entry.versions}
+        # The packages whose installed version is not the locked one: (installed, locked).
+        self.different_versions = dvc_files.different_versions(locked)
+        for package, (installed, _) in self.different_versions.items():
+            if installed is None:
+                raise InputError(f"{package} is not installed in {sys.executable}: {ACTIVATE}")
         self._at_start = self._state()
 
     @functools.cached_property
@@ -76,22 +81,19 @@ class Stage:
     def fingerprint(self) -> str:
         """What this stage is (src/plumbing/identity.py). GateError if an input changed since the
         start: what is kept under a fingerprint is taken for the work of these very inputs."""
-        found = identity.fingerprint(self.entry.cmd, self.deps_md5, self.declared)
+        inputs = {"cmd": self.entry.cmd, "deps": self.deps_md5, "params": self.declared}
+        found = identity.fingerprint_of(inputs)
         self.confirm_inputs()
         return found
-
-    def changed_inputs(self) -> list[str]:
-        """The inputs that have changed since the start."""
-        try:
-            now = self._state(at_end=True)
-        except InputError as error:
-            return [f"an input ({error})"]
-        return list(identity.differing(self._at_start, now))
 
     def confirm_inputs(self) -> None:
         """GateError if an input changed since the start: DVC records the hashes that files have
         when a stage ends, and would certify this result with inputs that did not make it."""
-        if changed := self.changed_inputs():
+        try:
+            changed = list(identity.differing(self._at_start, self._state(at_end=True)))
+        except InputError as error:
+            changed = [f"an input ({error})"]
+        if changed:
             shown = ", ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
             raise GateError(
                 f"{self.name}: {shown} changed while the stage ran, so its result is not recorded; "
@@ -112,15 +114,6 @@ class Stage:
             if not at_end or Path(dep).exists():
                 state.update(_file_state(Path(dep)))
         return state
-
-    def _different_versions(self) -> dict[str, tuple[str | None, str]]:
-        """The packages of this stage whose installed version is not the locked one: (installed,
-        locked)."""
-        locked = {package: self.versions.get(package, "") for package in self.entry.versions}
-        different = dvc_files.different_versions(locked)
-        if missing := [package for package, (found, _) in different.items() if found is None]:
-            raise InputError(f"{missing[0]} is not installed in {sys.executable}: {ACTIVATE}")
-        return different
 
 
 def _file_state(path: Path) -> dict[str, Any]:

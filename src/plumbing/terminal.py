@@ -3,14 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
 
 class _Bar:
-    """A bar of `total` units on stderr, where that is a terminal. `mode`: auto or off. The classes
-    below print lines in its place."""
+    """A bar of `total` units on stderr, where that is a terminal; elsewhere the classes below print
+    lines in its place. `mode`: auto or off."""
 
     SECONDS = 15.0  # between two lines now and then (choice)
     FORMAT: str | None = None  # of the bar; else tqdm's own, with the rate and the time left
@@ -54,12 +54,9 @@ class _Bar:
 
 
 class Progress(_Bar):
-    """Progress of `epochs` epochs of `steps` steps of `batch_size` samples, on stderr; `unit` is
-    what people call several of them.
-
-    `done` steps were made before (a resumed run). `mode`: auto (bar where stderr is a terminal,
-    else a line per epoch) or off.
-    """
+    """Progress of `epochs` epochs of `steps` steps of `batch_size` samples: a bar, or a line per
+    epoch. `unit` is what people call several samples; `done` steps were made before (a resumed
+    run)."""
 
     def __init__(self, epochs: int, steps: int, batch_size: int, unit: str, done: int, mode: str):
         self.epochs, self.steps, self.batch_size, self.unit = epochs, steps, batch_size, unit
@@ -71,12 +68,12 @@ class Progress(_Bar):
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {loss:.4f} accuracy {accuracy:.4f}", refresh=False)
 
-    def say(self, line: str) -> None:
-        """A line on stdout that the bar does not run into."""
+    def say(self, line: str, file: TextIO | None = None) -> None:
+        """A line, on stdout if no file is given, that the bar does not run into."""
         if self.bar is not None:
-            self.bar.write(line)
+            self.bar.write(line, file)
         else:
-            print(line)
+            print(line, file=file)
 
     def epoch_done(self, row: Mapping[str, float]) -> None:
         """A line with the epoch's losses and accuracies, the rate and the time left. Its means stay
@@ -90,15 +87,12 @@ class Progress(_Bar):
         samples = f"{rate * self.batch_size:.0f} {self.unit}/s"
         # A run that was resumed at the end of an epoch has made no step yet.
         speed = f"  {samples}  {_minutes(left)} left" if rate else ""
-        line = (
+        self.say(
             f"epoch {row['epoch']:>{len(str(self.epochs))}.0f}/{self.epochs}"
             f"  train loss {row['train_loss']:.4f} acc {row['train_accuracy']:.4f}"
-            f"  val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f}{speed}"
+            f"  val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f}{speed}",
+            sys.stderr,
         )
-        if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
 
 
 def _minutes(seconds: float) -> str:
@@ -106,8 +100,8 @@ def _minutes(seconds: float) -> str:
 
 
 class Counted(_Bar):
-    """Progress of `total` samples of a stage, on stderr: a bar where it is a terminal, else a line
-    now and then. `unit` is what people call several of them; `mode`: auto or off."""
+    """Progress of `total` samples of a stage: a bar, or a line now and then. `unit` is what people
+    call several samples."""
 
     def __init__(self, stage: str, total: int, unit: str, mode: str):
         self.stage, self.total, self.unit = stage, total, unit
@@ -124,9 +118,8 @@ class Counted(_Bar):
 
 
 class Checks(_Bar):
-    """Progress of the `total` checks of overfit-check, on stderr: a bar where it is a terminal,
-    else a line now and then, without the time left, since checks take very different times.
-    `mode`: auto or off."""
+    """Progress of the `total` checks of overfit-check: a bar, or a line now and then, without the
+    time left, since checks take very different times."""
 
     FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
 

@@ -16,8 +16,7 @@ def main_repository(cwd: Path | None = None) -> Path:
     temporary workspace of DVC inside it. `.cache` and the MLflow store live there."""
     here = (cwd or Path.cwd()).resolve()
     workspace = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
-    given = os.environ.get("DVC_ROOT")
-    if given:
+    if given := os.environ.get("DVC_ROOT"):
         root = Path(given).resolve()
         # DVC's own points to this workspace or to the repository that the workspace belongs to;
         # one that the user exported for another project, or for one around this, does not.

@@ -69,13 +69,17 @@ class Ledger:
             self._database.execute("INSERT INTO contents VALUES (?, ?, ?, ?, ?)", row)
         return split
 
+    def missing(self) -> Iterator[tuple[str, list[str]]]:
+        """Each split that has no sample of some classes, and the names of these."""
+        for split, counts in self.per_class.items():
+            if names := [name for label, name in enumerate(self.classes) if not counts[label]]:
+                yield split, names
+
     def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
         """Class index and what is hashed, content or group, of samples that go by hash: so many
         different ones of each class."""
-        sql = (
-            "SELECT DISTINCT label, hashed FROM contents WHERE label = ? AND hashed IS NOT NULL "
-            "LIMIT ?"
-        )
+        wanted = "label = ? AND hashed IS NOT NULL LIMIT ?"
+        sql = f"SELECT DISTINCT label, hashed FROM contents WHERE {wanted}"
         for label in range(len(self.classes)):
             yield from self._database.execute(sql, (label, most_per_class))
 

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from src.base.files import CsvWriter, write_bytes, write_json
-from src.preparation.ledger import Cases, Ledger
+from src.preparation.ledger import Ledger
 from src.preparation.sources.base import Item, Rejected, Source
-
-FILES = ("report.json", "rejects.csv")
-COLUMNS = ("path", "reason", "what to do")
 
 
 class Report:
@@ -21,14 +18,14 @@ class Report:
         self.source, self.ledger, self.folder = source, ledger, folder
         self.rejected, self.used = 0, 0  # a sample that is used is counted by the caller
         self.reasons: Counter[str] = Counter()
-        self._first: tuple[str, str, str] | None = None
-        self._table = CsvWriter(folder / "rejects.csv", COLUMNS)
+        self._first = ""  # of those rejected
+        self._table = CsvWriter(folder / "rejects.csv", ("path", "reason", "what to do"))
 
     def reject(self, item: Item, why: Rejected) -> None:
         """Note a sample that cannot be used."""
         reason = f"{why.reason} ({why.detail})" if why.detail else why.reason
         self._table.add((item.name, reason, why.remedy))
-        self._first = self._first or (item.name, reason, why.remedy)
+        self._first = self._first or f"{item.name} cannot be used: {reason}: {why.remedy}"
         self.rejected += 1
         self.reasons[why.reason] += 1
 
@@ -37,85 +34,75 @@ class Report:
 
     def write(self, notes: Mapping[str, Any]) -> None:
         """Write report.json. `notes`: what the kind of sample adds."""
-        write_json(self.folder / "report.json", self._content(notes))
-
-    def _content(self, notes: Mapping[str, Any]) -> dict[str, Any]:
-        ledger, classes = self.ledger, self.source.classes
-        by_split = ledger.per_class.values()
-        totals = [sum(counts[label] for counts in by_split) or 1 for label in range(len(classes))]
-        return {
+        ledger, classes = self.ledger, list(enumerate(self.source.classes))
+        totals = sum(ledger.per_class.values(), Counter[int]())
+        leaks: dict[str, Any] = {"leaks": vars(ledger.leaks)}
+        if self.source.published:
+            leaks = {"left_out_as_in_a_given_split": ledger.leaks.count}
+        content = {
             "used": self.used,
             "rejects": {"count": self.rejected, "by_reason": dict(sorted(self.reasons.items()))},
             "per_class": {
-                split: {name: counts[label] for label, name in enumerate(classes)}
+                split: {name: counts[label] for label, name in classes}
                 for split, counts in ledger.per_class.items()
             },
             "share_of_class": {
-                split: {name: counts[label] / totals[label] for label, name in enumerate(classes)}
+                split: {name: counts[label] / (totals[label] or 1) for label, name in classes}
                 for split, counts in ledger.per_class.items()
             },
             "identical_pictures": ledger.identical.count,
             "identical_pictures_first": ledger.identical.first,
             "conflicting_labels": vars(ledger.conflicts),
-            **self._leaks(),
+            **leaks,
             **notes,
             **self.source.notes,
         }
-
-    def _leaks(self) -> dict[str, Any]:
-        leaks = self.ledger.leaks
-        if self.source.published:
-            return {"left_out_as_in_a_given_split": leaks.count}
-        return {"leaks": vars(leaks)}
+        write_json(self.folder / "report.json", content)
 
     def left_out(self) -> dict[str, int]:
         """How many samples and files are not used, by reason."""
-        leaks = {"another split has the same picture or group": self.ledger.leaks.count}
-        files = {"by its name no picture": self.source.notes.get("files_left_out", 0)}
-        return {**self.reasons, **{key: n for key, n in {**leaks, **files}.items() if n}}
+        others = {
+            "another split has the same picture or group": self.ledger.leaks.count,
+            "by its name no picture": self.source.notes.get("files_left_out", 0),
+        }
+        return {**self.reasons, **{key: n for key, n in others.items() if n}}
 
     def remarks(self) -> list[str]:
         """A line for each thing that a person should know of."""
         ledger = self.ledger
         found = []
         if self.rejected:
-            reasons = ", ".join(
-                f"{reason}: {count}" for reason, count in self.reasons.most_common(3)
-            ) + (", ..." if len(self.reasons) > 3 else "")
+            reasons = ", ".join(f"{why}: {count}" for why, count in self.reasons.most_common(3))
+            reasons += ", ..." if len(self.reasons) > 3 else ""
             found.append(
                 f"{self.rejected} samples cannot be used and were left out ({reasons}): see "
                 "rejects.csv"
             )
-        if ledger.leaks.count and self.source.published:
+        if count := ledger.leaks.count:
+            why = "another split has the same sample or group"
+            if self.source.published:
+                why = "a published split has the same ones"
+            found.append(f"{count} samples were left out: {why}")
+        if count := ledger.conflicts.count:
+            first = ledger.conflicts.first[0]
+            more = f" and {count - 1} more" if count > 1 else ""
             found.append(
-                f"{ledger.leaks.count} samples were left out: a published split has the same ones"
+                f"{count} samples are there with different labels: {first['path']} "
+                f"({first['label']}), {first['as_path']} ({first['as_label']}){more}"
             )
-        elif ledger.leaks.count:
+        for split, names in ledger.missing():
+            shown = ", ".join(names[:5])
             found.append(
-                f"{ledger.leaks.count} samples were left out: another split has the same sample or "
-                "group"
+                f"no sample of class {shown} is in split {split}: nothing is measured on it"
             )
-        if ledger.conflicts.count:
-            count, shown = ledger.conflicts.count, _shown(ledger.conflicts)
-            found.append(f"{count} samples are there with different labels: {shown}")
-        for split, counts in ledger.per_class.items():
-            missing = [name for label, name in enumerate(ledger.classes) if not counts[label]]
-            if missing:
-                shown = ", ".join(missing[:5])
-                found.append(
-                    f"no sample of class {shown} is in split {split}: nothing is measured on it"
-                )
         return found
 
     def first_rejected(self, failed: Path) -> str:
         """One line: the first sample that cannot be used, and how many more."""
-        assert self._first is not None
-        name, reason, remedy = self._first
         more = self.rejected - 1
         return (
-            f"{name} cannot be used: {reason}: {remedy}; {more or 'no'} more such "
-            f"sample{'s'[: more != 1]}, all in {_relative(failed / 'rejects.csv')}; "
-            "prepare.on_bad=skip goes on without them"
+            f"{self._first}; {more or 'no'} more such sample{'s'[: more != 1]}, all in "
+            f"{_relative(failed / 'rejects.csv')}; prepare.on_bad=skip goes on without them"
         )
 
     def first_leak(self, failed: Path) -> str:
@@ -130,14 +117,8 @@ class Report:
 
     def copy_to(self, failed: Path) -> None:
         """Keep the two files of a run that fails, whose output vanishes."""
-        for name in FILES:
+        for name in ("report.json", "rejects.csv"):
             write_bytes(failed / name, (self.folder / name).read_bytes())
-
-
-def _shown(cases: Cases) -> str:
-    first = cases.first[0]
-    more = f" and {cases.count - 1} more" if cases.count > 1 else ""
-    return f"{first['path']} ({first['label']}), {first['as_path']} ({first['as_label']}){more}"
 
 
 def _relative(path: Path) -> str:

@@ -3,64 +3,50 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src.data.split import SPLITS, split_of
 from src.plumbing.errors import InputError
-
-if TYPE_CHECKING:
-    from src.preparation.ledger import Ledger
-    from src.preparation.report import Report
-    from src.preparation.sources.base import Source
-
+from src.preparation.report import Report
+from src.preparation.sources.base import Source
 
 SEEDS_TRIED = 200
 SAMPLES_TRIED = 200  # per class: a seed that gives these every split does for all (choice)
 
 
-def shares_by_hash(source: "Source", params: Mapping[str, Any]) -> tuple[float, float]:
+def shares_by_hash(source: Source, params: Mapping[str, Any]) -> tuple[float, float]:
     """The shares of val and test that go there by hash: none where the source gives the split."""
     val_share, test_share = params["prepare.val_share"], params["prepare.test_share"]
     return (0 if "val" in source.given else val_share, 0 if "test" in source.given else test_share)
 
 
-def decide(
-    report: "Report",
-    source: "Source",
-    ledger: "Ledger",
-    params: Mapping[str, Any],
-    failed: Path,
-) -> None:
-    """InputError when the samples must not be used as they are."""
-    skip, drop = params["prepare.on_bad"] == "skip", params["prepare.on_leak"] == "drop"
-    wrong = None
-    if report.rejected and not skip:
-        wrong = report.first_rejected(failed)
-    elif ledger.leaks.count and not source.published and not drop:
-        wrong = report.first_leak(failed)
-    elif missing := _missing(ledger, skip):
-        split, names = missing
-        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        wrong = f"no sample of class {shown} in split {split}: " + _remedy(
-            source, ledger, params, report
-        )
-    if wrong:
+def decide(report: Report, params: Mapping[str, Any], failed: Path) -> None:
+    """InputError when the samples must not be used as they are; `failed`: where the report then
+    is kept."""
+    if wrong := _first_wrong(report, params, failed):
         report.copy_to(failed)
         raise InputError(f"prepare: {wrong}")
 
 
-def _missing(ledger: "Ledger", skip: bool) -> tuple[str, list[str]] | None:
-    """A split without samples of some classes, and these. With `skip` only a split that nothing
-    can be learnt from or measured on counts: train without a class, or an empty one."""
-    for split, counts in ledger.per_class.items():
-        names = [name for label, name in enumerate(ledger.classes) if not counts[label]]
-        if names and (not skip or split == "train" or not counts.total()):
-            return split, names
+def _first_wrong(report: Report, params: Mapping[str, Any], failed: Path) -> str | None:
+    skip, drop = params["prepare.on_bad"] == "skip", params["prepare.on_leak"] == "drop"
+    ledger = report.ledger
+    if report.rejected and not skip:
+        return report.first_rejected(failed)
+    if ledger.leaks.count and not report.source.published and not drop:
+        return report.first_leak(failed)
+    for split, names in ledger.missing():
+        # With `skip` only what nothing can be learnt from or measured on: train without a class, or
+        # an empty split.
+        if not skip or split == "train" or not ledger.per_class[split].total():
+            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            return f"no sample of class {shown} in split {split}: {_remedy(report, params)}"
     return None
 
 
-def _remedy(source: "Source", ledger: "Ledger", params: Mapping[str, Any], report: "Report") -> str:
+def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     """What to change so that each class has a sample in each split."""
+    source, ledger = report.source, report.ledger
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}
     hashed = list(ledger.hashed(SAMPLES_TRIED))

@@ -43,7 +43,8 @@ def read_in_order(
 ) -> Generator[tuple[Item, Any], None, None]:
     """Each item with its result, in order; never more than a few tasks per worker in memory.
     GateError when memory runs out or a worker is killed. Close the iterator to end the workers."""
-    chunks = _chunked(iter(items), packer.chunk)
+    remaining = iter(items)
+    chunks = iter(lambda: list(itertools.islice(remaining, packer.chunk)), [])
     start = time.monotonic()
     try:
         for chunk in chunks:
@@ -52,11 +53,6 @@ def read_in_order(
                 yield from _in_processes(chunks, packer, workers)
     except MemoryError:
         raise GateError(_out_of_memory("memory ran out")) from None
-
-
-def _chunked(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
 
 
 def worker_count(setting: str | int) -> int:

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from src.base.kinds import kind_of, kind_part
 from src.data.packed import PackedSplit
@@ -20,32 +21,24 @@ class Baselines:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-        from threadpoolctl import threadpool_limits
 
-        self._of_kind = kind_part(kind_of(train.meta), "baseline")
+        self._features = kind_part(kind_of(train.meta), "baseline").features
         self.majority = int(np.bincount(train.labels).argmax())
         chosen = baseline_choice(train)
         self.model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
         with threadpool_limits(1), warnings.catch_warnings():
             # The same sums in the same order on any number of cores; 300 rounds are near enough.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.model.fit(self._features(train, chosen), train.labels[chosen])
+            self.model.fit(self._features(train.rows(chosen)), train.labels[chosen])
 
     def accuracy(self, data: PackedSplit) -> tuple[float, float]:
         """(logistic regression, majority class) on a split."""
-        from threadpoolctl import threadpool_limits
-
         with threadpool_limits(1):
             hits = [
-                self.model.predict(self._features(data, part)) == data.labels[part]
+                self.model.predict(self._features(data.rows(part))) == data.labels[part]
                 for part in np.array_split(np.arange(len(data)), -(-len(data) // 1000))
             ]
         return float(np.concatenate(hits).mean()), float((data.labels == self.majority).mean())
-
-    def _features(self, data: PackedSplit, indices: np.ndarray) -> np.ndarray:
-        """Of the samples at `indices`: float N x F."""
-        found: np.ndarray = self._of_kind.features(data.rows(indices))
-        return found
 
 
 def baseline_choice(train: PackedSplit) -> np.ndarray:

@@ -25,8 +25,7 @@ def batch_grid(training: Training) -> bytes:
         _restored("training", training_input(training), learner, classes),
         _restored("validation", validation_input(training.val, learner), learner, classes),
     ]
-    png: bytes = kind_part(learner.kind, "grids").grids_side_by_side(halves, columns=5)
-    return png
+    return kind_part(learner.kind, "grids").grids_side_by_side(halves, columns=5)
 
 
 def training_input(training: Training) -> Batch:
@@ -99,5 +98,4 @@ def examples_grid(data: PackedSplit, learner: Learner, title: str) -> bytes:
         )
     ]
     grids = kind_part(learner.kind, "grids")
-    png: bytes = grids.grids_side_by_side([(list(rows), captions, title)], columns=8)
-    return png
+    return grids.grids_side_by_side([(list(rows), captions, title)], columns=8)

@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING, Any
 from src.plumbing.stage import Stage
 from src.tracking.about import provenance
 from src.tracking.journal import unsent
-from src.tracking.journal.journal import (
-    Record,
-    add_points,
-    hold,
-    load_record,
-    now,
-    record_elsewhere,
-    warn,
-)
-from src.tracking.journal.outbox import Outbox, add_waiting
+from src.tracking.journal.journal import Record, hold, load_record, record_elsewhere, warn
+from src.tracking.journal.outbox import Outbox, run_to_be
 from src.tracking.log import KIND, MODEL_MD5
 from src.tracking.store import store
 
@@ -66,28 +58,14 @@ def begin(
 
 def description(stage: Stage) -> dict[str, Any]:
     """What the run of `stage` is to be, as `Outbox.describe_run` takes it."""
-    return {
-        "stage": stage.name,
-        "name": provenance.run_name(stage),
-        "params": provenance.params(stage),
-        "tags": provenance.tags(stage),
-        "start_time": now(),
-        "state": "running",
-    }
+    name, params = provenance.run_name(stage), provenance.params(stage)
+    return run_to_be(stage.name, name, params, provenance.tags(stage))
 
 
 def restored_description(fingerprint: str, model_md5: str) -> dict[str, Any]:
     """The same for the run of a model that was trained elsewhere."""
     name, params, tags = provenance.restored_train(fingerprint)
-    return {
-        "stage": "train",
-        "name": name,
-        "params": params,
-        "tags": {**tags, MODEL_MD5: model_md5},
-        "start_time": now(),
-        "state": "finished",
-        "end_time": now(),
-    }
+    return run_to_be("train", name, params, {**tags, MODEL_MD5: model_md5}, ended=True)
 
 
 def find(
@@ -135,8 +113,8 @@ def _child(stage: Stage, parent: "Run", name: str, client: "MlflowClient") -> Re
         record = load_record(root, fingerprint, store.name(root))
         if record and store.stored_run(client, record.run_id):
             return record
-        about = {**description(stage), "name": name, "state": "finished", "end_time": now()}
-        about["tags"]["mlflow.parentRunId"] = parent.info.run_id
+        tags = {**provenance.tags(stage), "mlflow.parentRunId": parent.info.run_id}
+        about = run_to_be(stage.name, name, provenance.params(stage), tags, ended=True)
         return unsent.make_run(root, client, parent.info.experiment_id, fingerprint, about)
 
 
@@ -145,8 +123,7 @@ def _copy(root: Path, elsewhere: Record | None, run_id: str) -> None:
     the files and tags that wait for it. The other run, its record, journal and outbox stay as they
     are, for the day when the address is changed back."""
     if elsewhere:
-        add_points(root, elsewhere.run_id, run_id)
-        add_waiting(root, elsewhere.run_id, run_id, move=False)
+        unsent.take_over(root, elsewhere.run_id, run_id, move=False)
         place = f"the run {elsewhere.run_id} is in {elsewhere.store}"
         warn(f"{place}; {run_id} here gets its points, too")
 

@@ -1,9 +1,8 @@
 """The MLflow run of a stage. The tracker never stops the work.
 
 `log_metrics` appends to the journal on disk, `log_image` writes to the outbox beside it; a thread
-sends what is new every two seconds (src/tracking/journal/shipping.py). Whatever MLflow raises ends
-in one line on stderr. What it did not take waits on disk and is sent by the next stage that opens
-the run, or by src.sync.
+sends from both (src/tracking/journal/shipping.py). What MLflow did not take is sent by the next
+stage that opens the run, or by src.sync.
 """
 
 import json
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from src.plumbing.dvc_files import md5_of
 from src.plumbing.errors import InputError
@@ -98,8 +97,6 @@ class TrackedRun(Log):
 
     def __init__(self, root: Path, fingerprint: str, record: Record | None, own: bool):
         self.root, self.fingerprint, self.record, self.own = root, fingerprint, record, own
-        self._client: MlflowClient | None = None
-        self._trouble = ""  # why the store could not be opened
         self._described = False
 
     def connect(
@@ -109,38 +106,39 @@ class TrackedRun(Log):
     ) -> None:
         """Open the store and the run in it: `open_run(client, experiment id)` returns its record.
         `describe()` says what the run is to be, for the day when the store can be opened."""
+        client: MlflowClient | None = None
+        trouble = ""  # why the store could not be opened
         try:
             client, experiment_id = store.open_store(self.root)
             self.record = open_run(client, experiment_id)
             self.record.save()
-            self._client = client
         except InputError:
             raise
         except Exception as error:
-            self._trouble = reason(error)
+            client, trouble = None, reason(error)
         outbox = Outbox(self.root, self.fingerprint)
         # `evaluate` leaves what a training said of its run as it is.
         if self.record is None and (self.own or not outbox.run()):
             self._try("keep the run", lambda: outbox.describe_run(describe()))
-
-    @contextmanager
-    def logging(self) -> Iterator[Self]:
-        """Keep the journal and the outbox and send from them while the block runs, then note how it
-        ended. A run that this process opened gets samples of the machine, too."""
         # A run that has no id yet is known by its fingerprint, which this process holds.
         name = self.record.run_id if self.record else self.fingerprint
-        self._shipper = Shipper(self.root, name, self._client, self.record, self._trouble)
+        self._shipper = Shipper(self.root, name, client, self.record, trouble)
         self._journal, self._outbox = self._shipper.journal, self._shipper.outbox
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Keep the journal and the outbox and send from them while the block runs, then note how it
+        ended. A run that this process opened gets samples of the machine, too."""
         self._patch = uncommitted.difference() if self.own else b""
         if self._patch:
             self._keep(uncommitted.ARTIFACT, self._patch)
         self._shipper.start()
         step = self._journal.next_step(system.PREFIX)
-        sampler = system.Sampler(self.root, self.log_metrics, step) if self.own else nullcontext()
+        samples = system.samples(self.root, self.log_metrics, step) if self.own else nullcontext()
         state = "killed"  # by KeyboardInterrupt, or by the signal that asks to terminate
         try:
-            with sampler:
-                yield self
+            with samples:
+                yield
             state = "finished"
         except Exception as error:
             state = "failed"
@@ -258,24 +256,18 @@ class StageRun(TrackedRun):
 
     def _description(self, markdown: str) -> str:
         """That of a run of train also says what changed and how to bring the result back."""
-        if self.own:
-            if self.stage.name != "train":
-                return markdown
-            run_id = self.record.run_id if self.record else None
-            return description.of_training(
-                self.stage, self.fingerprint, markdown, run_id, self._patch
-            )
-        if self.record and self.record.stage != "train":  # a child run
+        run_id, stage = None, self.stage.name if self.own else "train"
+        if self.record:
+            run_id, stage = self.record.run_id, self.record.stage
+        if stage != "train":
             return markdown
-        if before := self._present_description():
+        if not self.own and (before := self._present_description()):
             return description.with_result(before, markdown)
-        return description.of_training(self.stage, self.fingerprint, markdown)
+        return description.of_training(self.stage, self.fingerprint, markdown, run_id, self._patch)
 
     def _present_description(self) -> str:
         """Empty if the run has none yet, or the store does not answer."""
         found = self._outbox.tags()  # what waits is newer than what the store has
         if DESCRIPTION not in found:
-            self._shipper.call(
-                lambda client, run_id: found.update(client.get_run(run_id).data.tags)
-            )
+            self._shipper.call(lambda client, run: found.update(client.get_run(run).data.tags))
         return found.get(DESCRIPTION, "")

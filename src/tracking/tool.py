@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from src.tracking.about import provenance
-from src.tracking.journal.journal import hold, now
+from src.tracking.journal.journal import hold
+from src.tracking.journal.outbox import run_to_be
 from src.tracking.journal.unsent import make_run
 from src.tracking.run import TrackedRun
 
@@ -28,14 +28,7 @@ def log_run(
     store does not take waits for src.sync. Raises InputError if the experiment was deleted in
     MLflow, nothing else.
     """
-    about: dict[str, Any] = {
-        "stage": tool,
-        "name": name,
-        "params": dict(params),
-        "tags": provenance.tool_tags(tool, data),
-        "start_time": now(),
-        "state": "running",
-    }
+    about = run_to_be(tool, name, dict(params), provenance.tool_tags(tool, data))
     # No other run is the same: it is not gone on with.
     fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     run = TrackedRun(root, fingerprint, None, own=True)

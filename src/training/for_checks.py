@@ -15,7 +15,6 @@ from torch import Tensor
 
 from src.base.kinds import kind_part
 from src.checks import TrainingSetup
-from src.data.batches import training_batches
 from src.data.packed import PackedSplit
 from src.model.nets.weights_file import NO_WEIGHTS
 from src.training.checkpoint import Checkpoint
@@ -59,18 +58,9 @@ class Epochs:
         return self.training.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        training, epoch = self.training, self.epoch
-        learner, plan = training.learner, training.plan
+        training, epoch, learner = self.training, self.epoch, self.training.learner
         self.epoch += 1
-        batches = training_batches(
-            training.train,
-            learner.seed,
-            epoch,
-            plan.step_size,
-            learner.device,
-            sampling=plan.sampling,
-        )
-        for step, batch in enumerate(batches, start=epoch * training.steps):
+        for step, batch in enumerate(training.batches(epoch), start=epoch * training.steps):
             rows, targets = prepare_batch(batch, learner, training.augment, training.mix, step)
             yield self.enter(rows), targets
 
@@ -114,7 +104,10 @@ def training_setup(
         train_loader=epochs,
         val_loader=torch.utils.data.DataLoader(val_items, batch_size=64),  # type: ignore[arg-type]
         train_step=_step(training),
-        evaluate=_evaluate(learner, val),
+        evaluate=lambda _, loader: validate(
+            learner,
+            Entered(loader, val, learner),  # type: ignore[arg-type]
+        ),
         save=lambda _: _bytes_of(training),
         load=lambda _, saved: _load(training, saved),
         declared={
@@ -135,7 +128,7 @@ def fresh_training(
     params: Mapping[str, Any], train: PackedSplit, val: PackedSplit, device: torch.device
 ) -> Training:
     """The training that `params` describe, but for what the check fixes."""
-    return Training.build(ChainMap(FIXED, params), train, val, device)  # type: ignore[arg-type]
+    return Training(ChainMap(FIXED, params), train, val, device)  # type: ignore[arg-type]
 
 
 def _fixed_by_the_net(model: torch.nn.Module) -> list[str]:
@@ -162,13 +155,6 @@ def _step(training: Training) -> Callable[..., dict[str, float]]:
         return {"loss": loss / count}
 
     return train_step
-
-
-def _evaluate(learner: Learner, val: PackedSplit) -> Callable[..., dict[str, float]]:
-    def evaluate(_: TrainingSetup, loader: Any) -> dict[str, float]:
-        return validate(learner, Entered(loader, val, learner))  # type: ignore[arg-type]
-
-    return evaluate
 
 
 def _bytes_of(training: Training) -> bytes:

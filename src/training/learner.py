@@ -18,7 +18,6 @@ from src.data.packed import PackedSplit
 from src.model.create import classifier_parameters, create_model
 from src.model.nets.pretrained import normalisation
 from src.plumbing.errors import InputError
-from src.training.average import create_average
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import Plateau, create_optimizer, create_scheduler
 
@@ -144,6 +143,10 @@ def build_learner(
         model = model.to(memory_format=torch.channels_last)
     mean, std = normalisation(params["weights"], params["model"], meta)
     optimizer = create_optimizer(model, params, params["lr"])
+    ema = None
+    if params["ema"] != "none":
+        # The average of few steps would be mostly initial weights: the decay rises to `ema`.
+        ema = ModelEmaV3(model, decay=params["ema"], use_warmup=True)
     return Learner(
         model=model,
         criterion=create_loss(params, data.labels, meta["classes"]).to(device),
@@ -156,7 +159,7 @@ def build_learner(
         seed=params["seed"],
         micro_batch=params["batch_size"],
         clip_grad=None if params["clip_grad"] == "none" else params["clip_grad"],
-        ema=create_average(model, params["ema"]),
+        ema=ema,
         precision=params["precision"],
         channels_last=params["channels_last"],
         compile=params["compile"],
@@ -170,11 +173,8 @@ def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> N
             "params.yaml: precision bf16 needs a GPU: on a CPU torch's bf16 convolutions read "
             "memory that nobody wrote"
         )
-    if (
-        params["compile"] == "reduce-overhead"
-        and params["accumulate"] > 1
-        and device.type == "cuda"
-    ):
+    graphs = device.type == "cuda" and params["compile"] == "reduce-overhead"
+    if graphs and params["accumulate"] > 1:
         # torch issues 96693 and 169545: the graph's next part overwrites the gradients of the last.
         raise InputError(
             "params.yaml: compile reduce-overhead sums no gradients on a GPU: set accumulate to 1, "
@@ -186,3 +186,18 @@ def _require_what_it_needs(params: Mapping[str, Any], device: torch.device) -> N
             f"params.yaml: compile {params['compile']} needs a C++ compiler, and there is no "
             f"{' or '.join(dict.fromkeys(compilers))}: install one, or set compile to none"
         )
+
+
+def last_decay(ema: float, steps: int) -> float:
+    """The decay in the last of `steps`: timm's warm-up lets step n have 1 - n^(-2/3) at most."""
+    return min(ema, 1 - steps ** (-2 / 3))
+
+
+def warm_up_remark(ema: float | None, steps: int) -> str:
+    """A line that names the decay which a training of `steps` comes to; empty if that is `ema`."""
+    if ema is None or (reached := f"{last_decay(ema, steps):.4g}") == f"{ema:.4g}":
+        return ""
+    return (
+        f"train: ema {ema:g} acts like {reached}: timm's warm-up of the average is not over after "
+        f"{steps} steps"
+    )

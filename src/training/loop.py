@@ -2,21 +2,20 @@
 schedule. A batch is what one optimizer step takes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from src.base.kinds import kind_part
-from src.data.batches import leftover_remark, steps_per_epoch, training_batches
+from src.data.batches import Batch, leftover_remark, steps_per_epoch, training_batches
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
 from src.plumbing.errors import GateError
 from src.plumbing.terminal import Progress
-from src.training.average import warm_up_remark
 from src.training.checkpoint import Checkpoint
-from src.training.learner import Learner, build_learner
+from src.training.learner import build_learner, warm_up_remark
 from src.training.step import Augment, Mix, prepare_batch, update
 from src.training.validation import validate
 
@@ -32,22 +31,10 @@ class Plan:
 
     epochs: int
     step_size: int  # samples per optimizer step
-    best_by: str = "val/accuracy"
-    patience: int | None = None
-    freeze_epochs: int = 0
-    sampling: str = "random"
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> "Plan":
-        """The plan that the keys of params.yaml describe."""
-        return cls(
-            epochs=params["epochs"],
-            step_size=params["batch_size"] * params["accumulate"],
-            best_by=params["best_by"],
-            patience=None if params["patience"] == "none" else params["patience"],
-            freeze_epochs=params["freeze_epochs"],
-            sampling=params["sampling"],
-        )
+    best_by: str
+    patience: int | None
+    freeze_epochs: int
+    sampling: str
 
 
 @dataclass
@@ -55,7 +42,7 @@ class Best:
     """The best epoch so far by validation, and its weights: of the average with `ema`, on CPU."""
 
     epoch: int = 0
-    score: tuple[float, float] = (-math.inf, -math.inf)
+    score: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -69,39 +56,33 @@ class Training:
 
     def __init__(
         self,
-        learner: Learner,
-        train: PackedSplit,
-        val: PackedSplit,
-        plan: Plan,
-        augment: Augment,
-        mix: Mix,
-        reading: Reading = MAPPED,
-    ):
-        self.learner, self.train, self.val, self.plan = learner, train, val, plan
-        self.augment, self.mix, self.reading = augment, mix, reading
-        self.steps = steps_per_epoch(len(train), plan.step_size)
-        self.epoch = self.step = 0
-        self.sums = torch.zeros(4, device=learner.device)
-        self.lr = 0.0
-        self.history: list[Row] = []
-        self.best = Best()
-
-    @classmethod
-    def build(
-        cls,
         params: Mapping[str, Any],
         train: PackedSplit,
         val: PackedSplit,
         device: torch.device,
         reading: Reading = MAPPED,
-    ) -> "Training":
-        """The fresh training that `params` describe. Whoever trains builds it here: `train`, the
-        check before it, the range test, the figures of a batch."""
-        plan = Plan.from_params(params)
-        learner = build_learner(params, train, device, steps_per_epoch(len(train), plan.step_size))
-        part = kind_part(learner.kind, "augment")
-        mix = part.mix(params, len(train.meta["classes"]))
-        return cls(learner, train, val, plan, part.augmentation(params), mix, reading)
+    ):
+        """The fresh training that `params` describe: for `train`, for the check before it, the
+        range test, the figures of a batch."""
+        self.train, self.val, self.reading = train, val, reading
+        self.plan = Plan(
+            epochs=params["epochs"],
+            step_size=params["batch_size"] * params["accumulate"],
+            best_by=params["best_by"],
+            patience=None if params["patience"] == "none" else params["patience"],
+            freeze_epochs=params["freeze_epochs"],
+            sampling=params["sampling"],
+        )
+        self.steps = steps_per_epoch(len(train), self.plan.step_size)
+        self.learner = build_learner(params, train, device, self.steps)
+        part = kind_part(self.learner.kind, "augment")
+        self.mix: Mix = part.mix(params, len(train.meta["classes"]))
+        self.augment: Augment = part.augmentation(params)
+        self.epoch = self.step = 0
+        self.sums = torch.zeros(4, device=device)
+        self.lr = 0.0
+        self.history: list[Row] = []
+        self.best = Best()
 
     @property
     def steps_done(self) -> int:
@@ -133,7 +114,7 @@ class Training:
         while not self.finished:
             # Or frees it again; the first step then goes back to training mode.
             self.learner.freeze_backbone(self.epoch < self.plan.freeze_epochs)
-            for batch in self._batches():
+            for batch in self.batches(self.epoch, self.step):
                 number = self.steps_done
                 batch = prepare_batch(batch, self.learner, self.augment, self.mix, number)
                 # The largest is the classifier's: `layer_decay` gives those before it smaller ones.
@@ -170,14 +151,15 @@ class Training:
         waited = self.epoch - max(self.best.epoch, self.plan.freeze_epochs)
         return self.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
 
-    def _batches(self) -> Any:
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from a step on, as they are read."""
         return training_batches(
             self.train,
             self.learner.seed,
-            self.epoch,
+            epoch,
             self.plan.step_size,
             self.learner.device,
-            first_step=self.step,
+            first_step=first_step,
             reading=self.reading,
             sampling=self.plan.sampling,
         )
@@ -202,12 +184,11 @@ class Training:
         self.history.append(row)
         chosen = self.plan.best_by.removeprefix("val/")
         # Accuracy on a small validation set has many ties: the lower loss decides them.
-        score = (-val["loss"], 0.0) if chosen == "loss" else (val[chosen], -val["loss"])
+        score = [-val["loss"], 0.0] if chosen == "loss" else [val[chosen], -val["loss"]]
         if score > self.best.score:
-            weights = self.learner.kept_model.state_dict()
-            self.best = Best(
-                self.epoch, score, {key: value.cpu().clone() for key, value in weights.items()}
-            )
+            state = self.learner.kept_model.state_dict()
+            weights = {key: value.cpu().clone() for key, value in state.items()}
+            self.best = Best(self.epoch, score, weights)
         self.learner.scheduler.step(self.epoch, val[chosen])
         return row
 
@@ -239,24 +220,17 @@ class Training:
             "sums": self.sums,
             "lr": self.lr,
             "history": self.history,
-            "best": {
-                "epoch": self.best.epoch,
-                "score": list(self.best.score),
-                "weights": self.best.weights,
-            },
+            "best": vars(self.best),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken."""
         learner = self.learner
-        learner.model.load_state_dict(state["model"])
+        for part in ("model", "optimizer", "scheduler", "scaler"):
+            getattr(learner, part).load_state_dict(state[part])
         if learner.ema is not None:
             learner.ema.module.load_state_dict(state["ema"])
-        learner.optimizer.load_state_dict(state["optimizer"])
-        learner.scheduler.load_state_dict(state["scheduler"])
-        learner.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.lr = state["sums"].to(learner.device), state["lr"]
         self.history = state["history"]
-        best = state["best"]
-        self.best = Best(best["epoch"], tuple(best["score"]), best["weights"])
+        self.best = Best(**state["best"])

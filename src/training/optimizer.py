@@ -82,10 +82,10 @@ def create_scheduler(
     `cosine` ends at 0, `step` drops by `decay_rate` every `decay_epochs`, `plateau` after that many
     epochs without a gain of the metric that `best_by` names.
     """
-    schedule, warmup = params["schedule"], params["warmup"]
+    warmup, plateau = params["warmup"], params["schedule"] == "plateau"
     scheduler, _ = create_scheduler_v2(
         optimizer,
-        sched="constant" if schedule == "plateau" else schedule,
+        sched="constant" if plateau else params["schedule"],
         num_epochs=params["epochs"],
         decay_epochs=params["decay_epochs"],
         decay_rate=params["decay_rate"],
@@ -96,11 +96,7 @@ def create_scheduler(
         updates_per_epoch=steps,
     )
     assert scheduler is not None
-    if schedule == "plateau":
-        mode = "min" if params["best_by"] == "val/loss" else "max"
-        epochs, rate = params["decay_epochs"], params["decay_rate"]
-        return Plateau(scheduler, optimizer, epochs, rate, mode, warmup_epochs=warmup)
-    return scheduler
+    return Plateau(scheduler, optimizer, params) if plateau else scheduler
 
 
 class Plateau:
@@ -110,22 +106,14 @@ class Plateau:
     torch's object steers the rate of a stand-in, which becomes a factor on all groups' rates.
     """
 
-    def __init__(
-        self,
-        warmup: Scheduler,
-        optimizer: Optimizer,
-        patience: int,
-        rate: float,
-        mode: str,
-        warmup_epochs: float,
-    ):
-        self.warmup, self.optimizer, self.warmup_epochs = warmup, optimizer, warmup_epochs
-        self._stand_in = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    def __init__(self, warmup: Scheduler, optimizer: Optimizer, params: Mapping[str, Any]):
+        self.warmup, self.optimizer, self.warmup_epochs = warmup, optimizer, params["warmup"]
+        self._stand_in = SGD([torch.zeros(1)], lr=1.0)
         self.plateau = ReduceLROnPlateau(
             self._stand_in,
-            mode="min" if mode == "min" else "max",
-            factor=rate,
-            patience=patience - 1,  # torch counts the epochs that it forgives
+            mode="min" if params["best_by"] == "val/loss" else "max",
+            factor=params["decay_rate"],
+            patience=params["decay_epochs"] - 1,  # torch counts the epochs that it forgives
         )
 
     @property

@@ -1,21 +1,20 @@
 """The figures of results: the same bytes for everyone, with any class names."""
 
 import io
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from src.base.figure import NAME_LENGTH, shown_name
 from src.base.imports import ROOT
 from src.base.plots import confusion_matrix, curves, reliability_diagram
-from src.images.grids import image_grid
+from src.images.grids import grids_side_by_side
+from tests.conftest import python
 
 DRAW = """
 import hashlib
@@ -29,8 +28,6 @@ for image in (
 ):
     print(hashlib.sha256(image).hexdigest())
 """
-
-
 RC = """
 font.size: 17
 font.family: serif
@@ -46,15 +43,18 @@ legend.loc: lower left
 """
 
 
-def draw_elsewhere(**variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", DRAW],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn."""
+    found: list[Figure] = []
+    draw = Figure.savefig
+
+    def look(figure: Figure, *args: Any, **options: Any) -> None:
+        draw(figure, *args, **options)
+        found.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    return found
 
 
 def pixels(image: bytes) -> np.ndarray:
@@ -63,8 +63,8 @@ def pixels(image: bytes) -> np.ndarray:
 
 def test_settings_of_the_user_change_no_byte(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(RC)
-    plain = draw_elsewhere(MATPLOTLIBRC="")
-    mine = draw_elsewhere(MATPLOTLIBRC=str(tmp_path / "matplotlibrc"), MPLBACKEND="svg")
+    plain = python(ROOT, "-c", DRAW, MATPLOTLIBRC="")
+    mine = python(ROOT, "-c", DRAW, MATPLOTLIBRC=str(tmp_path / "matplotlibrc"), MPLBACKEND="svg")
     assert len(plain.stdout.split()) == 3
     assert mine.stdout == plain.stdout
     assert mine.stderr == plain.stderr == ""
@@ -79,25 +79,11 @@ def test_settings_of_the_caller_are_as_before() -> None:
         assert matplotlib.rcParams["axes.grid"] is True
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "$a$",
-        "$\\frac{",
-        "$",
-        "a\nb",
-        "\t",
-        " ",
-        "猫",
-        "\u200b",
-        "x" * 250,
-        "_",
-        "%s",
-        "{}",
-        "\\",
-        "ق",
-    ],
-)
+ODD_NAMES = ["$a$", "$\\frac{", "$", "a\nb", "\t", " ", "猫", "\u200b", "x" * 250]
+ODD_NAMES += ["_", "%s", "{}", "\\", "ق"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_class_name_is_drawn_without_a_word(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +91,7 @@ def test_any_class_name_is_drawn_without_a_word(
         warnings.simplefilter("error")
         plain = confusion_matrix(np.eye(2), ["other", "n" * NAME_LENGTH], "test")
         image = confusion_matrix(np.eye(2), ["other", shown_name(name)], f"test {name[:4]}")
-        image_grid([np.zeros((8, 8, 1), dtype=np.uint8)], [name], 1, name)
+        grids_side_by_side([([np.zeros((8, 8, 1), dtype=np.uint8)], [name], name)], 1)
     assert capfd.readouterr() == ("", "")
     assert pixels(image).shape == pixels(plain).shape
     # The matrix keeps its room: a dark cell where the first count stands.
@@ -113,23 +99,12 @@ def test_any_class_name_is_drawn_without_a_word(
     assert blue.sum() > 0.05 * blue.size
 
 
-def test_dollars_are_written_as_they_are() -> None:
-    from matplotlib.figure import Figure
-
-    seen: list[str] = []
-    draw = Figure.savefig
-
-    def look(figure: Figure, *args: Any, **options: Any) -> None:
-        draw(figure, *args, **options)
-        axes = figure.axes[0]
-        labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title]
-        assert not any(label.get_parse_math() for label in labels)
-        seen.extend(label.get_text() for label in labels)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", look)
-        confusion_matrix(np.eye(2), ["$a$", "b"], "$t$")
-    assert seen == ["$a$", "b", "$a$", "b", "$t$"]
+def test_dollars_are_written_as_they_are(drawn: list[Figure]) -> None:
+    confusion_matrix(np.eye(2), ["$a$", "b"], "$t$")
+    [axes] = drawn[0].axes
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title]
+    assert not any(label.get_parse_math() for label in labels)
+    assert [label.get_text() for label in labels] == ["$a$", "b", "$a$", "b", "$t$"]
 
 
 def test_shown_names_are_short_and_differ() -> None:
@@ -143,26 +118,13 @@ def test_shown_names_are_short_and_differ() -> None:
     assert len(set(shown)) == 2
 
 
-def test_reliability_diagram_shows_bins_with_images_alone() -> None:
-    from matplotlib.figure import Figure
-
-    seen: list[Figure] = []
-    draw = Figure.savefig
-
-    def look(figure: Figure, *args: Any, **options: Any) -> None:
-        draw(figure, *args, **options)
-        seen.append(figure)
-
+def test_reliability_diagram_shows_bins_with_images_alone(drawn: list[Figure]) -> None:
     counts, confidence = np.array([0, 7, 0, 12]), np.array([0, 0.4, 0, 0.9])
     accuracy = np.array([0, 0.5, 0, 0.75])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", look)
-        image = reliability_diagram(
-            {"val": (counts, confidence, accuracy)}
-            | {"test: ECE 0.1": (counts, confidence, accuracy)}
-        )
-    top, _, bottom, _ = seen[0].axes
-    assert [axes.get_title() for axes in seen[0].axes] == ["val", "test: ECE 0.1", "", ""]
+    titles = ("val", "test: ECE 0.1")
+    image = reliability_diagram(dict.fromkeys(titles, (counts, confidence, accuracy)))
+    top, _, bottom, _ = drawn[0].axes
+    assert [axes.get_title() for axes in drawn[0].axes] == ["val", "test: ECE 0.1", "", ""]
     bars: Any = top.patches
     assert [bar.get_height() for bar in bars] == [0.5, 0.75]
     assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([0.375, 0.875])

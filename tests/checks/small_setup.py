@@ -39,10 +39,21 @@ def net() -> nn.Module:
     return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(32, CLASSES))
 
 
-def train_step(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+def normalised(x: Tensor) -> Tensor:
+    mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, STD))
+    return (x - mean) / std
+
+
+def plain_loss(setup: TrainingSetup, batch: Any) -> Tensor:
+    return setup.loss_fn(setup.model(batch[0]), batch[1])
+
+
+def train_step(
+    setup: TrainingSetup, batch: Any, loss_of: Callable[..., Tensor] = plain_loss
+) -> dict[str, float]:
     setup.model.train()
     setup.optimizer.zero_grad()
-    loss = setup.loss_fn(setup.model(batch[0]), batch[1])
+    loss = loss_of(setup, batch)
     loss.backward()
     setup.optimizer.step()
     return {"loss": loss.item()}
@@ -75,8 +86,7 @@ def load(setup: TrainingSetup, saved: bytes) -> None:
 
 def healthy() -> TrainingSetup:
     x, y = images()
-    shape = (1, 3, 1, 1)
-    x = (x / 255 - torch.tensor(MEAN).view(shape)) / torch.tensor(STD).view(shape)
+    x = normalised(x / 255)
     train, val = TensorDataset(x[:160], y[:160]), TensorDataset(x[160:], y[160:])
     torch.manual_seed(0)
     model = net()
@@ -108,6 +118,62 @@ def healthy() -> TrainingSetup:
     )
 
 
+def declare(setup: TrainingSetup, **known: Any) -> None:
+    setup.declared = {**setup.declared, **known}
+
+
+def having(**parts: Any) -> Plant:
+    """The set-up with these parts in place of its own."""
+
+    def plant(setup: TrainingSetup) -> None:
+        for name, part in parts.items():
+            setattr(setup, name, part)
+
+    return plant
+
+
+def bce(smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        wanted = (1 - smoothing) * nn.functional.one_hot(y, CLASSES) + smoothing / CLASSES
+        return nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+
+    return loss
+
+
+def after_each_step(setup: TrainingSetup, then: Callable[[TrainingSetup], object]) -> None:
+    plain = setup.train_step
+
+    def step(setup: TrainingSetup, batch: Any) -> Any:
+        reported = plain(setup, batch)  # type: ignore[misc]
+        then(setup)
+        return reported
+
+    setup.train_step = step
+
+
+def accumulated(
+    setup: TrainingSetup, count: int, keep: Callable[[Tensor], object] = lambda loss: None
+) -> None:
+    """Steps of `count` micro-batches, each of which gives its loss to `keep`."""
+    calls = 0
+
+    def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
+        nonlocal calls
+        setup.model.train()
+        loss = plain_loss(setup, batch)
+        (loss / count).backward()
+        calls += 1
+        if calls % count == 0:
+            nn.utils.clip_grad_norm_(setup.model.parameters(), 1.0)
+            setup.optimizer.step()
+            setup.optimizer.zero_grad()
+        keep(loss)
+        return {"loss": loss.item()}
+
+    setup.train_step = step
+    declare(setup, accumulate=count)
+
+
 def of_classes(setup: TrainingSetup, count: int) -> None:
     """The set-up on the first `count` classes alone."""
 
@@ -120,7 +186,7 @@ def of_classes(setup: TrainingSetup, count: int) -> None:
     setup.val_loader = DataLoader(setup.val_data, 32)
     setup.model[-1] = nn.Linear(32, count)  # type: ignore[operator]
     setup.optimizer = torch.optim.AdamW(setup.model.parameters(), 3e-3)
-    setup.declared = {**setup.declared, "num_classes": count}
+    declare(setup, num_classes=count)
 
 
 def planted(plant: Plant | None) -> Callable[[], TrainingSetup]:
@@ -128,7 +194,9 @@ def planted(plant: Plant | None) -> Callable[[], TrainingSetup]:
 
     def factory() -> TrainingSetup:
         setup = healthy()
-        return (plant(setup) or setup) if plant else setup
+        if plant is not None:
+            plant(setup)
+        return setup
 
     return factory
 

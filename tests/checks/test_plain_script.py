@@ -1,6 +1,5 @@
 """A plain training script, as one finds them, with two faults in it: both are named."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.checks import TrainingSetup, run
+from tests.checks import small_setup
 
 # --- the script
 
@@ -65,20 +65,6 @@ def test_model(model: nn.Module, loss_fn: Any, loader: Any) -> tuple[float, floa
 test_model.__test__ = False  # type: ignore[attr-defined]
 
 
-def main(epochs: int = 10) -> None:
-    train, test = load_data()
-    model = Net()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loss_fn = nn.CrossEntropyLoss()
-    train_loader = DataLoader(train, batch_size=32, shuffle=True)
-    test_loader = DataLoader(test, batch_size=100)
-    for epoch in range(epochs):
-        for x, y in train_loader:
-            train_one_batch(model, optimizer, loss_fn, x, y)
-        loss, accuracy = test_model(model, loss_fn, test_loader)
-        print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.4f}")
-
-
 # --- the adapter
 
 
@@ -86,17 +72,6 @@ def factory() -> TrainingSetup:
     torch.manual_seed(0)
     train, test = load_data()
     model = Net()
-
-    def save(setup: TrainingSetup) -> bytes:
-        buffer = io.BytesIO()
-        torch.save([setup.model.state_dict(), setup.optimizer.state_dict()], buffer)
-        return buffer.getvalue()
-
-    def load(setup: TrainingSetup, saved: bytes) -> None:
-        weights, state = torch.load(io.BytesIO(saved), weights_only=True)
-        setup.model.load_state_dict(weights)
-        setup.optimizer.load_state_dict(state)
-
     return TrainingSetup(
         model,
         nn.CrossEntropyLoss(),
@@ -110,8 +85,8 @@ def factory() -> TrainingSetup:
         lambda s, loader: dict(
             zip(("loss", "accuracy"), test_model(s.model, s.loss_fn, loader), strict=True)
         ),
-        save,
-        load,
+        small_setup.save,
+        small_setup.load,
         {"num_classes": 10, "mean": [0.305], "std": [0.376], "accumulate": 1, "frozen": []},
     )
 

@@ -1,5 +1,6 @@
 """A packed data set that is not whole ends in one line that says how to get it back."""
 
+import io
 import json
 import re
 import shutil
@@ -22,87 +23,69 @@ def packed(finished: tuple[Path, object], tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished[0] / "data/prepared", tmp_path / "prepared"))
 
 
-def edit_meta(**changes: object) -> Callable[[Path], None]:
+def with_meta(**changes: object) -> Callable[[bytes], bytes]:
     """Sets keys of meta.json; None takes the key out."""
 
-    def edit(folder: Path) -> None:
-        meta = {**json.loads((folder / "meta.json").read_text()), **changes}
+    def change(content: bytes) -> bytes:
+        meta = {**json.loads(content), **changes}
         kept = {key: value for key, value in meta.items() if value is not None}
-        (folder / "meta.json").write_text(json.dumps(kept))
+        return json.dumps(kept).encode()
 
-    return edit
-
-
-def edit_table(change: Callable[[str], str]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        path = folder / "train.csv"
-        path.write_text(change(path.read_text()))
-
-    return edit
+    return change
 
 
-def cut(name: str, size: int) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        (folder / name).write_bytes((folder / name).read_bytes()[:size])
-
-    return edit
-
-
-def write(name: str, content: bytes) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        (folder / name).write_bytes(content)
-
-    return edit
+def zeros(side: int, kind: type[np.generic]) -> Callable[[bytes], bytes]:
+    """A shard of four images."""
+    file = io.BytesIO()
+    np.save(file, np.zeros((4, side, side, 3), kind))
+    return lambda _: file.getvalue()
 
 
-def save(array: np.ndarray) -> Callable[[Path], None]:
-    return lambda folder: np.save(folder / SHARD, array)
+def first_label(value: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: re.sub(rb"(?m)^0,\d+,", b"0," + value + b",", content)
 
 
-def first_label(value: str) -> Callable[[Path], None]:
-    return edit_table(lambda text: re.sub(r"(?m)^0,\d+,", f"0,{value},", text))
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no table": (lambda folder: (folder / "train.csv").unlink(), "train.csv"),
-    "no shard": (lambda folder: (folder / SHARD).unlink(), SHARD),
-    "shard cut in the pixels": (cut(SHARD, 5000), SHARD),
-    "shard cut in the header": (cut(SHARD, 40), SHARD),
-    "shard empty": (cut(SHARD, 0), SHARD),
-    "shard of another shape": (save(np.zeros((4, 8, 8, 3), np.uint8)), SHARD),
-    "shard of another type": (save(np.zeros((4, 16, 16, 3), np.float32)), SHARD),
-    "shard of fewer images": (save(np.zeros((4, 16, 16, 3), np.uint8)), "shards hold 4"),
-    "meta cut": (cut("meta.json", 30), "meta.json"),
-    "meta empty": (cut("meta.json", 0), "meta.json"),
-    "meta a list": (write("meta.json", b"[1]"), "meta.json"),
-    "meta not text": (write("meta.json", b"\xff"), "meta.json"),
-    "meta without classes": (edit_meta(classes=None), "classes"),
-    "meta without mean": (edit_meta(mean=None), "mean"),
-    "meta without size": (edit_meta(size=None), "size"),
-    "meta with a text as size": (edit_meta(size="16"), "size"),
-    "meta without shards": (edit_meta(shards=None), "shards"),
-    "meta with a list of shards": (edit_meta(shards=[]), "shards"),
-    "meta without the split": (edit_meta(shards={"val": []}), "train"),
-    "meta with a number as shard": (edit_meta(shards={"train": [5]}), "train"),
-    "table empty": (cut("train.csv", 0), "index"),
-    "table of the header alone": (cut("train.csv", 24), "train.csv"),
-    "table cut in a row": (cut("train.csv", 100), "train.csv"),
-    "table without a column": (edit_table(lambda text: text.replace("label", "other")), "label"),
-    "table not text": (write("train.csv", b"\xff"), "train.csv"),
-    "label not a number": (first_label("cat"), "train.csv"),
-    "label too large": (first_label("3"), "label 3"),
-    "label negative": (first_label("-1"), "label -1"),
+# File, what becomes of its content (None: it is gone), and what the line must name.
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
+    "no table": ("train.csv", None, "train.csv"),
+    "no shard": (SHARD, None, SHARD),
+    "shard cut in the pixels": (SHARD, lambda content: content[:5000], SHARD),
+    "shard cut in the header": (SHARD, lambda content: content[:40], SHARD),
+    "shard empty": (SHARD, lambda _: b"", SHARD),
+    "shard of another shape": (SHARD, zeros(8, np.uint8), SHARD),
+    "shard of another type": (SHARD, zeros(16, np.float32), SHARD),
+    "shard of fewer images": (SHARD, zeros(16, np.uint8), "shards hold 4"),
+    "meta cut": ("meta.json", lambda content: content[:30], "meta.json"),
+    "meta empty": ("meta.json", lambda _: b"", "meta.json"),
+    "meta a list": ("meta.json", lambda _: b"[1]", "meta.json"),
+    "meta not text": ("meta.json", lambda _: b"\xff", "meta.json"),
+    "meta without classes": ("meta.json", with_meta(classes=None), "classes"),
+    "meta without mean": ("meta.json", with_meta(mean=None), "mean"),
+    "meta without size": ("meta.json", with_meta(size=None), "size"),
+    "meta with a text as size": ("meta.json", with_meta(size="16"), "size"),
+    "meta without shards": ("meta.json", with_meta(shards=None), "shards"),
+    "meta with a list of shards": ("meta.json", with_meta(shards=[]), "shards"),
+    "meta without the split": ("meta.json", with_meta(shards={"val": []}), "train"),
+    "meta with a number as shard": ("meta.json", with_meta(shards={"train": [5]}), "train"),
+    "table empty": ("train.csv", lambda _: b"", "index"),
+    "table of the header alone": ("train.csv", lambda content: content[:24], "train.csv"),
+    "table cut in a row": ("train.csv", lambda content: content[:100], "train.csv"),
+    "table without a column": ("train.csv", lambda x: x.replace(b"label", b"other"), "label"),
+    "table not text": ("train.csv", lambda _: b"\xff", "train.csv"),
+    "label not a number": ("train.csv", first_label(b"cat"), "train.csv"),
+    "label too large": ("train.csv", first_label(b"3"), "label 3"),
+    "label negative": ("train.csv", first_label(b"-1"), "label -1"),
 }
-
-
-def test_a_whole_one_is_read(packed: Path) -> None:
-    assert len(PackedSplit(packed, "train")) > 0
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_said_in_one_line(packed: Path, damage: str) -> None:
-    edit, words = DAMAGES[damage]
-    edit(packed)
+    name, change, words = DAMAGES[damage]
+    assert len(PackedSplit(packed, "train")) > 0
+    content = (packed / name).read_bytes()
+    (packed / name).unlink()
+    if change:
+        (packed / name).write_bytes(change(content))
     with pytest.raises(InputError) as caught:
         PackedSplit(packed, "train")
     line = str(caught.value)

@@ -6,14 +6,17 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from src.plumbing.dvc_files import md5_of_folder
-from src.plumbing.identity import METRICS
+from src.plumbing.dvc_files import STAGES, VERSIONS_FILE, md5_of, md5_of_folder
+from src.plumbing.identity import METRICS, Entry
+from src.plumbing.stage import Stage
 from tests import template
 from tests.conftest import set_params
 from tests.tracking.tracked_project import MODEL, VARIABLES
@@ -28,6 +31,31 @@ IDENTITY = "Somebody <somebody@example.org> 1767225600 +0000"
 
 def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
+
+
+def lock_of(entries: Mapping[str, Entry]) -> str:
+    """The dvc.lock that DVC writes for entries in the form of `identity.locked_stage`."""
+    stages: dict[str, Any] = {}
+    for name, entry in entries.items():
+        params: dict[str, dict[str, Any]] = {}
+        for key, value in entry["params"].items():
+            file, _, key_in_file = key.rpartition(":")
+            params.setdefault(file or "params.yaml", {})[key_in_file] = value
+        stages[name] = {"cmd": entry["cmd"], "params": params}
+        for kind in ("deps", "outs"):
+            stages[name][kind] = [{"path": path, "md5": md5} for path, md5 in entry[kind].items()]
+    return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
+
+
+def lock_of_stages() -> str:
+    """The dvc.lock of the working directory, in which all stages have run."""
+    entries: dict[str, Any] = {}
+    for name in STAGES:
+        stage = Stage(name)
+        inputs = {"deps": stage.deps_md5, "params": stage.declared}
+        outs = {out: md5_of(out) for out in stage.entry.outs}
+        entries[name] = {"cmd": stage.entry.cmd, **inputs, "outs": outs}
+    return lock_of(entries)
 
 
 def result_files(
@@ -55,34 +83,21 @@ def result_files(
     group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES}
     metrics = json.dumps({"val": group, "test": {"n": IMAGES, "accuracy": 1.0}})
     model = md5(json.dumps([values, data, code]) + machine)
+    net = {"models/model.json": model, MODEL: md5(model)}
     train = {
         "cmd": "python -m src.train",
-        "deps": [
-            {"path": "data/prepared", "md5": data},
-            {"path": "src/training", "md5": md5_of_folder({"loop.py": md5(code)})},
-        ],
-        "params": {"params.yaml": values, "requirements/versions.yaml": {"torch": "2"}},
-        "outs": [
-            {"path": "models/model.json", "md5": model},
-            {"path": MODEL, "md5": md5(model)},
-        ],
+        "deps": {"data/prepared": data, "src/training": md5_of_folder({"loop.py": md5(code)})},
+        "params": {**values, f"{VERSIONS_FILE}:torch": "2"},
+        "outs": net,
     }
     evaluate = {
         "cmd": "python -m src.evaluate",
-        "deps": [
-            {"path": "data/prepared", "md5": data},
-            {"path": "models/model.json", "md5": model},
-            {"path": MODEL, "md5": md5(model)},
-        ],
-        "params": {"params.yaml": {"evaluate.flip": "false"}},
-        "outs": [
-            {"path": METRICS, "md5": md5(metrics)},
-            {"path": PREDICTIONS, "md5": md5(predictions)},
-        ],
+        "deps": {"data/prepared": data, **net},
+        "params": {"evaluate.flip": "false"},
+        "outs": {METRICS: md5(metrics), PREDICTIONS: md5(predictions)},
     }
-    stages = {"train": train} | ({"evaluate": evaluate} if evaluated else {})
+    lock = lock_of({"train": train} | ({"evaluate": evaluate} if evaluated else {}))
     history = "epoch,val_loss,val_accuracy\n1,0.5,0.8\n2,0.1,0.9\n"
-    lock = yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
     return {"dvc.lock": lock, METRICS: metrics, HISTORY: history, "src/training/loop.py": code}
 
 

@@ -9,26 +9,15 @@ import yaml
 from src.experiments.verify import committed
 from src.plumbing import dvc_files, identity, params
 from src.plumbing.errors import InputError
-from src.plumbing.stage import Stage
 from tests.conftest import working_in
+from tests.experiments.stored_results import lock_of_stages
 
 
 @pytest.fixture
 def locked(copied: Path) -> tuple[Path, str]:
     """A project whose stages have run, and its dvc.lock."""
-    stages = {}
     with working_in(copied):
-        for name in dvc_files.STAGES:
-            stage = Stage(name)
-            values = {key: stage.params._values[key] for key in stage.entry.params}
-            versions = {key: stage.versions[key] for key in stage.entry.versions}
-            stages[name] = {
-                "cmd": stage.entry.cmd,
-                "deps": [{"path": p, "md5": m} for p, m in stage.deps_md5.items()],
-                "params": {"params.yaml": values, "requirements/versions.yaml": versions},
-                "outs": [{"path": out, "md5": "0" * 32} for out in stage.entry.outs],
-            }
-    return copied, yaml.safe_dump({"schema": "2.0", "stages": stages})
+        return copied, lock_of_stages()
 
 
 def test_sources_that_are_not_those_of_the_lock_are_named(locked: tuple[Path, str]) -> None:
@@ -73,27 +62,22 @@ def test_a_project_cut_down_to_fewer_stages_is_compared_too(locked: tuple[Path, 
 
 
 @pytest.fixture
-def checkout(locked: tuple[Path, str]) -> tuple[Path, str]:
+def checkout(copied: Path) -> tuple[Path, str]:
     """As a clone has it before a stage runs: outputs in git, one of them a folder, without those
     in the cache; and its dvc.lock."""
-    folder, text = locked
-    (folder / "results/evaluate/tables").mkdir()
-    (folder / "results/evaluate/tables/a.csv").write_text("a\n")
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())
+    (copied / "results/evaluate/tables").mkdir()
+    (copied / "results/evaluate/tables/a.csv").write_text("a\n")
+    content = yaml.safe_load((copied / "dvc.yaml").read_text())
     tables = {"results/evaluate/tables": {"cache": False}}
-    stages["stages"]["evaluate"]["outs"].append(tables)
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(stages))
-    lock = yaml.safe_load(text)
-    lock["stages"]["evaluate"]["outs"].append({"path": next(iter(tables))})
-    with working_in(folder):
-        for name, entry in lock["stages"].items():
-            uncached = dvc_files.stage_entry(name, params.load()).uncached
-            for out in entry["outs"]:
-                path = Path(out["path"])
-                out["md5"] = dvc_files.md5_of(path)
-                if out["path"] not in uncached:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return folder, yaml.safe_dump(lock)
+    content["stages"]["evaluate"]["outs"].append(tables)
+    (copied / "dvc.yaml").write_text(yaml.safe_dump(content))
+    with working_in(copied):
+        lock = lock_of_stages()
+        for name in dvc_files.STAGES:
+            entry = dvc_files.stage_entry(name, params.load())
+            for path in map(Path, set(entry.outs) - set(entry.uncached)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return copied, lock
 
 
 @pytest.mark.parametrize(

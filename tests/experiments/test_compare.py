@@ -1,9 +1,9 @@
 """`python -m src.compare`: what changed, whether it is more than noise, and what it refuses."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,15 +21,15 @@ from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS, fingerprint_of
 from src.tracking import lookup
 from src.tracking.log import DESCRIPTION
-from src.tracking.store import store
-from tests.experiments.conftest import Call
+from tests.experiments.conftest import Call, NewRun, refusal
 from tests.experiments.stored_results import PREDICTIONS, Project, add_group, md5
-from tests.tracking.tracked_project import MODEL, empty_store
+from tests.tracking.tracked_project import MODEL
 from tests.tracking.tracked_project import git as run_git
 
 Tool = Callable[..., tuple[int, str, str]]  # the arguments to exit code, stdout, stderr
 BASE = [5, 6, 7, 8, 5, 7]  # that of seed 0 is HEAD's
 BETTER = [3, 2, 2, 4, 2, 3]
+CODE = "src/training/loop.py"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,16 @@ def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture
 def tool(call: Call, project: Project) -> Tool:
     return partial(call, compare.main)
+
+
+def rev_of(experiment: str) -> str:
+    return next(item.rev for item in git.experiments() if item.name == experiment)
+
+
+def result_at(rev: str) -> Result:
+    """The result of a commit by its dvc.lock, without metrics."""
+    [lock] = git.read_at([(rev, "dvc.lock")])
+    return Result(rev, rev, stored.stages_of(str(lock)), {})
 
 
 def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> None:
@@ -98,28 +108,18 @@ def test_two_changes_warn(tool: Tool) -> None:
     code, out, _ = tool("base-1", "fast-1")
     assert "WARNING" not in out
     code, out, _ = tool("HEAD", "coded")
-    assert "code     src/training/loop.py" in out  # dvc.lock names its folder only
+    assert f"code     {CODE}" in out  # dvc.lock names its folder only
 
 
 def test_code_that_moved_into_a_folder_did_not_change(project: Project) -> None:
     """A commit may list a file, and the next one the folder that it lies in."""
-    lock = Path("dvc.lock")
-    content = lock.read_text()
-    one = stored.stages_of(content)
-    listed = content.replace("path: src/training\n", "path: src/training/loop.py\n")
-    other = stored.stages_of(listed)
-    assert one
-    assert other
-    head = git.head()
-
-    def between(rev: str) -> list[str]:
-        results = [Result("a", head, one, {}), Result("b", rev, other, {})]
-        return changes.between(results[0], results[1]).code
-
-    assert between(head) == []
-    Path("src/training/loop.py").write_text("edited = 1\n")
+    before = result_at(git.head())
+    listed = Path("dvc.lock").read_text().replace("path: src/training\n", f"path: {CODE}\n")
+    after = replace(before, stages=stored.stages_of(listed))
+    assert changes.between(before, after).code == []
+    Path(CODE).write_text("edited = 1\n")
     run_git("commit", "--quiet", "-am", "edited")
-    assert between(git.head()) == ["src/training/loop.py"]
+    assert changes.between(before, replace(after, rev=git.head())).code == [CODE]
 
 
 def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
@@ -128,14 +128,9 @@ def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
     Path("src/training/new.py").write_text("new = 1\n")
     run_git("add", "src")
     run_git("commit", "--quiet", "-m", "edited")
-    coded = next(item.rev for item in git.experiments() if item.name == "coded")
+    coded = result_at(rev_of("coded"))
     for rev in (before, git.head()):
-        locks = [git.read_at([(name, "dvc.lock")])[0] for name in (rev, coded)]
-        one, other = (stored.stages_of(str(lock)) for lock in locks)
-        assert one
-        assert other
-        found = changes.between(Result("a", rev, one, {}), Result("b", coded, other, {}))
-        assert found.code == ["src/training/loop.py"]
+        assert changes.between(result_at(rev), coded).code == [CODE]
 
 
 @pytest.mark.parametrize(
@@ -157,14 +152,9 @@ def test_an_edit_that_made_no_result_is_no_change(project: Project) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(
-    tool: Tool,
-    names: tuple[str, ...],
-    words: str,
+    tool: Tool, names: tuple[str, ...], words: str
 ) -> None:
-    code, out, err = tool(*names)
-    assert (code, out) == (2, "")
-    assert words in err
-    assert len(err.splitlines()) == 1
+    assert words in refusal(tool(*names))
 
 
 def test_many_comparisons_are_corrected(tool: Tool) -> None:
@@ -205,39 +195,28 @@ def test_markdown_says_what_the_terminal_says(tool: Tool) -> None:
 
 
 def test_what_is_noise_is_read_from_the_same_results(project: Project) -> None:
-    stages = stored.stages_of((project.root / "dvc.lock").read_text())
-    assert stages
-    found = stored.with_any_seed(stages)
+    found = stored.with_any_seed(result_at("HEAD").stages)
     assert sorted(found) == list(range(6))  # other rates, code, data: none
     assert found[3].metrics["val"]["accuracy"] == pytest.approx(1 - BASE[3] / 360)
 
 
 def test_200_experiments_take_no_more_processes_than_20(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, processes: list[Any]
 ) -> None:
     """What would grow with the store is a process for each experiment."""
-    count = 0
-    original = subprocess.run
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        nonlocal count
-        count += 1
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(subprocess, "run", counted)
     groups.find(["HEAD", "fast-0", "lr=0.002"], project.root)
-    few = count
+    few = len(processes)
     for number in range(200):
         project.add(f"more-{number}", 5, lr=0.01 + number / 1e5, cached=False)
     project.write()
-    count = 0
+    processes.clear()
     groups.find(["HEAD", "fast-0", "lr=0.002"], project.root)
-    assert count == few
+    assert len(processes) == few
 
 
 def test_a_picture_of_a_long_name_is_written(tool: Tool) -> None:
     name = "\u732b" * 80  # three bytes each
-    run_git("branch", name, next(x.rev for x in git.experiments() if x.name == "fast-2"))
+    run_git("branch", name, rev_of("fast-2"))
     assert tool("HEAD", name)[0] == 0
 
 
@@ -247,32 +226,19 @@ def test_a_lock_that_is_no_text_is_said_in_a_line(tool: Tool) -> None:
     assert tool("HEAD", "workspace") == (2, "", line)
 
 
-def test_the_run_of_a_check_is_refused(
-    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
-    client, experiment = store.open_store(project.root)
-    tags = {"stage": "overfit-check", "fingerprint": "0"}
-    run_id = store.create_run(client, experiment, "check", tags, 0).info.run_id
+def test_the_run_of_a_check_is_refused(project: Project, new_run: NewRun) -> None:
+    run_id = new_run({"stage": "overfit-check", "fingerprint": "0"})
     with pytest.raises(InputError, match=f"run {run_id} is an overfit-check: name its training's"):
         target.find_target(run_id, project.root)
 
 
 @pytest.mark.slow
 def test_a_run_id_leads_to_its_commit_and_gets_a_note(
-    tool: Tool,
-    call: Call,
-    project: Project,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    tool: Tool, call: Call, project: Project, new_run: NewRun
 ) -> None:
-    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
     [group] = groups.find(["fast-2"], project.root)
-    train = group.named.stages["train"]
-    client, experiment = store.open_store(project.root)
     tags = {"stage": "train", DESCRIPTION: "before"}
-    tags["fingerprint"] = fingerprint_of(train)
-    run_id = store.create_run(client, experiment, "train", tags, 0).info.run_id
+    run_id = new_run({**tags, "fingerprint": fingerprint_of(group.named.stages["train"])})
     [found] = groups.find([run_id], project.root)
     assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
     for _ in range(2):
@@ -284,41 +250,32 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     note = lookup.tags_of(project.root, run_id)[DESCRIPTION]
     assert note.startswith("before\n\n## Compared\n\n### `")
     assert note.count(lookup.COMPARED) == 1
-    other = store.create_run(client, experiment, "x", {"stage": "train"}, 0).info.run_id
+    other = new_run({"stage": "train"})
     code, _, err = tool("HEAD", other)
     assert (code, f"run {other} is running: it has no result" in err) == (2, True)
 
 
 def test_a_run_leads_to_the_commit_that_has_its_model(
-    tool: Tool,
-    project: Project,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    tool: Tool, project: Project, new_run: NewRun
 ) -> None:
     """Two trainings of the same inputs, on two kinds of machine."""
-    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
     for machine in ("one", "other"):
         project.add(f"on-{machine}", 4, lr=0.006, machine=machine)
     project.write()
-    revs = {item.name: item.rev for item in git.experiments()}
-    client, experiment = store.open_store(project.root)
     trains, ids = {}, {}
-    for start, name in enumerate(("on-one", "on-other")):
-        lock = git.read_at([(revs[name], "dvc.lock")])[0]
-        trains[name] = (stored.stages_of(str(lock)) or {})["train"]
+    for name in ("on-one", "on-other"):
+        trains[name] = result_at(rev_of(name)).stages["train"]
         tags = {"stage": "train", "fingerprint": fingerprint_of(trains[name])}
-        tags["model.md5"] = trains[name]["outs"][MODEL]
-        ids[name] = store.create_run(client, experiment, name, tags, start).info.run_id
+        ids[name] = new_run({**tags, "model.md5": trains[name]["outs"][MODEL]})
     for name in trains:
         found = target.find_target(ids[name], project.root)
-        assert (found.rev, found.run_id) == (revs[name], ids[name])
+        assert (found.rev, found.run_id) == (rev_of(name), ids[name])
         # Without a run that was asked for: not the newest of these inputs, which gave another.
         assert target.run_of(project.root, trains[name]) == ids[name]
         assert DESCRIPTION not in lookup.tags_of(project.root, ids[name])
         assert tool("HEAD", name)[0] == 0
         assert DESCRIPTION in lookup.tags_of(project.root, ids[name])
-    tags["model.md5"] = "0" * 32
-    lost = store.create_run(client, experiment, "lost", tags, 2).info.run_id
+    lost = new_run({**tags, "model.md5": "0" * 32})
     with pytest.raises(InputError, match="gave another model than any commit or experiment here"):
         target.find_target(lost, project.root)
 
@@ -328,23 +285,20 @@ def test_predictions_are_those_of_the_lock(project: Project) -> None:
     labels, hits = predictions.correct(group.named, "val", "fast-2", project.root)
     assert (len(labels), int((~hits).sum())) == (360, BETTER[2])
     outs = group.named.stages["evaluate"]["outs"]
-    metrics = subprocess.check_output(["git", "show", f"{group.named.rev}:{METRICS}"], text=True)
-    assert outs[METRICS] == md5(metrics)
+    [metrics] = git.read_at([(rev_of("fast-2"), METRICS)])
+    assert outs[METRICS] == md5(str(metrics))
     assert outs.pop(PREDICTIONS)
     with pytest.raises(Exception, match="has no predictions"):
         predictions.correct(group.named, "val", "fast-2", project.root)
 
 
 def test_a_stash_is_no_result(project: Project) -> None:
-    [group] = groups.find(["fast-2"], project.root)
-    rev = str(group.named.rev)
-    refs = subprocess.check_output(["git", "for-each-ref", "--format=%(refname)"], text=True)
-    [ref] = [ref for ref in refs.split() if ref.endswith("/fast-2")]
+    rev, head = rev_of("fast-2"), git.head()
     assert rev in stored.names_by_rev()
-    subprocess.run(["git", "update-ref", "-d", ref], check=True)
-    subprocess.run(["git", "update-ref", "refs/stash", rev], check=True)
+    run_git("update-ref", "-d", f"refs/exps/{head[:2]}/{head[2:]}/fast-2")
+    run_git("update-ref", "refs/stash", rev)
     assert rev not in stored.names_by_rev()
-    subprocess.run(["git", "branch", "kept", rev], check=True)
+    run_git("branch", "kept", rev)
     assert rev in stored.names_by_rev()
 
 

@@ -41,17 +41,16 @@ def test_draws_are_a_function_of_seed_and_number(tmp_path: Path) -> None:
 
 
 def test_values_follow_their_distribution_and_conditions(tmp_path: Path) -> None:
-    drawn = space.trials(space_of(SPACE, tmp_path), 0, 400, FIXED)
+    dimensions = space_of(SPACE, tmp_path)
+    drawn = space.trials(dimensions, 0, 400, FIXED)
     assert all(("momentum" in trial) == (trial["optimizer"] == "sgd") for trial in drawn)
     assert all(1e-4 <= float(trial["lr"]) <= 1e-2 for trial in drawn)
     assert {trial["epochs"] for trial in drawn} == {"1", "2", "3"}
     below = sum(float(trial["lr"]) < 1e-3 for trial in drawn)
     assert 150 < below < 250  # half of them lie below the geometric mean, +- 5 sigma
     assert all("drop_rate" in trial for trial in drawn)
-    assert not any(
-        "drop_rate" in trial
-        for trial in space.trials(space_of(SPACE, tmp_path), 0, 20, {"model": "own"})
-    )
+    own = space.trials(dimensions, 0, 20, {"model": "own"})
+    assert not any("drop_rate" in trial for trial in own)
 
 
 def test_a_condition_on_a_switch_that_is_not_varied(tmp_path: Path) -> None:
@@ -117,14 +116,9 @@ def test_a_mistake_is_named(text: str, said: str, tmp_path: Path) -> None:
 
 def row(name: str, accuracy: float | None, **values: str) -> leaderboard.Row:
     if accuracy is None:
-        return leaderboard.Row(name, "failed", values, None)
-    metrics = {
-        "n": 360,
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.02,
-        "accuracy_high": accuracy + 0.02,
-        "log_loss": 1 - accuracy,
-    }
+        return leaderboard.Row(name, "failed", values, {})
+    interval = {"accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02}
+    metrics = {"n": 360, "accuracy": accuracy, **interval, "log_loss": 1 - accuracy}
     return leaderboard.Row(name, "finished", values, metrics)
 
 
@@ -144,10 +138,8 @@ def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
     assert [("=" in line) for line in lines[1:4]] == [False, True, False]
     assert any("1 have no result: `dvc queue logs a-1`" in line for line in lines)
     assert any("= 1 of 2 others cannot be told from the best on these 360" in s for s in lines)
-    assert (
-        lines[-1]
-        == "python -m src.seeds 5 -S epochs=5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
-    )
+    options = "-S epochs=5 -S lr=0.002 -S optimizer=sgd -S momentum=0.9"
+    assert lines[-1] == f"python -m src.seeds 5 {options}"
     few = leaderboard.lines(rows, [item.key for item in dimensions], {}, {"a-3": correct["a-3"]})
     assert not any("=" in line for line in few[1:4])  # the best has no predictions here
     assert not any("cannot be told" in line for line in few)

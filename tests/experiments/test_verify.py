@@ -19,10 +19,9 @@ from src.experiments.verify import fresh_clone, tiers
 from src.plumbing import process
 from src.plumbing.errors import InputError
 from src.tracking import lookup
-from src.tracking.store import store
-from tests.experiments.conftest import Call
+from tests.experiments.conftest import Call, NewRun, refusal
 from tests.experiments.stored_results import Project
-from tests.tracking.tracked_project import empty_store, git
+from tests.tracking.tracked_project import edit, git
 
 
 @pytest.fixture
@@ -30,43 +29,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path / "made").copy(tmp_path / "project", monkeypatch)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("schema:", "<<<<<<< HEAD\nschema:"),
-        ("", "- a\n"),
-        ("    cmd: python -m src.train\n", ""),
-    ],
-)
-def test_a_lock_that_cannot_be_read_is_said_in_a_line(
-    old: str, new: str, project: Project, call: Call
-) -> None:
-    lock = Path("dvc.lock")
-    text = lock.read_text()
-    lock.write_text(text.replace(old, new) if old else new)
-    assert lock.read_text() != text
+def test_a_lock_that_cannot_be_read_is_said_in_a_line(project: Project, call: Call) -> None:
+    edit("dvc.lock", "schema:", "<<<<<<< HEAD\nschema:")
     git("commit", "--quiet", "--all", "--message", "broken")
-    code, out, err = call(verify.main, "HEAD")
-    assert (code, out) == (2, "")
-    assert "dvc.lock cannot be read" in err
-    assert len(err.splitlines()) == 1
+    assert "dvc.lock cannot be read" in refusal(call(verify.main, "HEAD"))
     with pytest.raises(InputError, match=r"dvc\.lock cannot be read"):
         tiers.judge(resolve("HEAD"), project.root, same_kind=None)
 
 
-def test_a_tier_that_holds_no_more_is_taken_back(
-    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(empty_store(tmp_path_factory, monkeypatch), project.root)
-    client, experiment = store.open_store(project.root)
+def test_a_tier_that_holds_no_more_is_taken_back(project: Project, new_run: NewRun) -> None:
     for before, after in (({verify.TAG: "bit"}, verify.NO), ({}, None)):
-        run_id = store.create_run(client, experiment, "train", before, 0).info.run_id
+        run_id = new_run(before)
         verify._take_back(project.root, run_id)
         assert lookup.tags_of(project.root, run_id).get(verify.TAG) == after
 
 
-@pytest.fixture
-def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.mark.slow
+def test_data_that_cannot_be_brought_say_what_the_remote_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A repository with data that DVC tracks and that lie nowhere."""
     folder = tmp_path / "with-data"
     folder.mkdir()
@@ -84,14 +65,9 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.rmtree(".dvc/cache")
     git("add", ".")
     git("commit", "--quiet", "--message", "data")
-    return folder
-
-
-@pytest.mark.slow
-def test_data_that_cannot_be_brought_say_what_the_remote_said(with_data: Path) -> None:
     with (
         pytest.raises(InputError, match=r"the data data\.txt are neither in") as caught,
-        fresh_clone.clone_of(with_data, "HEAD"),
+        fresh_clone.clone_of(folder, "HEAD"),
     ):
         pass
     said = str(caught.value).partition("`dvc pull` ")[2]

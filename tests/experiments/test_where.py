@@ -1,6 +1,5 @@
 """From an experiment, a commit or the workspace to its metrics and its MLflow runs."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -16,13 +15,13 @@ from src.experiments import target
 from src.plumbing import dvc_files, identity
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
-from src.plumbing.stage import Stage
 from src.tracking.journal import journal
 from src.tracking.store import store
 from tests import template
 from tests.conftest import STAGES, set_params
 from tests.experiments.conftest import Call
-from tests.tracking.tracked_project import VARIABLES, git
+from tests.experiments.stored_results import lock_of_stages
+from tests.tracking.tracked_project import VARIABLES, edit, git
 
 DATA = "data/prepared"
 MODEL = "models/model.json"
@@ -48,16 +47,7 @@ def write_result(accuracy: float, model: str = "network") -> None:
     for path, text in texts.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
-    stages = {}
-    for name in STAGES:
-        stage = Stage(name)
-        stages[name] = {
-            "cmd": stage.entry.cmd,
-            "deps": [{"path": path, "md5": md5} for path, md5 in stage.deps_md5.items()],
-            "params": {"params.yaml": dict(stage.params)},
-            "outs": [{"path": path, "md5": dvc_files.md5_of(path)} for path in stage.entry.outs],
-        }
-    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    Path("dvc.lock").write_text(lock_of_stages())
 
 
 def fingerprint(stage: str = "train") -> str:
@@ -221,10 +211,8 @@ def test_metrics_of_another_network_are_not_shown(root: Path) -> None:
     text = where.render(find(root), None)
     assert "no results/evaluate/metrics.json of this network" in text
     Path(METRICS).write_text(original)
-    lock = Path("dvc.lock").read_text()
-    md5 = hashlib.md5(b"network").hexdigest()
-    position = lock.rindex(md5)  # train has run again, evaluate has not
-    Path("dvc.lock").write_text(lock[:position] + "0" * 32 + lock[position + 32 :])
+    # Train has run again, evaluate has not: the first is what train made.
+    edit("dvc.lock", dvc_files.md5_of(MODEL), "0" * 32)
     assert find(root).metrics is None
 
 

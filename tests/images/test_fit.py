@@ -9,34 +9,22 @@ from PIL import Image, ImageOps
 from src.images.fit import fit_image
 from src.plumbing.errors import InputError
 
-# sha256 of what fit_image gave of `random_image` before it knew interpolation and crop_ratio.
+# sha256 of what fit_image gave of `random_image`, grey and RGB, before it knew interpolation and
+# crop_ratio.
 RECORDED = {
-    ("crop", (8, 8), 1): "970bad2f7a3df160",
-    ("crop", (8, 8), 3): "c4af45ccaa8508c9",
-    ("crop", (53, 31), 1): "c0782b3f696e61a6",
-    ("crop", (53, 31), 3): "864c3b062b2b5e25",
-    ("crop", (31, 53), 1): "44670bb3a7ebbe6a",
-    ("crop", (31, 53), 3): "e27db4a45e4ef9b3",
-    ("crop", (28, 28), 1): "043ea99be89dc887",
-    ("crop", (28, 28), 3): "c8cbd889ffe7e28a",
-    ("pad", (8, 8), 1): "970bad2f7a3df160",
-    ("pad", (8, 8), 3): "c4af45ccaa8508c9",
-    ("pad", (53, 31), 1): "cd6d6858f1e6007e",
-    ("pad", (53, 31), 3): "acd948155e2aaa8f",
-    ("pad", (31, 53), 1): "663ba1fbda0f6adb",
-    ("pad", (31, 53), 3): "2515691434092e45",
-    ("pad", (28, 28), 1): "043ea99be89dc887",
-    ("pad", (28, 28), 3): "c8cbd889ffe7e28a",
-    ("squash", (8, 8), 1): "970bad2f7a3df160",
-    ("squash", (8, 8), 3): "c4af45ccaa8508c9",
-    ("squash", (53, 31), 1): "4473d03b4425bd91",
-    ("squash", (53, 31), 3): "e87a07f17ca7f0bf",
-    ("squash", (31, 53), 1): "b661d55b656cb9a3",
-    ("squash", (31, 53), 3): "99cc2dbf8db731b0",
-    ("squash", (28, 28), 1): "043ea99be89dc887",
-    ("squash", (28, 28), 3): "c8cbd889ffe7e28a",
+    ("crop", (8, 8)): ("970bad2f7a3df160", "c4af45ccaa8508c9"),
+    ("crop", (53, 31)): ("c0782b3f696e61a6", "864c3b062b2b5e25"),
+    ("crop", (31, 53)): ("44670bb3a7ebbe6a", "e27db4a45e4ef9b3"),
+    ("crop", (28, 28)): ("043ea99be89dc887", "c8cbd889ffe7e28a"),
+    ("pad", (8, 8)): ("970bad2f7a3df160", "c4af45ccaa8508c9"),
+    ("pad", (53, 31)): ("cd6d6858f1e6007e", "acd948155e2aaa8f"),
+    ("pad", (31, 53)): ("663ba1fbda0f6adb", "2515691434092e45"),
+    ("pad", (28, 28)): ("043ea99be89dc887", "c8cbd889ffe7e28a"),
+    ("squash", (8, 8)): ("970bad2f7a3df160", "c4af45ccaa8508c9"),
+    ("squash", (53, 31)): ("4473d03b4425bd91", "e87a07f17ca7f0bf"),
+    ("squash", (31, 53)): ("b661d55b656cb9a3", "99cc2dbf8db731b0"),
+    ("squash", (28, 28)): ("043ea99be89dc887", "c8cbd889ffe7e28a"),
 }
-
 SHAPES = [(8, 8), (53, 31), (31, 53), (200, 7), (28, 28)]
 METHODS = ("bilinear", "bicubic", "lanczos", "nearest")
 
@@ -47,12 +35,14 @@ def random_image(size: tuple[int, int], channels: int = 3) -> Image.Image:
     return Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
 
 
-@pytest.mark.parametrize(("fit", "shape", "channels"), RECORDED)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("fit", "shape"), RECORDED)
 def test_the_defaults_give_the_bits_they_always_gave(
     fit: str, shape: tuple[int, int], channels: int
 ) -> None:
     pixels = fit_image(random_image(shape, channels), 28, channels, fit)
-    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == RECORDED[fit, shape, channels]
+    recorded = RECORDED[fit, shape][channels == 3]
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == recorded
 
 
 @pytest.mark.parametrize("shape", SHAPES)

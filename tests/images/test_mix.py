@@ -10,8 +10,6 @@ from src.images.mix import Mix
 from tests.images.test_augment import random_rows
 
 MIXES = {"mixup": Mix(0.4, 0, 64), "cutmix": Mix(0, 1.0, 64), "both": Mix(0.4, 1.0, 64)}
-
-
 each_mix = pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
 
 

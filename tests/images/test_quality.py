@@ -34,47 +34,26 @@ def test_bars_have_room_for_their_names(classes: int, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
-def test_of_many_classes_the_ends_are_shown() -> None:
-    from matplotlib.figure import Figure
-
-    seen: list[Figure] = []
-    draw = Figure.savefig
+def test_of_many_classes_the_ends_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr("src.images.quality_figures.png", figures.append)
     counts = {"train": np.roll(np.arange(1000), 7), "val": np.zeros(1000, dtype=int)}
-
-    def look(figure: Figure, *args: Any, **options: Any) -> None:
-        seen.append(figure)
-        draw(figure, *args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", look)
-        class_balance(counts, [f"{number}" for number in range(1000)])
-    names = [label.get_text() for label in seen[0].axes[0].get_yticklabels()]
+    class_balance(counts, [f"{number}" for number in range(1000)])
+    balance = figures[0].axes[0]
+    names = [label.get_text() for label in balance.get_yticklabels()]
     assert len(names) == CLASSES_SHOWN
     assert (names[0], names[-1]) == ("6", "7")  # of 999 images and of none
-    assert "60 most frequent and the 60 rarest of 1000" in seen[0].axes[0].get_title()
+    assert "60 most frequent and the 60 rarest of 1000" in balance.get_title()
+
+
+SIZES = [(28, 28), (10_000, 10), (140_000, 3), (2**30, 2**30), (1, 1), (1, 4000)]
+FAST = [(*sides, 8) for sides in SIZES[:4]] + [(*sides, 4096) for sides in SIZES[4:]]
+SLOW = [(*sides, 4096) for sides in SIZES[:4]] + [(*sides, 8) for sides in SIZES[4:]]
 
 
 @pytest.mark.parametrize(
     ("width", "height", "packed"),
-    [
-        (1, 1, 4096),
-        (28, 28, 8),
-        (10_000, 10, 8),
-        (1, 4000, 4096),
-        (140_000, 3, 8),
-        (2**30, 2**30, 8),
-    ]
-    + [
-        pytest.param(*sides, packed, marks=pytest.mark.slow)
-        for *sides, packed in [
-            (1, 1, 8),
-            (28, 28, 4096),
-            (10_000, 10, 4096),
-            (1, 4000, 8),
-            (140_000, 3, 4096),
-            (2**30, 2**30, 4096),
-        ]
-    ],
+    [*FAST, *(pytest.param(*values, marks=pytest.mark.slow) for values in SLOW)],
 )
 def test_any_size_is_drawn(
     width: int, height: int, packed: int, capfd: pytest.CaptureFixture[str]
@@ -97,11 +76,6 @@ def test_equal_hashes_do_not_make_the_search_quadratic() -> None:
     hashes = np.full(30_000, 12345, dtype=np.uint64)  # two hundred million pairs there are
     pairs, is_part = close_pairs(hashes, np.arange(30_000) % 2, 1000)
     assert (len(pairs), is_part) == (1000, True)
-    nothing, is_part = close_pairs(np.zeros(5, dtype=np.uint64), np.arange(5), 10)
-    assert (nothing.shape, is_part) == ((0, 2), False)
-
-
-NAMES = ("samples.png", "balance.png", "sizes.png", "quality.json", "quality.md")
 
 
 def photo(seed: int, size: int = 64) -> Image.Image:
@@ -151,7 +125,8 @@ def test_close_pairs_are_those_of_a_search_by_hand() -> None:
     few, left_out = close_pairs(hashes, groups, most=5)
     assert len(few) == 5
     assert left_out
-    assert len(close_pairs(np.zeros(9, dtype=np.uint64), np.arange(9), 5)[0]) == 0
+    nothing, left_out = close_pairs(np.zeros(9, dtype=np.uint64), np.arange(9), 5)
+    assert (nothing.shape, left_out) == ((0, 2), False)
 
 
 def test_a_copy_differs_less_than_another_image() -> None:
@@ -205,7 +180,7 @@ def test_the_table_says_what_is_there(project: Path, raw: Path) -> None:
     assert table["channels"]["val"]["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=1e-5)
     text = (folder / "quality.md").read_text()
     assert "near-duplicates across splits | 2 pairs" in " ".join(text.split())
-    for name in ("near_duplicates.png", *NAMES):
+    for name in ("near_duplicates.png", "samples.png", "balance.png", "sizes.png"):
         assert (folder / name).stat().st_size > 100
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -15,32 +14,31 @@ from PIL import Image
 
 from src.data.packed import PackedSplit
 from src.images.sources.idx import IDX_SETS
-from src.images.sources.torchvision import torchvision_source
-from src.images.sources.torchvision_sets import SETS
+from src.images.sources.torchvision import SETS, torchvision_source
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import Source
 from tests.conftest import packed, set_params
+from tests.preparation.image_folders import report
 
 COUNTS = {"train": 400, "t10k": 60}
 
 
 def idx(array: np.ndarray) -> bytes:
-    """A uint8 array as the bytes of an idx file."""
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes()
+    """An array of uint8 or big-endian int32 as the bytes of an idx file."""
+    sizes = np.array(array.shape, dtype=">u4").tobytes()
+    return bytes((0, 0, 8 if array.itemsize == 1 else 12, array.ndim)) + sizes + array.tobytes()
 
 
 def mnist_files(copies: int = 0) -> dict[str, bytes]:
     """The four files of a small MNIST; the first `copies` images of train are in test too."""
-    files = {}
-    for number, (split, count) in enumerate(COUNTS.items()):
-        rng = np.random.default_rng(number)
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        if split == "t10k":
-            images[:copies] = np.random.default_rng(0).integers(
-                0, 256, (COUNTS["train"], 28, 28), dtype=np.uint8
-            )[:copies]
-        files[f"{split}-images-idx3-ubyte"] = idx(images)
+    rng, files = np.random.default_rng(0), {}
+    images = {
+        split: rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        for split, count in COUNTS.items()
+    }
+    images["t10k"][:copies] = images["train"][:copies]
+    for split, count in COUNTS.items():
+        files[f"{split}-images-idx3-ubyte"] = idx(images[split])
         files[f"{split}-labels-idx1-ubyte"] = idx((np.arange(count) % 10).astype(np.uint8))
     return files
 
@@ -48,10 +46,8 @@ def mnist_files(copies: int = 0) -> dict[str, bytes]:
 def lay_out(root: Path, files: dict[str, bytes], packed: bool = False) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        if packed:
-            (root / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (root / name).write_bytes(content)
+        path = root / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(content) if packed else content)
     return root
 
 
@@ -68,12 +64,7 @@ def prepare(project: Path, name: str, path: Path, **values: object) -> dict[str,
 
 
 def source_of(name: str, root: Path) -> Source:
-    params = {"prepare.source": f"torchvision:{name}", "prepare.path": str(root)}
-    return torchvision_source(params)
-
-
-def report(project: Path) -> dict[str, object]:
-    return dict(json.loads((project / "data/prepared/report.json").read_text()))
+    return torchvision_source({"prepare.source": f"torchvision:{name}", "prepare.path": str(root)})
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -213,7 +204,7 @@ def test_every_set_of_the_table_can_be_created() -> None:
 def test_nothing_is_created_or_fetched_for_any_set(tmp_path: Path) -> None:
     """Each set, over an empty folder, ends in one line that names a file, and leaves it empty."""
     first = {name: chosen.files[0] for name, chosen in SETS.items()}
-    first |= {name: f"{x.folder}/{x.files['test'][0]}" for name, x in IDX_SETS.items()}
+    first |= {name: f"{name}/raw/{x.files['test'][0]}" for name, x in IDX_SETS.items()}
     for name, file in first.items():
         with pytest.raises(InputError) as caught:
             source_of(name, tmp_path)
@@ -227,62 +218,67 @@ def test_nothing_is_created_or_fetched_for_any_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (
-            "FashionMnist",
-            "torchvision:FashionMnist is no data set of torchvision, did you mean FashionMNIST?",
-        ),
-        ("Nothing", "torchvision:Nothing is no data set of torchvision: set one of MNIST, "),
-        ("Kitti", "torchvision:Kitti gives no images with one class each"),
-        ("ImageNet", "set folder for images in class folders"),
+        ("FashionMnist", " is no data set of torchvision, did you mean FashionMNIST?"),
+        ("Nothing", " is no data set of torchvision: set one of MNIST, "),
+        ("Kitti", " gives no images with one class each"),
+        ("ImageNet", " gives no images with one class each, in splits that share them: set folder"),
     ],
 )
 def test_names_that_cannot_work(project: Path, name: str, words: str) -> None:
     set_params(project, source=f"torchvision:{name}")
-    with pytest.raises(InputError, match=r"params\.yaml: prepare\.source") as caught:
+    with pytest.raises(InputError) as caught:
         packed(project)
-    assert words in str(caught.value)
+    line = f"params.yaml: prepare.source torchvision:{name}{words}"
+    assert str(caught.value).startswith(line)
+
+
+def with_sizes(sizes: bytes, pack: Callable[[bytes], bytes] = bytes) -> Callable[[bytes], bytes]:
+    """Makes a file of labels, packed or not, whose header says that it has these sizes."""
+    made = bytes((0, 0, 8, len(sizes) // 4)) + sizes + bytes(100)
+    return lambda _: pack(made)
+
+
+IMAGES, LABELS = "t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"
+PACKED = "train-images-idx3-ubyte.gz"
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("name", "change", "words"),
     [
-        (lambda content: content[: len(content) // 2], "it ends early"),
-        (lambda content: b"\0\0\x08\x01" + content[4:], "it holds no images"),
+        (IMAGES, lambda content: content[: len(content) // 2], "it ends early"),
+        (IMAGES, lambda content: b"\0\0\x08\x01" + content[4:], "it holds no images"),
+        (IMAGES, lambda content: content[:7] + b";" + content[8:], "59 images, .* are 60 labels"),
+        (IMAGES, lambda content: b"PK" + content[2:], "it is no idx file"),
+        (IMAGES, lambda content: b"", "it ends early"),
+        (IMAGES, lambda content: content[:4] + b"\xff" * 12 + content[16:], "it ends early"),
+        (IMAGES, lambda content: content[:8] + bytes(4) + content[12:], "it has a size of 0"),
+        (LABELS, with_sizes(b"\xff" * 12), "it ends early"),
+        (LABELS, with_sizes(b"\xff" * 4), "it ends early"),
+        (LABELS, with_sizes(bytes(4)), "a size of 0"),
+        (LABELS + ".gz", with_sizes(b"\xff" * 12, gzip.compress), "it ends early"),
+        (LABELS + ".gz", with_sizes(b"\xff" * 4, gzip.compress), "it ends early"),
+        (LABELS + ".gz", with_sizes(bytes(4), gzip.compress), "a size of 0"),
+        (PACKED, lambda content: content[:1000], "is no file of torchvision:MNIST"),
+        (PACKED, lambda content: b"no gzip", "cannot be unpacked"),
         (
-            lambda content: content[:7] + b"\x3b" + content[8:],
-            "59 images, and there are 60 labels",
+            PACKED,
+            lambda content: content[:5000] + bytes(100) + content[5100:],
+            "cannot be unpacked",
         ),
-        (lambda content: b"PK" + content[2:], "it is no idx file"),
-        (lambda content: b"", "it ends early"),
-        (lambda content: content[:4] + b"\xff" * 12 + content[16:], "it ends early"),
-        (lambda content: content[:8] + bytes(4) + content[12:], "it has a size of 0"),
     ],
 )
 def test_files_that_are_not_whole(
-    project: Path, tmp_path: Path, change: Callable[[bytes], bytes], words: str
+    project: Path, tmp_path: Path, name: str, change: Callable[[bytes], bytes], words: str
 ) -> None:
-    files = mnist_files()
-    name = "t10k-images-idx3-ubyte"
-    root = lay_out(tmp_path / "files", files | {name: change(files[name])})
+    path = lay_out(tmp_path / "files", mnist_files(), packed=name.endswith(".gz")) / name
+    path.write_bytes(change(path.read_bytes()))
     with pytest.raises(InputError, match=words) as caught:
-        prepare(project, "MNIST", root)
-    assert f"{root / name} is no file of torchvision:MNIST (" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(
-    ("sizes", "words"),
-    [(b"\xff" * 12, "it ends early"), (b"\xff" * 4, "it ends early"), (bytes(4), "a size of 0")],
-)
-def test_sizes_that_no_file_of_labels_has(
-    tmp_path: Path, sizes: bytes, words: str, packed: bool
-) -> None:
-    name = "train-labels-idx1-ubyte"
-    odd = {name: bytes((0, 0, 8, len(sizes) // 4)) + sizes + bytes(100)}
-    root = lay_out(tmp_path / "files", mnist_files() | odd, packed)
-    with pytest.raises(InputError, match=words):
-        source_of("MNIST", root)
+        prepare(project, "MNIST", path.parent)
+    line = str(caught.value)
+    kinds = ("is no file of torchvision:MNIST (", "cannot be unpacked (")
+    assert line.startswith(tuple(f"{path} {kind}" for kind in kinds))
+    assert "\n" not in line
+    assert not (project / "data/prepared").exists()
 
 
 def test_a_folder_named_like_the_file(tmp_path: Path) -> None:
@@ -292,26 +288,6 @@ def test_a_folder_named_like_the_file(tmp_path: Path) -> None:
     (root / name).mkdir()
     with pytest.raises(InputError, match=f"torchvision:MNIST needs .*{name}"):
         source_of("MNIST", root)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda content: content[:1000], "is no file of torchvision:MNIST"),
-        (lambda content: b"no gzip", "cannot be unpacked"),
-        (lambda content: content[:5000] + bytes(100) + content[5100:], "cannot be unpacked"),
-    ],
-)
-def test_a_packed_file_that_is_not_whole_is_named(
-    project: Path, tmp_path: Path, change: Callable[[bytes], bytes], words: str
-) -> None:
-    root = lay_out(tmp_path / "files", mnist_files(), packed=True)
-    path = root / "train-images-idx3-ubyte.gz"
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(InputError, match=words) as caught:
-        prepare(project, "MNIST", root)
-    assert f"{path} " in str(caught.value)
-    assert not (project / "data/prepared").exists()
 
 
 @pytest.mark.parametrize("name", list(IDX_SETS))
@@ -326,10 +302,9 @@ def test_idx_files_hold_what_torchvision_reads(tmp_path: Path, name: str) -> Non
         if name == "QMNIST":  # columns of big-endian integers, the class first
             table = np.zeros((count, 8), dtype=">i4")
             table[:, 0], table[:, 1] = values, 200
-            sizes = b"".join(size.to_bytes(4, "big") for size in table.shape)
-            content = bytes((0, 0, 12, 2)) + sizes + table.tobytes()
+            content = idx(table)
         drawn = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        lay_out(tmp_path / chosen.folder, {images: idx(drawn), labels: content})
+        lay_out(tmp_path / name / "raw", {images: idx(drawn), labels: content})
     source = source_of(name, tmp_path)
     items = list(source.items)
     assert source.total == len(items) == 121

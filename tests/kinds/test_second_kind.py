@@ -63,8 +63,8 @@ def test_rows_of_numbers_go_through_all_five_stages(tmp_path: Path) -> None:
         assert (folder / "results" / name).read_bytes().startswith(b"\x89PNG")
     sample = folder / "data/new.row"
     sample.write_text(",".join(f"{value:.4f}" for value in centres[1]))
-    answer = json.loads(run(folder, "python", "-m", "src.predict", "--json", str(sample)))
-    assert answer["class"] == "cloud 1"
+    predicted = json.loads(run(folder, "python", "-m", "src.predict", "--json", str(sample)))
+    assert predicted["class"] == "cloud 1"
     # An edit in the kind's package runs the stages that use it, and no others.
     baseline = folder / "src/numbers/baseline.py"
     baseline.write_text(baseline.read_text() + "# a comment\n")

@@ -1,6 +1,7 @@
 """Building nets; wrong names and files in one line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -29,28 +30,36 @@ def test_initial_weights_follow_the_seed_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "options", "words"),
     [
-        ("no_such_net", "model must be the name of a timm model, got 'no_such_net'"),
-        ("resnet10", "did you mean resnet1"),
-        ("hf-hub:timm/resnet10t", "model must be the name of a timm model"),
-        ("../resnet10t", "model must be the name of a timm model"),
-        ("test_resnet.r161_in1k", "has no tag 'r161_in1k', did you mean r160_in1k?"),
-        (
-            "torchvision:resnet19",
-            "got 'torchvision:resnet19', did you mean resnet1",
-        ),
-        ("torchvision:fcn_resnet50", "classification model of torchvision"),
-        ("torchvision:inception_v3", "auxiliary outputs"),
-        ("torchvision:googlenet", "auxiliary outputs"),
-        ("torchvision:vit_b_16", "prepare.size 16"),
+        ("no_such_net", {}, "model must be the name of a timm model, got 'no_such_net'"),
+        ("resnet10", {}, "did you mean resnet1"),
+        ("hf-hub:timm/resnet10t", {}, "model must be the name of a timm model"),
+        ("../resnet10t", {}, "model must be the name of a timm model"),
+        ("test_resnet.r161_in1k", {}, "has no tag 'r161_in1k', did you mean r160_in1k?"),
+        ("torchvision:resnet19", {}, "got 'torchvision:resnet19', did you mean resnet1"),
+        ("torchvision:fcn_resnet50", {}, "classification model of torchvision"),
+        ("torchvision:inception_v3", {}, "auxiliary outputs"),
+        ("torchvision:googlenet", {}, "auxiliary outputs"),
+        ("torchvision:vit_b_16", {}, "prepare.size 16"),
+        ("test_vit", {"input_size": (1, 17, 17)}, "prepare.size 17"),
+        ("vgg11", {"drop_path": 0.1}, "drop_path must be 0 for model vgg11, which has no stoch"),
+        ("own", {"drop_path": 0.1}, "drop_path must be 0 for model own"),
+        ("torchvision:resnet18", {"drop_rate": 0.1}, "drop_rate must be 0 for model torchvision"),
     ],
 )
-def test_unknown_names_say_so(name: str, words: str) -> None:
+def test_what_cannot_be_built_says_so(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
-        create_model(name, 3, (1, 16, 16))
+        create_model(name, 3, **{"input_size": (1, 16, 16), **options})
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def saved(model: nn.Module, folder: Path) -> str:
+    """The path of a file with the weights of a net."""
+    path = str(folder / "donor.safetensors")
+    save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
+    return path
 
 
 def test_a_transformer_gets_the_size() -> None:
@@ -58,16 +67,9 @@ def test_a_transformer_gets_the_size() -> None:
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
 
 
-def test_a_size_that_does_not_fit_names_the_key() -> None:
-    with pytest.raises(InputError, match=r"prepare\.size 17"):
-        create_model("test_vit", 3, (1, 17, 17))
-
-
 def test_weights_from_a_file(tmp_path: Path) -> None:
     donor = create_model("test_resnet", 10, (3, 32, 32), seed=5)
-    file = str(tmp_path / "donor.safetensors")
-    save_file(donor.state_dict(), file)
-    model = create_model("test_resnet", 4, (1, 32, 32), weights=file)
+    model = create_model("test_resnet", 4, (1, 32, 32), weights=saved(donor, tmp_path))
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 4)
     name = "layer1.0.conv1.weight"
     assert torch.equal(model.state_dict()[name], donor.state_dict()[name])
@@ -75,9 +77,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
 
 def test_the_head_of_a_file_with_as_many_classes_is_kept(tmp_path: Path) -> None:
     donor = create_model("test_resnet", 4, (3, 32, 32), seed=5)
-    file = str(tmp_path / "donor.safetensors")
-    save_file(donor.state_dict(), file)
-    model = create_model("test_resnet", 4, (3, 32, 32), weights=file)
+    model = create_model("test_resnet", 4, (3, 32, 32), weights=saved(donor, tmp_path))
     assert all(torch.equal(model.state_dict()[k], v) for k, v in donor.state_dict().items())
 
 
@@ -91,23 +91,9 @@ def test_weights_that_cannot_be_read_say_so(tmp_path: Path, content: bytes | Non
 
 
 def test_weights_of_another_architecture_say_so(tmp_path: Path) -> None:
-    file = str(tmp_path / "other.safetensors")
-    save_file(create_model("test_vit", 3, (3, 32, 32)).state_dict(), file)
-    with pytest.raises(InputError, match=r"other.safetensors are not those of model test_resnet"):
+    file = saved(create_model("test_vit", 3, (3, 32, 32)), tmp_path)
+    with pytest.raises(InputError, match=r"donor.safetensors are not those of model test_resnet"):
         create_model("test_resnet", 3, (3, 32, 32), weights=file)
-
-
-def test_an_own_net_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net, "own_net", lambda *_: None)
-    with pytest.raises(InputError, match=r"own_net .* must return a net, got NoneType"):
-        create_model("own", 2, (1, 8, 8))
-
-
-def test_an_own_net_that_does_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    misfit = nn.Sequential(nn.Flatten(), nn.Linear(63, 2))
-    monkeypatch.setattr(net, "own_net", lambda *_: misfit)
-    with pytest.raises(InputError, match=r"set another prepare\.size or change own_net"):
-        create_model("own", 2, (1, 8, 8))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,9 +115,8 @@ def test_a_net_without_classifier_says_so() -> None:
 @pytest.mark.parametrize("kind", ["torchvision:squeezenet1_1", "own"])
 def test_weights_files_of_other_nets_are_checked_too(kind: str, tmp_path: Path) -> None:
     donor = create_model(kind, 4, (3, 32, 32), seed=5)
-    file = str(tmp_path / "donor.safetensors")
+    file = saved(donor, tmp_path)
     state = {key: value.clone() for key, value in donor.state_dict().items()}
-    save_file(state, file)
     model = create_model(kind, 6, (3, 32, 32), weights=file)  # a new head for other classes
     assert len(classifier_parameters(model)[1]) == 6
     body = [key for key, value in model.state_dict().items() if value.shape == state[key].shape]
@@ -145,23 +130,9 @@ def test_weights_files_of_other_nets_are_checked_too(kind: str, tmp_path: Path) 
 
 def test_the_weights_of_a_deeper_net_are_refused(tmp_path: Path) -> None:
     """They hold all of this net's layers, and more."""
-    file = str(tmp_path / "deep.safetensors")
-    save_file(timm.create_model("test_resnet", layers=(2, 2, 2, 2)).state_dict(), file)
+    file = saved(timm.create_model("test_resnet", layers=(2, 2, 2, 2)), tmp_path)
     with pytest.raises(InputError, match=r"not those of model test_resnet, which lacks layer1\.1"):
         create_model("test_resnet", 4, (3, 32, 32), weights=file)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "words"),
-    [
-        ("vgg11", {"drop_path": 0.1}, "drop_path must be 0 for model vgg11, which has no stoch"),
-        ("own", {"drop_path": 0.1}, "drop_path must be 0 for model own"),
-        ("torchvision:resnet18", {"drop_rate": 0.1}, "drop_rate must be 0 for model torchvision"),
-    ],
-)
-def test_nets_without_such_dropout_name_the_key(name: str, options: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        create_model(name, 3, (3, 32, 32), **options)
 
 
 def test_dropout_reaches_the_net() -> None:
@@ -189,19 +160,21 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("made", "words"),
+    ("own", "words"),
     [
-        (lambda net, y: (y, y), "got a tuple"),
-        (lambda net, y: (y, y) if net.training else y, "in training mode, got a tuple"),
-        (lambda net, y: y[:, :3], "got 1x3"),
-        (lambda net, y: y / 0, "not numbers"),
-        (lambda net, y: y, None),
+        (None, r"own_net .* must return a net, got NoneType"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(63, 4)), "another prepare.size or change own_net"),
+        (Odd(lambda net, y: (y, y)), "got a tuple"),
+        (Odd(lambda net, y: (y, y) if net.training else y), "in training mode, got a tuple"),
+        (Odd(lambda net, y: y[:, :3]), "got 1x3"),
+        (Odd(lambda net, y: y / 0), "not numbers"),
+        (Odd(lambda net, y: y), None),
     ],
 )
 def test_an_own_net_must_return_logits(
-    made: object, words: str | None, monkeypatch: pytest.MonkeyPatch
+    own: nn.Module | None, words: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(net, "own_net", lambda classes, channels, size: Odd(made))
+    monkeypatch.setattr(net, "own_net", lambda *_: own)
     if words is None:
         model = create_model("own", 4, (3, 16, 16))
         assert model.calls == 1  # the look at training leaves no trace in the statistics

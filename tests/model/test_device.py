@@ -11,9 +11,7 @@ from src.data.packed import PackedSplit
 from src.model.device import prepare_device, readable_errors
 from src.plumbing.errors import InputError
 from src.yours import net as yours
-from tests.training.trainings import (
-    make_training,
-)
+from tests.training.trainings import make_training
 
 
 def test_a_chosen_gpu_is_the_one_that_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +48,7 @@ def test_memory_that_nobody_wrote_is_seen_where_it_is_filled() -> None:
     assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("torch_settings")
 @pytest.mark.parametrize("mode", ["true", "warn", "false"])
 def test_an_operation_that_is_not_deterministic_is_named(
     mode: str, capsys: pytest.CaptureFixture[str]
@@ -58,21 +57,18 @@ def test_an_operation_that_is_not_deterministic_is_named(
     images = torch.rand(1, 1, 4, 4)
     pooled, places = nn.MaxPool2d(2, return_indices=True)(images)
     prepare_device("cpu", 1, mode)
-    try:
-        if mode == "true":
-            with pytest.raises(InputError) as caught, readable_errors("train"):
-                nn.MaxUnpool2d(2)(pooled, places)
-            assert "max_unpooling2d" in str(caught.value)
-            assert "set deterministic to warn" in str(caught.value)
-            return
-        with readable_errors("train"):
-            for _ in range(3):
-                nn.MaxUnpool2d(2)(pooled, places)
-        said = capsys.readouterr().err.splitlines()
-        assert len(said) == (1 if mode == "warn" else 0)
-        assert all("max_unpooling2d" in line and "not deterministic" in line for line in said)
-    finally:
-        prepare_device("cpu", 1)
+    if mode == "true":
+        with pytest.raises(InputError) as caught, readable_errors("train"):
+            nn.MaxUnpool2d(2)(pooled, places)
+        assert "max_unpooling2d" in str(caught.value)
+        assert "set deterministic to warn" in str(caught.value)
+        return
+    with readable_errors("train"):
+        for _ in range(3):
+            nn.MaxUnpool2d(2)(pooled, places)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == (1 if mode == "warn" else 0)
+    assert all("max_unpooling2d" in line and "not deterministic" in line for line in said)
 
 
 class Unpooling(nn.Module):
@@ -87,17 +83,15 @@ class Unpooling(nn.Module):
         return self.head(nn.functional.max_unpool2d(pooled, places, [2]).mean((1, 2, 3))[:, None])
 
 
+@pytest.mark.usefixtures("torch_settings")
 def test_a_net_that_is_not_deterministic_is_not_called_too_large(
     few: tuple[PackedSplit, PackedSplit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs when the net is made, to see whether it takes images of this size."""
     monkeypatch.setattr(yours, "own_net", lambda classes, *_: Unpooling(classes))
     prepare_device("cpu", 1, "true")
-    try:
-        with pytest.raises(InputError, match=r"max_unpooling2d.*set deterministic to warn"):
-            make_training(few, model="own")
-    finally:
-        prepare_device("cpu", 1)
+    with pytest.raises(InputError, match=r"max_unpooling2d.*set deterministic to warn"):
+        make_training(few, model="own")
 
 
 def test_too_little_memory_is_a_line() -> None:

@@ -91,22 +91,9 @@ def compare_with_evaluate(
 
 def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Path) -> None:
     project, images = trained
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "src.predict",
-            str(images),
-            "--json",
-            "--batch",
-            "7",
-            "--device",
-            "cpu",
-        ],
-        cwd=alone,
-        capture_output=True,
-        text=True,
-    )
+    options = ["--json", "--batch", "7", "--device", "cpu"]
+    command = [sys.executable, "-m", "src.predict", str(images), *options]
+    ended = subprocess.run(command, cwd=alone, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(lines) == 62

@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -15,9 +14,11 @@ import psutil
 import pytest
 
 from src.base.imports import ROOT
+from src.experiments.queue import tasks
+from src.plumbing import workspace
 from src.plumbing.process import wait_for
 from tests import template
-from tests.conftest import SMALL, set_params
+from tests.conftest import SMALL, set_params, working_in
 from tests.sharing import once_for_all
 
 IDENTITY = {
@@ -30,8 +31,7 @@ def environment() -> dict[str, str]:
     """The user's environment after `source .venv/bin/activate`, without what tests may have set."""
     dropped = ("DVC_", "MLFLOW_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, **IDENTITY, "PATH": path}
+    return {**kept, **IDENTITY, "PATH": workspace.search_path()}
 
 
 def run(folder: Path, *command: str, code: int = 0) -> str:
@@ -170,14 +170,8 @@ def watched_repro(folder: Path, on_line: Callable[[str, subprocess.Popen[str]], 
 
 def queue_workers(folder: Path) -> list[psutil.Process]:
     """The processes of the queue's workers there."""
-    found = {
-        process.pid: process
-        for process in psutil.process_iter(["cmdline", "cwd", "ppid"])
-        if "queue-worker" in (process.info["cmdline"] or [])
-        and str(process.info["cwd"]).startswith(str(folder))
-    }
-    # What a worker starts is listed with the worker's words until it has its own.
-    return [process for process in found.values() if process.info["ppid"] not in found]
+    with working_in(folder):
+        return tasks.workers()
 
 
 def run_queue(folder: Path) -> None:

@@ -47,6 +47,15 @@ def kill_all_below(folder: Path) -> None:
             continue
 
 
+def start(folder: Path, log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Begin `python -m command` in a folder, in a session of its own; its output goes to `log`."""
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=folder, env=environment(), stdout=output,
+            stderr=output, start_new_session=True,
+        )  # fmt: skip
+
+
 def wait_for(condition: Callable[[], bool], tool: subprocess.Popen[bytes], log: Path) -> None:
     """Until it holds; the tool must go on in the meantime."""
     deadline = time.monotonic() + 900
@@ -60,24 +69,16 @@ def test_a_search_that_is_interrupted_and_then_killed_goes_on(clone: Path, tmp_p
     folder = clone.resolve()
     (folder / "recipes/search.yaml").write_text(SPACE)
     commit(folder, "space")
-    command = [sys.executable, "-m", "src.search", str(TRIALS), "--workers", "2"]
     log = tmp_path / "search.log"
-
-    def start() -> subprocess.Popen[bytes]:
-        with open(log, "wb") as output:
-            return subprocess.Popen(
-                command, cwd=folder, env=environment(), stdout=output, stderr=output,
-                start_new_session=True,
-            )  # fmt: skip
-
-    tool = start()
+    search = (folder, log, "src.search", str(TRIALS), "--workers", "2")
+    tool = start(*search)
     try:
         wait_for(lambda: len(finished(folder, "search-")) >= 1, tool, log)
         tool.send_signal(signal.SIGINT)
         assert tool.wait(60) == 130, log.read_text()
         assert "the workers go on" in log.read_text()
         assert 1 <= len(queue_workers(folder)) <= 2  # DVC's may have ended: no harm to the search
-        tool = start()
+        tool = start(*search)
         counts: list[int] = []
 
         def some_are_done() -> bool:
@@ -89,13 +90,9 @@ def test_a_search_that_is_interrupted_and_then_killed_goes_on(clone: Path, tmp_p
         assert len(finished(folder, "search-")) < TRIALS
         kill_all_below(folder)
         tool.wait(30)
-        with open(log, "wb") as output:
-            done = subprocess.run(
-                command, cwd=folder, env=environment(), stdout=output, stderr=output, timeout=2400
-            )
-        printed = log.read_text()
-        assert done.returncode == 0, printed
-        assert "Traceback" not in printed, printed
+        tool = start(*search)
+        assert tool.wait(2400) == 0, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
         assert not queue_workers(folder)
     finally:
         if tool.poll() is None:
@@ -126,26 +123,15 @@ def test_seeds_whose_worker_ends_are_done_by_another_and_none_runs_again(
     set_params(clone, tracking="false")
     commit(clone, "untracked")
     log = tmp_path / "seeds.log"
-    command = [sys.executable, "-m", "src.seeds", "3"]  # the commit has seed 0
+    seeds = (clone, log, "src.seeds", "3")  # the commit has seed 0
     # A worker that ends with trials in the queue, as `dvc queue stop` asks it to: another goes on.
-    with open(log, "wb") as output:
-        tool = subprocess.Popen(
-            command, cwd=clone, env=environment(), stdout=output, stderr=output
-        )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while "1 running, 1 queued" not in log.read_text():
-        assert tool.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
+    tool = start(*seeds)
+    wait_for(lambda: "1 running, 1 queued" in log.read_text(), tool, log)
     assert "1 of 3 are there" in log.read_text()
     run(clone, "dvc", "queue", "stop")
     assert tool.wait(600) == 0, log.read_text()
     assert "standard deviation" in log.read_text()
     assert len(finished(clone, "seeds-")) == 2
-    with open(log, "wb") as output:
-        done = subprocess.run(
-            command, cwd=clone, env=environment(), stdout=output, stderr=output, timeout=900
-        )
-    assert done.returncode == 0, log.read_text()
+    assert start(*seeds).wait(900) == 0, log.read_text()
     assert "3 of 3 are there" in log.read_text()
     assert len(finished(clone, "seeds-")) == 2

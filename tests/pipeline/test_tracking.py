@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.about import system
 from src.tracking.journal import shipping, unsent
+from src.tracking.log import Log
 from src.tracking.store import store
 from tests.conftest import free_port
 from tests.tracking.tracked_project import DIGEST, evaluate, history, make_tracked_project, runs
@@ -55,20 +57,47 @@ with tracking.start(Stage("train")) as run:
 """
 
 
-def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
-    first = subprocess.Popen(
-        [sys.executable, "-c", WORKER],
+def begin(code: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Run code in a folder, with the modules of this repository."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert first.stdin
-    assert first.stdout
-    assert first.stdout.readline() == b"logged\n"
-    first.kill()
-    first.wait()
-    first.stdin.close()
-    first.stdout.close()
+
+
+def log_losses(run: Log, steps: Iterable[int]) -> float:
+    """Log a loss for each step; how long the longest call took, in seconds."""
+    longest = 0.0
+    for step in steps:
+        started = time.perf_counter()
+        run.log_metrics({"loss": 1 / step}, step)
+        longest = max(longest, time.perf_counter() - started)
+    return longest
+
+
+def finished_run(project: Path) -> Any:
+    """The one run in the store, which must be finished."""
+    [stored] = runs(project)
+    assert stored.info.status == "FINISHED"
+    return stored
+
+
+def files_in_store(project: Path) -> list[str]:
+    """The logged files of that run below `pictures`."""
+    client, _ = store.open_store(project)
+    listed = client.list_artifacts(finished_run(project).info.run_id, "pictures")
+    return [file.path for file in listed]
+
+
+def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
+    with begin(WORKER, project) as first:
+        assert first.stdout
+        assert first.stdout.readline() == b"logged\n"
+        first.kill()
     [stored] = runs(project)
     assert stored.info.status == "RUNNING"
     journal = project / f".cache/journal/{stored.info.run_id}.jsonl"
@@ -77,8 +106,7 @@ def test_a_killed_process_loses_and_doubles_nothing(project: Path) -> None:
     with tracking.start(Stage("train")) as run:  # goes on from the checkpoint after step 1
         run.log_metrics({"train/loss": 0.25}, step=2)
         run.log_metrics({"train/loss": 0.125}, step=3)
-    [stored] = runs(project)
-    assert stored.info.status == "FINISHED"
+    stored = finished_run(project)
     assert history(project, stored, "train/loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
     assert len(journal.read_text().splitlines()) == 3
 
@@ -103,17 +131,9 @@ def test_four_processes_may_write_to_a_fresh_store_at_once(project: Path) -> Non
         shutil.copytree(project, workspace, ignore=ignored)
         params = (workspace / "params.yaml").read_text()
         (workspace / "params.yaml").write_text(params.replace("seed: 0", f"seed: {number}", 1))
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", WORKSPACE],
-                cwd=workspace,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
-    answers = [process.communicate(timeout=600) for process in processes]
-    assert answers == [(b"", b"")] * 4  # no lines about tables being created, either
+        processes.append(begin(WORKSPACE, workspace))
+    printed = [process.communicate(timeout=600) for process in processes]
+    assert printed == [(b"", b"")] * 4  # no lines about tables being created, either
     assert [process.returncode for process in processes] == [0] * 4
     stored = runs(project)
     assert sorted(run.data.params["seed"] for run in stored) == [str(n) for n in range(4)]
@@ -190,12 +210,8 @@ def test_a_server_that_dies_and_comes_back(
             assert time.monotonic() < end
             time.sleep(0.1)
         server("stop")
-        longest = 0.0
-        for step in range(2, 1502):  # more than one batch
-            started = time.perf_counter()
-            run.log_metrics({"loss": 1 / step}, step)
-            longest = max(longest, time.perf_counter() - started)
-        assert longest < 5  # no call waits for the server
+        # More than one batch; no call waits for the server.
+        assert log_losses(run, range(2, 1502)) < 5
         end = time.monotonic() + 120
         while "points wait in" not in (told := capsys.readouterr().err):
             assert time.monotonic() < end
@@ -203,15 +219,9 @@ def test_a_server_that_dies_and_comes_back(
         assert len(told.splitlines()) == 1
         server("start")
     assert capsys.readouterr().err == ""
-    [stored] = runs(project)
-    assert stored.info.status == "FINISHED"
-    assert history(project, stored, "loss") == [(1, 0.5)] + [
-        (step, 1 / step) for step in range(2, 1502)
-    ]
-    client, _ = store.open_store(project)
-    assert [file.path for file in client.list_artifacts(stored.info.run_id, "pictures")] == [
-        "pictures/params.yaml"
-    ]
+    points = [(1, 0.5), *((step, 1 / step) for step in range(2, 1502))]
+    assert history(project, finished_run(project), "loss") == points
+    assert files_in_store(project) == ["pictures/params.yaml"]
     assert not (project / "mlartifacts").exists()
 
 
@@ -225,10 +235,9 @@ def test_a_server_that_was_never_there_gets_everything_once(
     server("stop")
     stage = Stage("train")
     with tracking.start(stage) as run:
-        for step in range(1, 1202):
-            run.log_metrics({"loss": 1 / step}, step)
+        log_losses(run, range(1, 1202))
         run.log_artifact("params.yaml", "pictures")
-    evaluate(stage.fingerprint)
+    evaluate()
     told = capsys.readouterr().err
     assert "points wait in" in told
     assert "Traceback" not in told
@@ -236,8 +245,7 @@ def test_a_server_that_was_never_there_gets_everything_once(
     first, again = unsent.send_all(project), unsent.send_all(project)
     assert (first.made, first.points, first.files, first.trouble) == (1, 1202, 1, [])
     assert (again.made, again.points, again.files, again.trouble) == (0, 0, 0, [])
-    [stored] = runs(project)
-    assert stored.info.status == "FINISHED"
+    stored = finished_run(project)
     assert history(project, stored, "loss") == [(step, 1 / step) for step in range(1, 1202)]
     assert history(project, stored, "test/accuracy") == [(0, 0.75)]
 
@@ -248,7 +256,7 @@ def servers(server: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     direct = server("start")
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self) -> None:
+        def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             time.sleep(DELAY)
             connection = http.client.HTTPConnection(direct.removeprefix("http://"), timeout=60)
@@ -263,7 +271,7 @@ def servers(server: Callable[[str], str]) -> Iterator[tuple[str, str]]:
                 self.end_headers()
                 self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
 
         def log_message(self, *_: object) -> None:
             pass
@@ -292,12 +300,8 @@ def test_a_server_whose_answers_come_late(
     direct, late = servers
     monkeypatch.setenv("MLFLOW_TRACKING_URI", late)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", PATIENCE)
-    longest = 0.0
     with tracking.start(Stage("train")) as run:
-        for step in range(1, 202):
-            started = time.perf_counter()
-            run.log_metrics({"loss": 1 / step}, step)
-            longest = max(longest, time.perf_counter() - started)
+        longest = log_losses(run, range(1, 202))
         run.log_artifact("params.yaml", "pictures")
     assert longest < DELAY / 2  # no call waits for the server
     told = capsys.readouterr().err
@@ -308,10 +312,6 @@ def test_a_server_whose_answers_come_late(
         del environment["MLFLOW_HTTP_REQUEST_TIMEOUT"]  # that of a stage
         subprocess.run([sys.executable, "-c", SYNC], env=environment, check=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", direct)
-    [stored] = runs(project)
-    assert stored.info.status == "FINISHED"
-    assert history(project, stored, "loss") == [(step, 1 / step) for step in range(1, 202)]
-    client, _ = store.open_store(project)
-    assert [file.path for file in client.list_artifacts(stored.info.run_id, "pictures")] == [
-        "pictures/params.yaml"
-    ]
+    points = [(step, 1 / step) for step in range(1, 202)]
+    assert history(project, finished_run(project), "loss") == points
+    assert files_in_store(project) == ["pictures/params.yaml"]

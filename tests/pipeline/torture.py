@@ -34,9 +34,11 @@ import yaml
 from dvc.dvcfile import Lockfile
 from dvc.utils.strictyaml import YAMLValidationError
 
+from src.plumbing.dvc_files import STAGES
 from src.plumbing.identity import fingerprint_from_lock
+from src.plumbing.process import left_after
 from tests.conftest import set_params
-from tests.pipeline.clone import environment, lock, new_clone, run
+from tests.pipeline.clone import environment, lock, lock_of, new_clone, run
 
 EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
@@ -45,7 +47,6 @@ SETTINGS: Mapping[str, object] = {
     "batch_size": 8, "mixup": 0.2, "checkpoint_minutes": 1e-9, "progress": "auto",
     "on_fail": "report",
 }  # fmt: skip
-STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 PICTURES = 120  # enough for each class in each split, whatever the round adds
 MOST_TOO_LATE = 4  # rounds one after the other without a kill
 PER_ROUND = 8  # kills at most, so that a seed comes to its end
@@ -129,12 +130,8 @@ class Torture:
         if death:
             self._restore_lock()
             self._note_resume(deaths, run(self.disturbed, *command))
-        locked = lock(self.disturbed)
-        if temporary:
-            refs = run(self.disturbed, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
-            [ref] = [name for name in refs.split() if name.endswith(f"/seed-{seed}")]
-            locked = run(self.disturbed, "git", "show", f"{ref}:dvc.lock")
-        assert locked == lock(self.calm), f"seed {seed}: dvc.lock differs"
+        at_end = lock_of(self.disturbed, f"seed-{seed}") if temporary else lock(self.disturbed)
+        assert at_end == lock(self.calm), f"seed {seed}: dvc.lock differs"
         self._check_points(str(fingerprint_from_lock(lock(self.calm), "train")))
         return deaths
 
@@ -230,18 +227,14 @@ def _send(kind: str, dvc: "subprocess.Popen[bytes]") -> None:
 
 def _wait_for_the_end(folder: Path) -> None:
     """No stage may outlive its `dvc` for long."""
-    end = time.monotonic() + 60
-    while True:
-        left = [
-            process.pid
-            for process in psutil.process_iter(["cmdline", "cwd"])
-            if str(process.info["cwd"]).startswith(str(folder))
-            and "src." in " ".join(process.info["cmdline"] or [])
-        ]
-        if not left:
-            return
-        assert time.monotonic() < end, f"processes {left} go on without their dvc"
-        time.sleep(0.1)
+    stages = [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if str(process.info["cwd"]).startswith(str(folder))
+        and "src." in " ".join(process.info["cmdline"] or [])
+    ]
+    left = left_after(stages, 60)
+    assert not left, f"{left} go on without their dvc"
 
 
 def _points(clone: Path, fingerprint: str) -> list[tuple[str, list[tuple]]]:

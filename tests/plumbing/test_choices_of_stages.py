@@ -3,7 +3,7 @@ runs. test_evaluate.py has those of `evaluate`, checks/test_stage.py `on_fail` a
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,31 +24,28 @@ pytestmark = pytest.mark.usefixtures("torch_settings")  # a stage sets them for 
 TIERS = {"auto": "resident", "resident": "resident", "mapped": "mapped", "workers": "workers"}
 
 
-class Reads:
-    """How a stage read packed samples: each way, folder, kind of device and number of processes
-    that it took."""
+class Read(NamedTuple):
+    """How packed samples were read."""
 
-    def __init__(self) -> None:
-        self.ways: set[str] = set()
-        self.folders: set[str] = set()
-        self.devices: set[str] = set()
-        self.workers: set[int] = set()
-
-    def through(self, way: str, read: Any) -> Any:
-        def noted(data: PackedSplit, batches: Any, device: torch.device, workers: int) -> Any:
-            self.ways.add(way)
-            self.folders.add(data.folder.as_posix())
-            self.devices.add(device.type)
-            self.workers.add(workers)
-            return read(data, batches, device, workers)
-
-        return noted
+    way: str
+    folder: str
+    device: str  # its kind
+    workers: int
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    found = Reads()
-    tiers = {way: found.through(way, read) for way, read in readers.TIERS.items()}
+def reads(monkeypatch: pytest.MonkeyPatch) -> set[Read]:
+    """Each way in which a stage reads packed samples."""
+    found: set[Read] = set()
+
+    def noted(way: str, read: Any) -> Any:
+        def reader(data: PackedSplit, batches: Any, device: torch.device, workers: int) -> Any:
+            found.add(Read(way, data.folder.as_posix(), device.type, workers))
+            return read(data, batches, device, workers)
+
+        return reader
+
+    tiers = {way: noted(way, read) for way, read in readers.TIERS.items()}
     monkeypatch.setattr(readers, "TIERS", tiers)
     return found
 
@@ -60,21 +57,18 @@ def short(copied: Path) -> Path:
     return copied
 
 
-def predictions(project: Path) -> bytes:
-    return (project / "results/evaluate/predictions.csv").read_bytes()
-
-
 @pytest.mark.parametrize("choice", SCHEMA["machine.reading"].choices)
-def test_reading(copied: Path, reads: Reads, choice: str) -> None:
-    before = predictions(copied)
+def test_reading(copied: Path, reads: set[Read], choice: str) -> None:
+    predictions = copied / "results/evaluate/predictions.csv"
+    before = predictions.read_bytes()
     set_params(copied, reading=choice, workers=1)
     run_stage(copied, "evaluate")
-    assert (reads.ways, reads.workers) == ({TIERS[choice]}, {1})
-    assert predictions(copied) == before
+    assert {(one.way, one.workers) for one in reads} == {(TIERS[choice], 1)}
+    assert predictions.read_bytes() == before
 
 
 @pytest.mark.parametrize("choice", ["auto", "cpu", "cuda", "cuda:99", "mps"])
-def test_device(copied: Path, reads: Reads, choice: str) -> None:
+def test_device(copied: Path, reads: set[Read], choice: str) -> None:
     there = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
     set_params(copied, device=choice)
     if choice not in ("auto", *there):
@@ -83,14 +77,14 @@ def test_device(copied: Path, reads: Reads, choice: str) -> None:
             run_stage(copied, "evaluate")
         return
     run_stage(copied, "evaluate")
-    assert reads.devices == {there[0] if choice == "auto" else choice}
+    assert {one.device for one in reads} == {there[0] if choice == "auto" else choice}
 
 
 @pytest.mark.parametrize("choice", SCHEMA["train_on"].choices)
-def test_train_on(copied: Path, reads: Reads, choice: str) -> None:
+def test_train_on(copied: Path, reads: set[Read], choice: str) -> None:
     set_params(copied, train_on=choice, epochs=1)
     run_stage(copied, "train")
-    assert reads.folders == {f"data/{choice}"}
+    assert {one.folder for one in reads} == {f"data/{choice}"}
 
 
 @pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [1, 2, 3]), (5, [])])

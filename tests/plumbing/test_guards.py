@@ -15,13 +15,15 @@ from src.plumbing.deps import module_of
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from src.plumbing.stage import Stage
-from tests.conftest import STAGES, run_stage, set_params
+from tests.conftest import STAGES, python, run_stage, set_params
+from tests.preparation.image_folders import write_images
+
+ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def test_inputs_that_params_choose_stand_in_the_command() -> None:
     """DVC takes them when it starts: only through cmd can a stage see which ones."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for name, stage in ((name, stages[name]) for name in STAGES):
+    for name, stage in ((name, ENTRIES[name]) for name in STAGES):
         chosen = [dep for dep in stage["deps"] if "${" in dep]
         expected = [f"python -m {module_of(name)}", *(f"'{dep}'" for dep in chosen)]
         assert stage["cmd"] == " ".join(expected)
@@ -43,8 +45,6 @@ def test_params_are_the_keys_that_are_read(finished: tuple[Path, dict[str, Stage
 
 def test_prepare_declares_what_its_sources_read(project: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
-    from tests.preparation.image_folders import write_images
-
     write_images(images, {"a": 30, "b": 30})
     read: set[str] = set()
     rows = [f"a/{n:03d}.png,a\nb/{n:03d}.png,b\n" for n in range(30)]
@@ -64,18 +64,14 @@ def test_an_undeclared_key_is_refused(finished: tuple[Path, dict[str, Stage]]) -
 
 
 def test_every_key_is_declared_by_some_stage() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    stages = ENTRIES.values()
     declared = {key for stage in stages for key in stage.get("params", []) if type(key) is str}
     assert {key for key in SCHEMA if not key.startswith(params.UNDECLARED)} <= declared
 
 
-def locked_versions() -> dict[str, str]:
-    text = (ROOT / "requirements/runtime.lock").read_text()
-    return dict(re.findall(r"(?m)^([a-z0-9-]+)==([^ ;\\]+)", text))
-
-
 def test_versions_yaml_is_what_the_lock_pins() -> None:
-    locked = locked_versions()
+    text = (ROOT / "requirements/runtime.lock").read_text()
+    locked = dict(re.findall(r"(?m)^([a-z0-9-]+)==([^ ;\\]+)", text))
     versions = dvc_files.read_versions(ROOT)
     assert versions == {name: locked[name] for name in versions}
 
@@ -88,9 +84,8 @@ def test_light_stages_stay_light(copied: Path, name: str) -> None:
         f"module.main(Stage({name!r}))\n"
         "print([heavy for heavy in ('torch', 'timm', 'mlflow') if heavy in sys.modules])\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=copied, capture_output=True, text=True, check=True
-    )
+    ended = python(copied, "-c", code)
+    assert ended.returncode == 0
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
@@ -129,21 +124,17 @@ def test_files_and_functions_stay_short() -> None:
 def test_dvc_keeps_the_run_cache_usable() -> None:
     """`persist`, or an out without cache that is neither metric nor plot, switches it off; a stage
     without a cached out would be skipped in a fresh clone."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for name, stage in ((name, stages[name]) for name in STAGES):
+    for name, stage in ((name, ENTRIES[name]) for name in STAGES):
         outs = stage["outs"]
         assert all(isinstance(out, str) for out in outs), name
         metrics = [option for out in stage.get("metrics", []) for option in out.values()]
         assert all(option == {"cache": False} for option in metrics), name
 
 
-def test_code_from_elsewhere_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_from_elsewhere_is_refused(project: Path) -> None:
     (project / "src").rename(project / "other")
     (project / "src").mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "src.prepare"], cwd=project, capture_output=True, text=True
-    )
+    ended = python(project, "-P", "-m", "src.prepare", PYTHONPATH=str(ROOT))
     assert ended.returncode == 2
     assert "this would run the code of" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -12,20 +12,21 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from src.base.imports import ROOT
 from src.experiments.queue import tasks
 from src.plumbing.process import runs, wait_for
-from tests.conftest import set_params
-from tests.plumbing.test_stage import StageOf
+from src.plumbing.stage import Stage
+from tests.conftest import python, set_params, working_in
 
 READY = "print('ready', flush=True)\n"
 # A loop that ends when it is asked to, and one that goes on.
 LOOP = """
-import sys, time
+import errno, sys, time
 from src.plumbing import process
 from src.plumbing.command import guarded
 def work():
     with process.deferred() as stopping:
-        {ready}
+        print("ready", flush=True)
         while not ({until}):
             time.sleep(0.01)
         print("left", flush=True)
@@ -35,17 +36,29 @@ sys.exit(guarded(work))
 """
 
 
-def start(code: str, **options: object) -> "subprocess.Popen[str]":
+# Of a stage that DVC runs.
+UNDER_DVC = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(ROOT)}
+
+
+def begin(*arguments: str, **options: object) -> "subprocess.Popen[str]":
+    """A Python with these arguments, whose output can be read."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, text=True, **(pipes | options))  # type: ignore[call-overload]
+
+
+def start(code: str, *arguments: str, **options: object) -> "subprocess.Popen[str]":
     """A process that has printed `ready`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )  # type: ignore[call-overload]
+    process = begin("-c", code, *arguments, **options)
+    assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+def end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a process that comes to its end."""
+    printed, errors = process.communicate(timeout=120)
+    return process.returncode, printed, errors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells what it read")
@@ -55,11 +68,10 @@ def test_threads_that_wait_leave_the_cores_to_others(given: str | None, spins: b
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_DISPLAY_ENV": "VERBOSE"} | ({"OMP_WAIT_POLICY": given} if given else {})
     code = "from src.plumbing import command; command.guarded(lambda: __import__('torch'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert ("GOMP_SPINCOUNT = '0'" not in done.stderr) == spins
-    assert "GOMP_SPINCOUNT" in done.stderr
+    ended, _, errors = end(begin("-c", code, env=environment))
+    assert ended == 0
+    assert ("GOMP_SPINCOUNT = '0'" not in errors) == spins
+    assert "GOMP_SPINCOUNT" in errors
 
 
 @pytest.mark.parametrize(
@@ -76,43 +88,40 @@ def test_a_signal_is_a_line_and_a_code(number: int, code: int, line: str) -> Non
         f"import sys, time\nfrom src.plumbing.command import guarded\n{work}sys.exit(guarded(work))"
     )
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (code, line)
+    assert end(process) == (code, "", line)
 
 
-@pytest.mark.parametrize("error", ["", "raise RuntimeError('a worker was killed')"])
-def test_a_loop_takes_a_signal_where_it_wants(error: str) -> None:
-    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=error))
+# Whoever pressed Ctrl-C relies on the checkpoint that could not be written.
+FULL = "raise OSError(errno.ENOSPC, 'No space left on device', 'checkpoint.pt')"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        ("", 130, "interrupted\n"),
+        ("raise RuntimeError('a worker was killed')", 130, "interrupted\n"),
+        (FULL, 1, "cannot write checkpoint.pt: No space left on device\n"),
+    ],
+)
+def test_a_loop_takes_a_signal_where_it_wants(error: str, code: int, line: str) -> None:
+    process = start(LOOP.format(until="stopping()", error=error))
     process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=120)
-    assert (process.returncode, printed, errors) == (130, "left\n", "interrupted\n")
-
-
-def test_a_full_disk_is_said_also_when_a_signal_came() -> None:
-    """Whoever pressed Ctrl-C relies on the checkpoint that could not be written."""
-    full = "import errno; raise OSError(errno.ENOSPC, 'No space left on device', 'checkpoint.pt')"
-    process = start(LOOP.format(ready=READY.strip(), until="stopping()", error=full))
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert errors == "cannot write checkpoint.pt: No space left on device\n"
+    assert end(process) == (code, "left\n", line)
 
 
 def test_an_error_without_a_signal_stays_an_error() -> None:
-    process = start(LOOP.format(ready=READY.strip(), until="True", error="raise RuntimeError('x')"))
-    _, errors = process.communicate(timeout=120)
+    _, _, errors = end(start(LOOP.format(until="True", error="raise RuntimeError('x')")))
     assert "RuntimeError: x" in errors
 
 
 def test_a_second_signal_does_not_wait() -> None:
     asked = "stopping() and (print('asked', flush=True), time.sleep(60))"
-    process = start(LOOP.format(ready=READY.strip(), until=asked, error=""))
+    process = start(LOOP.format(until=asked, error=""))
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
     assert process.stdout.readline() == "asked\n"
     process.send_signal(signal.SIGTERM)
-    printed, errors = process.communicate(timeout=120)
-    assert (process.returncode, printed, errors) == (143, "", "terminated\n")
+    assert end(process) == (143, "", "terminated\n")
 
 
 @pytest.mark.parametrize("killed", ["dvc", "shell"])
@@ -128,18 +137,11 @@ def test_a_stage_ends_with_the_process_that_ran_it(killed: str, tmp_path: Path) 
     # `; true` keeps the shell from becoming the stage itself.
     command = f"{sys.executable} {stage}; true"
     code = f"import subprocess\nsubprocess.run(['/bin/sh', '-c', {command!r}])"
-    environment = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())}
-    dvc = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    dvc = begin("-c", code, env=UNDER_DVC)
     assert dvc.stdout is not None
     shell = int(dvc.stdout.readline())
     os.kill(dvc.pid if killed == "dvc" else shell, signal.SIGKILL)
-    _, errors = dvc.communicate(timeout=120)  # returns when the stage has closed its end
+    _, _, errors = end(dvc)  # returns when the stage has closed its end
     assert errors.endswith("so the stage ends too\nterminated\n")
 
 
@@ -157,27 +159,18 @@ def test_a_stage_whose_dvc_died_before_it_looked_ends_too(
         "    process.end_with_parents()\n    time.sleep(60)\n"
         "sys.exit(command.guarded(work))"
     )
-    begin = f"[{sys.executable!r}, {str(stage)!r}, str(os.getpid())]"
+    command = f"[{sys.executable!r}, {str(stage)!r}, str(os.getpid())]"
     if through_a_shell:
-        begin = f"['/bin/sh', '-c', ' '.join({begin}) + '; true']"
-    code = f"import os, subprocess\nsubprocess.Popen({begin})\nos.kill(os.getpid(), 9)"
-    dvc = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(Path.cwd())},
-        start_new_session=True,
-    )
-    _, errors = dvc.communicate(timeout=120)
+        command = f"['/bin/sh', '-c', ' '.join({command}) + '; true']"
+    code = f"import os, subprocess\nsubprocess.Popen({command})\nos.kill(os.getpid(), 9)"
+    _, _, errors = end(begin("-c", code, env=UNDER_DVC, start_new_session=True))
     assert errors.endswith("so the stage ends too\nterminated\n")
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
     code = "from src.plumbing.command import guarded; guarded(lambda: print('caf\u00e9 \u0444'))"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"caf\\xe9 \\u0444\n", b"")
+    ended = python(ROOT, "-c", code, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "caf\\xe9 \\u0444\n", "")
 
 
 def test_a_process_that_ended_does_not_run_also_when_nobody_asked_how() -> None:
@@ -208,22 +201,11 @@ def test_a_worker_of_the_queue_that_starts_an_experiment_is_one(
     """Between fork and exec the new process has the words of the worker."""
     monkeypatch.chdir(tmp_path)
     code = f"import os, sys\nif os.fork():\n    {READY}sys.stdin.read()"
-    started = []
-    for name in ("queue-worker", "queue-worker", "another"):
-        command = [sys.executable, "-c", code, name]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        started.append(process)
+    names = ("queue-worker", "queue-worker", "another")
+    started = [start(code, name, stdin=subprocess.PIPE) for name in names]
     assert {one.pid for one in tasks.workers()} == {process.pid for process in started[:2]}
     for process in started:
-        process.communicate(timeout=120)
-
-
-def python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
-    )
+        end(process)
 
 
 def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> None:
@@ -234,27 +216,21 @@ def test_two_processes_of_one_stage_work_one_after_the_other(project: Path) -> N
         f"    {READY}    sys.stdin.read()\n    print(Path('data/prepared').exists())"
     )
     first = start(code, cwd=project, stdin=subprocess.PIPE)
-    second = subprocess.Popen(
-        [sys.executable, "-m", "src.prepare"],
-        cwd=project,
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    second = begin("-m", "src.prepare", cwd=project, stdout=subprocess.DEVNULL)
     assert second.stderr is not None
     waits = f"process {first.pid} runs prepare here; waiting until it ends\n"
     assert waits in iter(second.stderr.readline, "")
-    assert first.communicate(timeout=120)[0] == "False\n"
-    assert (second.communicate(timeout=120)[1], second.returncode) == ("", 0)
+    assert end(first)[1] == "False\n"
+    assert end(second) == (0, None, "")
     assert (project / "data/prepared/meta.json").exists()
 
 
-def test_an_input_that_dvc_chose_before_an_edit_is_refused(copied: Path, stage_of: StageOf) -> None:
+def test_an_input_that_dvc_chose_before_an_edit_is_refused(copied: Path) -> None:
     """DVC fills in `${train_on}` at its start; params.yaml may say something else by now."""
-    entry = stage_of(copied, "train").entry
-    assert entry.cmd == "python -m src.train 'data/prepared' 'data/weights/none'"
+    with working_in(copied):
+        assert Stage("train").entry.cmd == "python -m src.train 'data/prepared' 'data/weights/none'"
     set_params(copied, train_on="subset")
-    ended = python(copied, "src.train", "data/prepared", "data/weights/none")
+    ended = python(copied, "-m", "src.train", "data/prepared", "data/weights/none")
     assert ended.returncode == 1
     assert ended.stderr.startswith("train: params.yaml changed while an earlier stage ran")
     assert len(ended.stderr.splitlines()) == 1
@@ -262,14 +238,14 @@ def test_an_input_that_dvc_chose_before_an_edit_is_refused(copied: Path, stage_o
 
 @pytest.mark.parametrize("argument", ["--help", "lr=3"])
 def test_arguments_given_by_hand_are_refused(copied: Path, argument: str) -> None:
-    ended = python(copied, "src.train", argument)
+    ended = python(copied, "-m", "src.train", argument)
     assert ended.returncode == 2
     assert ended.stderr.startswith("train takes no arguments: its settings stand in params.yaml")
 
 
 def test_a_missing_package_says_what_to_do(copied: Path) -> None:
     (copied / "src/reports/metrics.py").write_text("import no_such_package\n")
-    ended = python(copied, "src.evaluate")
+    ended = python(copied, "-m", "src.evaluate")
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"no_such_package is not installed in {sys.executable}: ")
 
@@ -297,8 +273,7 @@ def test_no_permission_to_read_differs_from_a_failure_to_write() -> None:
             ("new.csv", "w", 1, "cannot write "),
             ("x" * 300, "r", 2, "the name is too long: give a shorter one"),
         ):
-            command = [sys.executable, "-c", CLOSED, str(folder / path), mode]
-            ended = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True)
+            ended = python(ROOT, "-c", CLOSED, str(folder / path), mode)
             assert ended.returncode == code, ended.stderr
             assert line in ended.stderr
             assert len(ended.stderr.splitlines()) == 1

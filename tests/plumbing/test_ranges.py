@@ -139,12 +139,14 @@ ABOVE = math.nextafter(1000, math.inf)
 # Values that a rule refuses, how its line begins, the nearest values that it accepts, and the words
 # by which the comments of its keys say so.
 RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = [
-    ({"lr": ABOVE}, "lr must be at most 1000", [{"lr": 1000}], {"lr": "at most 1000"}),
-    (
-        {"weight_decay": ABOVE},
-        "weight_decay must be at most 1000",
-        [{"weight_decay": 1000}],
-        {"weight_decay": "at most 1000"},
+    *(
+        (
+            {key: ABOVE},
+            f"{key} must be at most 1000, got 1000",
+            [{key: 1000}],
+            {key: "at most 1000"},
+        )
+        for key in ("lr", "weight_decay")
     ),
     (
         {"class_weights": "[1, 1000000.1]"},

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from src import recipe
 from src.base.imports import ROOT
 from src.plumbing import overrides, params
-from src.plumbing.command import guarded
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from tests import template
+from tests.conftest import run_main
+from tests.plumbing.test_overrides import as_dvc_reads
 
+Call = Callable[..., tuple[int, str, str]]
 NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem != recipe.SPACE)
 # What no recipe sets: where the run starts, what is for a GPU, what nobody can know before.
 NOT_SET = {"seed", "weights", "tf32"}
@@ -31,34 +34,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(name: str, text: str) -> None:
-    Path(f"recipes/{name}.yaml").write_text(text)
-
-
-def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["recipe", *arguments])
-    return guarded(recipe.main)
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls the tool with arguments: exit code, stdout, stderr."""
+    return lambda *arguments: run_main(recipe.main, arguments, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_is_accepted_and_has_a_header(name: str) -> None:
-    values = recipe.read(name)
+def test_every_recipe_is_accepted_has_a_header_and_changes_something(name: str) -> None:
+    values, before = recipe.read(name), params.load()
     params.load(overrides=values)
-    assert values
+    numbers = {key: value for key, value in values.items() if not value.startswith("[")}
+    assert any(before[key] != params.parse(key, value) for key, value in numbers.items())
     header = [line for line in recipe._text(name).splitlines() if line.startswith("#")]
     assert len(recipe.title(name)) > 20
     assert any(f"dvc exp run $(python -m src.recipe {name}" in line for line in header)
     assert any("Expected: " in line for line in header)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_changes_something(name: str) -> None:
-    before = params.load()
-    assert any(
-        before[key] != params.parse(key, value)
-        for key, value in recipe.read(name).items()
-        if not value.startswith("[")
-    )
 
 
 def test_together_they_set_every_training_key_of_a_cpu() -> None:
@@ -82,31 +73,14 @@ def test_together_they_use_every_choice() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shell_and_dvc_read_what_the_recipe_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    from dvc.utils.hydra import to_hydra_overrides
-
-    assert called(monkeypatch, name) == 0
-    printed = capsys.readouterr().out
-    ended = subprocess.run(
-        ["sh", "-c", "printf '%s\\n' $(cat)"],
-        input=printed,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    words = ended.stdout.splitlines()
+def test_the_shell_and_dvc_read_what_the_recipe_says(call: Call, name: str) -> None:
+    code, printed, _ = call(name)
+    assert code == 0
+    shell = ["sh", "-c", "printf '%s\\n' $(cat)"]
+    words = subprocess.check_output(shell, input=printed, text=True).splitlines()
     assert words[::2] == ["-S"] * (len(words) // 2)
-    overrides = {item.key_or_group: item.value() for item in to_hydra_overrides(words[1::2])}
-    expected = recipe.read(name)
-    assert list(overrides) == list(expected)
-    for key, value in overrides.items():
-        if isinstance(value, list):
-            assert "[" + ",".join(map(str, value)) + "]" == expected[key]
-            continue
-        shown = str(value).lower() if isinstance(value, bool) else str(value)
-        assert params.parse(key, shown) == params.parse(key, expected[key])
+    expected = {key: params.parse_override(key, text) for key, text in recipe.read(name).items()}
+    assert list(as_dvc_reads(words).items()) == list(expected.items())
 
 
 def test_values_on_the_command_line_go_first() -> None:
@@ -141,23 +115,16 @@ def test_values_on_the_command_line_go_first() -> None:
         (["empty"], "recipes/empty.yaml must hold keys of params.yaml"),
     ],
 )
-def test_mistakes_are_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    words: str,
-) -> None:
-    write("bad_key", "# x\nprepare.sise: 3\n")
-    write("bad_value", "# x\nlr: fast\n")
-    write("bad_list", "# x\nlr: [1, 2]\n")
-    write("twice", "# x\nlr: 1\nlr: 2\n")
-    write("no_yaml", "lr: [1\n")
-    write("empty", "# x\n")
-    assert called(monkeypatch, *arguments) == 2
-    shown = capsys.readouterr()
-    assert words in shown.err
-    assert shown.err.count("\n") == 1
-    assert shown.out == recipe.REFUSED + "\n"  # dvc knows no stage of that name
+def test_mistakes_are_one_line(call: Call, arguments: list[str], words: str) -> None:
+    broken = {"bad_key": "prepare.sise: 3", "bad_value": "lr: fast", "bad_list": "lr: [1, 2]"}
+    broken |= {"twice": "lr: 1\nlr: 2", "no_yaml": "lr: [1", "empty": ""}
+    for name, text in broken.items():
+        Path(f"recipes/{name}.yaml").write_text(f"# x\n{text}\n")
+    code, printed, error = call(*arguments)
+    assert code == 2
+    assert words in error
+    assert error.count("\n") == 1
+    assert printed == recipe.REFUSED + "\n"  # dvc knows no stage of that name
 
 
 def test_a_wrong_params_yaml_is_said_as_such(project: Path) -> None:
@@ -167,22 +134,13 @@ def test_a_wrong_params_yaml_is_said_as_such(project: Path) -> None:
         params.load(overrides=recipe.read("digits_sgd"))
 
 
-def test_the_list_shows_every_recipe(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert called(monkeypatch) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == NAMES
-    assert all(line.endswith(recipe.title(name)) for line, name in zip(lines, NAMES, strict=True))
-
-
-def test_a_recipe_that_is_not_text_hides_no_other(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_shows_every_recipe_and_one_that_is_not_text(call: Call) -> None:
     Path("recipes/binary.yaml").write_bytes(b"# caf\xe9\nlr: 1\n")
-    assert called(monkeypatch) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert set(lines) == {*NAMES, "binary"}
+    code, printed, _ = call()
+    assert code == 0
+    lines = {line.split()[0]: line for line in printed.splitlines()}
+    assert list(lines) == sorted([*NAMES, "binary"])
+    assert all(line.endswith(recipe.title(name)) for name, line in lines.items())
     assert "recipes/binary.yaml cannot be read" in lines["binary"]
 
 

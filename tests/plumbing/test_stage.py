@@ -3,9 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +13,7 @@ from src.plumbing import stage as stage_module
 from src.plumbing.command import guarded
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.stage import Stage
-from tests.conftest import run_stage, set_params, working_in
-
-StageOf = Callable[[Path, str], Stage]
+from tests.conftest import python, run_stage, set_params, working_in
 
 
 def test_every_spelling_that_means_the_same_is_one_value() -> None:
@@ -29,68 +24,38 @@ def test_every_spelling_that_means_the_same_is_one_value() -> None:
     assert identity.canonical("none") == "none"
 
 
-def test_fingerprint_moves_with_all_that_a_stage_is(copied: Path) -> None:
-    def fingerprint() -> str:
-        with working_in(copied):
-            return Stage("train").fingerprint
-
-    first = fingerprint()
-    assert fingerprint() == first
-
-    def changed(change: Callable[[], object]) -> bool:
-        backup = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
-        change()
-        found = fingerprint()
-        for path, content in backup.items():
-            path.write_bytes(content)
-        return found != first
-
-    def append(name: str, text: str) -> Callable[[], object]:
-        path = copied / name
-        return lambda: path.write_bytes(path.read_bytes() + text.encode())
-
-    assert changed(lambda: set_params(copied, lr=0.002))
-    assert not changed(lambda: set_params(copied, lr="1e-3"))
-    assert not changed(lambda: set_params(copied, workers=2))
-    assert not changed(lambda: set_params(copied, train_per_class=7))
-    assert changed(append("src/train.py", "# comment\n"))
-    assert not changed(append("src/tracking/store/store.py", "# comment\n"))
-    assert not changed(append("src/evaluate.py", "# comment\n"))
-    assert changed(append("data/prepared/train.csv", "\n"))
-    versions = copied / "requirements/versions.yaml"
-    other_torch = versions.read_text().replace("torch:", "torch: 9 #")
-    assert changed(lambda: versions.write_text(other_torch))
+VERSIONS = "requirements/versions.yaml"
+# Of each file an old text with a new one or, for an empty one, with a text at its end; and what is
+# named as changed, if anything is.
+EDITS: list[tuple[str, str, str, str | None]] = [
+    ("params.yaml", "lr: 0.001", "lr: 0.002", "params.yaml: lr"),
+    ("params.yaml", "lr: 0.001", "lr: 1e-3", None),
+    ("params.yaml", "workers: 0", "workers: 2", None),
+    ("params.yaml", "train_per_class: ", "train_per_class: 7 #", None),
+    ("params.yaml", "", "# a comment\n", None),
+    ("src/train.py", "", "# a comment\n", "src/train.py"),
+    ("src/evaluate.py", "", "# a comment\n", None),
+    ("src/tracking/store/store.py", "", "# a comment\n", None),
+    ("dvc.yaml", "      - epochs\n", "", "dvc.yaml"),
+    ("data/prepared/val.csv", "", "x\n", "data/prepared/val.csv"),
+    (VERSIONS, "torch: ", "torch: 9 # ", f"{VERSIONS}:torch"),
+]
+BROKEN = [
+    ("params.yaml", "lr: 0.001", "lr: oops", "params.yaml"),
+    (VERSIONS, "", "\t: [", VERSIONS),
+]
 
 
-def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
-    stage = stage_of(copied, "train")
-    edits: list[tuple[Path, Callable[[str], str], str | None]] = [
-        (copied / "params.yaml", lambda t: t.replace("lr: 0.001", "lr: 0.002"), "params.yaml: lr"),
-        (copied / "params.yaml", lambda t: t.replace("lr: 0.001", "lr: oops"), "params.yaml"),
-        (copied / "params.yaml", lambda t: t.replace("workers: 0", "workers: 2"), None),
-        (copied / "params.yaml", lambda t: t + "# a comment\n", None),
-        (copied / "src/train.py", lambda t: t + "# a comment\n", "src/train.py"),
-        (copied / "src/evaluate.py", lambda t: t + "# a comment\n", None),
-        (copied / "src/tracking/store/store.py", lambda t: t + "# a comment\n", None),
-        (copied / "dvc.yaml", lambda t: t.replace("      - epochs\n", ""), "dvc.yaml"),
-        (copied / "data/prepared/val.csv", lambda t: t + "x\n", "data/prepared/val.csv"),
-        (
-            copied / "requirements/versions.yaml",
-            lambda t: t.replace("torch: ", "torch: 9 # "),
-            "requirements/versions.yaml:torch",
-        ),
-        (
-            copied / "requirements/versions.yaml",
-            lambda t: t + "\t: [",
-            "requirements/versions.yaml",
-        ),
-    ]
+def test_what_a_stage_is_gives_its_fingerprint_and_stays_while_it_runs(copied: Path) -> None:
     with working_in(copied):
-        stage.confirm_inputs()
-        for path, edit, named in edits:
+        stage = Stage("train")
+        assert stage.fingerprint == Stage("train").fingerprint
+        for name, old, new, named in EDITS + BROKEN:
+            path = Path(name)
             text, times = path.read_text(), path.stat()
-            assert edit(text) != text
-            path.write_text(edit(text))
+            edited = text.replace(old, new) if old else text + new
+            assert edited != text
+            path.write_text(edited)
             if named is None:
                 stage.confirm_inputs()
             else:
@@ -98,30 +63,29 @@ def test_frozen_inputs(copied: Path, stage_of: StageOf) -> None:
                     stage.confirm_inputs()
                 assert named in str(caught.value)
                 assert "\n" not in str(caught.value)
+            if (name, old, new, named) in EDITS:
+                assert (Stage("train").fingerprint == stage.fingerprint) == (named is None), new
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         stage.confirm_inputs()
 
 
-def test_there_is_no_fingerprint_for_inputs_that_were_not_read(
-    copied: Path, stage_of: StageOf
-) -> None:
+def test_there_is_no_fingerprint_for_inputs_that_were_not_read(copied: Path) -> None:
     """A checkpoint under it would pass for the work of code that was edited after its import."""
-    stage = stage_of(copied, "train")
-    code = copied / "src/training/loss.py"
-    code.write_text(code.read_text() + "# a comment\n")
-    with working_in(copied), pytest.raises(GateError, match=r"src/training/loss\.py changed while"):
-        _ = stage.fingerprint
+    code = Path("src/training/loss.py")
+    with working_in(copied):
+        stage = Stage("train")
+        code.write_text(code.read_text() + "# a comment\n")
+        with pytest.raises(GateError, match=r"src/training/loss\.py changed while"):
+            _ = stage.fingerprint
 
 
-def test_an_input_that_was_deleted_is_the_one_that_is_named(
-    copied: Path, stage_of: StageOf
-) -> None:
-    stage = stage_of(copied, "train")
-    (copied / "src/base/randomness.py").unlink()
-    with working_in(copied), pytest.raises(GateError) as caught:
-        stage.confirm_inputs()
-    assert str(caught.value).startswith("train: src/base/randomness.py changed while")
+def test_an_input_that_was_deleted_is_the_one_that_is_named(copied: Path) -> None:
+    with working_in(copied):
+        stage = Stage("train")
+        Path("src/base/randomness.py").unlink()
+        with pytest.raises(GateError, match=r"^train: src/base/randomness\.py changed while"):
+            stage.confirm_inputs()
 
 
 @pytest.mark.parametrize("content", [None, "", "torch: [", "- torch", "torch: {a: 1}"])
@@ -139,10 +103,8 @@ def test_versions_that_cannot_be_read_say_so(copied: Path, content: str | None) 
 def test_an_unknown_key_in_dvc_yaml_says_so(copied: Path) -> None:
     path = copied / "dvc.yaml"
     path.write_text(path.read_text().replace("${weights}", "${wieghts}"))
-    with (
-        working_in(copied),
-        pytest.raises(InputError, match=r"uses \$\{wieghts\}, which is no key"),
-    ):
+    said = r"uses \$\{wieghts\}, which is no key"
+    with working_in(copied), pytest.raises(InputError, match=said):
         Stage("train")
 
 
@@ -165,12 +127,12 @@ def test_a_named_pipe_in_a_folder_is_not_waited_for(tmp_path: Path, name: str) -
     assert list(stage_module._folder_state(tmp_path)) == [str(tmp_path / name)]
 
 
-def test_other_versions_are_seen(copied: Path, stage_of: StageOf) -> None:
-    assert stage_of(copied, "subset").different_versions == {}
-    path = copied / "requirements/versions.yaml"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join('numpy: "1.0"' if x.startswith("numpy:") else x for x in lines))
-    assert set(stage_of(copied, "subset").different_versions) == {"numpy"}
+def test_other_versions_are_seen(copied: Path) -> None:
+    with working_in(copied):
+        assert Stage("subset").different_versions == {}
+        text = Path(VERSIONS).read_text()
+        Path(VERSIONS).write_text(text.replace("\nnumpy: ", "\nnumpy: 1.0 #"))
+        assert set(Stage("subset").different_versions) == {"numpy"}
 
 
 @pytest.mark.parametrize(
@@ -201,14 +163,10 @@ def test_main_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root = tmp_path / "repo"
     copy = root / ".dvc/tmp/exps/tmpabc123"
     copy.mkdir(parents=True)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert workspace.main_repository(root) == root
-    assert workspace.main_repository(copy) == root
-    monkeypatch.setenv("DVC_ROOT", str(root))
-    assert workspace.main_repository(copy) == root
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "another project"))
-    assert workspace.main_repository(copy) == root
-    assert workspace.main_repository(root) == root
+    for given in ("", root, tmp_path / "another project"):
+        monkeypatch.setenv("DVC_ROOT", str(given))
+        assert workspace.main_repository(root) == root
+        assert workspace.main_repository(copy) == root
 
 
 def test_a_dvc_root_of_a_project_around_this_one_is_not_meant(
@@ -275,26 +233,18 @@ def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
     code = folder / "a.py"
     code.write_text("a = 1\n")
     before = dvc_files.md5_of(folder)
-    names = (
-        "__pycache__/a.cpython-311.pyc",
-        ".a.py.swp",
-        "a.py~",
-        ".DS_Store",
-        ".ipynb_checkpoints/a-checkpoint.py",
-    )
+    names = ["__pycache__/a.cpython-311.pyc", ".a.py.swp", "a.py~", ".DS_Store"]
+    names += [".ipynb_checkpoints/a-checkpoint.py"]
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     assert dvc_files.md5_of(folder) == before
     assert list(stage_module._folder_state(folder)) == [str(code)]
 
-    def dvc(*arguments: str) -> str:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
-
-    dvc("init", "--no-scm", "--quiet")
+    python(tmp_path, "-m", "dvc", "init", "--no-scm", "--quiet")
     shutil.copy(ROOT / ".dvcignore", tmp_path)
     left_out = [f"code/{name}" for name in names]
-    assert dvc("check-ignore", "code/a.py", *left_out).splitlines() == left_out
+    ended = python(tmp_path, "-m", "dvc", "check-ignore", "code/a.py", *left_out)
+    assert ended.stdout.splitlines() == left_out
     (folder / "b.py").write_text("b = 1\n")
     assert dvc_files.md5_of(folder) != before

@@ -53,18 +53,10 @@ def test_hidden_folders_beside_split_folders_are_ignored(project: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        b"cat/caf\xe9.png",
-        b"caf\xe9/000.png",
-        b"caf\xe9/x.txt",
-        b"dog/\xff/000.png",
-        b"cat/a\rb.png",
-    ],
+    "name", [b"cat/\xe9.png", b"\xe9/0.png", b"\xe9/x.txt", b"dog/\xff/0.png", b"cat/a\rb.png"]
 )
 def test_names_that_no_table_can_hold_are_named(project: Path, tmp_path: Path, name: bytes) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 20, "dog": 20})
+    images = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     odd = Path(os.fsdecode(os.fsencode(images) + b"/" + name))
     try:
         odd.parent.mkdir(exist_ok=True)
@@ -80,9 +72,8 @@ def test_names_that_no_table_can_hold_are_named(project: Path, tmp_path: Path, n
 
 
 def test_odd_names_come_back_as_they_are(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
     classes = ["$a$", 'comma, "quoted"', "line\nbreak", "猫"]
-    write_images(images, dict.fromkeys(classes, 30))
+    images = write_images(tmp_path / "images", dict.fromkeys(classes, 30))
     odd = ["a,b.png", "a\nb.png", 'a"b.png', " a.png", "é.png", "x" * 200 + ".png"]
     for number, name in enumerate(odd):
         (images / "$a$" / f"{number:03d}.png").rename(images / "$a$" / name)
@@ -98,8 +89,7 @@ def test_odd_names_come_back_as_they_are(project: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_arrive_as_they_were(project: Path, tmp_path: Path, channels: int) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 20, "dog": 20}, size=(16, 16))
+    images = write_images(tmp_path / "images", {"cat": 20, "dog": 20}, size=(16, 16))
     splits = prepare_folder(project, images, channels=channels)
     for data in splits.values():
         for index, path in enumerate(data.paths):
@@ -129,25 +119,25 @@ def test_folders_that_cannot_work_say_so(
     assert words in str(caught.value)
 
 
-def test_folder_source_needs_a_folder(project: Path) -> None:
-    set_params(project, source="folder")
-    with pytest.raises(InputError, match=r"prepare\.path must be a folder of class folders"):
+@pytest.mark.parametrize(
+    ("source", "words"), [("folder", "of class folders"), ("csv", "with the table")]
+)
+def test_the_path_must_be_a_folder(project: Path, source: str, words: str) -> None:
+    set_params(project, source=source)
+    with pytest.raises(InputError, match=rf"prepare\.path must be a folder {words}"):
         packed(project)
 
 
 HOW = ("size", "channels", "fit", "interpolation", "crop_ratio")
-
-
-IMAGES = {"size": ["8", "24"], "crop_ratio": ["1", "0.5"]}
+NUMBERS = {"size": ["8", "24"], "crop_ratio": ["1", "0.5"]}
 
 
 @pytest.mark.parametrize(
     ("key", "choice"),
-    [(key, c) for key in HOW for c in IMAGES.get(key) or SCHEMA[f"prepare.{key}"].choices],
+    [(key, c) for key in HOW for c in NUMBERS.get(key) or SCHEMA[f"prepare.{key}"].choices],
 )
 def test_how_images_are_packed(project: Path, tmp_path: Path, key: str, choice: str) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 20, "dog": 20})
+    images = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     data = prepare_folder(project, images, split_seed=1, **{key: choice})["train"]
     how: dict[str, Any] = {
         "size": 16,

@@ -1,7 +1,7 @@
 """Every awkward file that a folder may hold gets a decision: used, refused with a reason and a
 remedy, or no image at all. One run of the stage over all of them, then a look at each."""
 
-import csv
+import contextlib
 import io
 import json
 import os
@@ -21,6 +21,7 @@ from PIL import Image
 
 from src.base.imports import ROOT
 from tests.conftest import SMALL, copy_project, set_params
+from tests.preparation.image_folders import read_csv, report, write_images, write_splits
 
 USED, IGNORED = "used", "ignored"
 SIDE = 24
@@ -50,11 +51,8 @@ def image(form: str, mode: str = "RGB", cut: float = 1, **options: Any) -> Calla
     return write
 
 
-def content(data: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(data)
-
-    return write
+def content(data: bytes) -> Callable[[Path], int]:
+    return lambda path: path.write_bytes(data)
 
 
 def array(values: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
@@ -121,12 +119,8 @@ def inside(name: str) -> Callable[[Path], None]:
 
 
 def bound_socket(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # the path of a socket must be short
-    try:
+    with contextlib.chdir(path.parent):  # the path of a socket must be short
         socket.socket(socket.AF_UNIX).bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 def exif_block(data: bytes) -> Callable[[Path], None]:
@@ -245,20 +239,20 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }  # fmt: skip
 # What a file system may not take: names that are not UTF-8, twins by case.
 OPTIONAL = ("caf\udce9.png", "A.jpg")
-DIFFERENT_NAME = {
-    "carriage\rreturn.png": "carriage\\rreturn.png",
-    "caf\udce9.png": "caf\\xe9.png",
-}
+DIFFERENT_NAME = {"carriage\rreturn.png": "carriage\\rreturn.png", "caf\udce9.png": "caf\\xe9.png"}
 CLASS = "cat"
 
 
-def write_good(folder: Path, count: int = 40) -> None:
+def write_good(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for number in range(count):
+    for number in range(40):
         image("PNG")(folder / f"{folder.name} good {number:02d}.png")
 
 
-def run_prepare(project: Path) -> "subprocess.CompletedProcess[str]":
+def run_prepare(
+    project: Path, images: Path, **values: object
+) -> "subprocess.CompletedProcess[str]":
+    set_params(project, source="folder", path=images, **values)
     return subprocess.run(
         [sys.executable, "-m", "src.prepare"], cwd=project, capture_output=True, text=True
     )
@@ -268,16 +262,12 @@ class Outcome:
     def __init__(self, prepared: Path, printed: str, missing: set[str]):
         self.prepared, self.printed, self.missing = prepared, printed, missing
         self.report = json.loads((prepared / "report.json").read_text())
-        self.rejects = {row["path"]: row for row in self._rows("rejects")}
+        self.rejects = {row["path"]: row for row in read_csv(prepared / "rejects.csv")}
         self.used = {
             row["path"]: (split, int(row["index"]))
             for split in ("train", "val", "test")
-            for row in self._rows(split)
+            for row in read_csv(prepared / f"{split}.csv")
         }
-
-    def _rows(self, name: str) -> list[dict[str, str]]:
-        with open(self.prepared / f"{name}.csv", encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
 
     def pixels(self, path: str) -> np.ndarray:
         split, index = self.used[path]
@@ -313,16 +303,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
 @pytest.fixture(scope="module")
 def outcome(hostile: tuple[Path, set[str]], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     project = copy_project(tmp_path_factory.mktemp("outcome") / "project")
-    values = {"source": "folder", "path": hostile[0], "on_bad": "skip", "size": SIDE}
-    set_params(project, **{**SMALL, **values})
-    ended = run_prepare(project)
+    set_params(project, **SMALL)
+    ended = run_prepare(project, hostile[0], on_bad="skip", size=SIDE)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return Outcome(project / "data/prepared", ended.stdout, hostile[1])
-
-
-def test_there_are_enough_cases() -> None:
-    assert len(CASES) >= 60
 
 
 @pytest.mark.parametrize("name", CASES, ids=ascii)
@@ -343,6 +328,7 @@ def test_each_file_gets_what_it_should(outcome: Outcome, name: str) -> None:
 
 def test_nothing_is_lost_and_nothing_counted_twice(outcome: Outcome) -> None:
     cases = [case for case in CASES if case not in outcome.missing]
+    assert len(cases) >= 60
     assert not set(outcome.used) & set(outcome.rejects)
     rejected = [case for case in cases if CASES[case][1] not in (USED, IGNORED)] + ["linked"]
     assert len(outcome.rejects) == len(rejected) == outcome.report["rejects"]["count"]
@@ -384,17 +370,15 @@ def test_the_pixels_are_the_right_ones(outcome: Outcome) -> None:
         scaled = (wanted - wanted.min()) / (wanted.max() - wanted.min()) * 255
         assert np.abs(outcome.pixels(f"cat/{name}") - scaled).max() <= 1, name
     for name in ("animated.png", "pages.tif", "animated.webp"):
-        assert (
-            np.abs(outcome.pixels(f"cat/{name}") - random_pixels(name).astype(int)).mean() < 15
-        ), name
+        difference = outcome.pixels(f"cat/{name}") - random_pixels(name).astype(int)
+        assert np.abs(difference).mean() < 15, name
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_fail_names_the_first_and_counts_the_rest(
     hostile: tuple[Path, set[str]], outcome: Outcome, project: Path, workers: int
 ) -> None:
-    set_params(project, source="folder", path=hostile[0], prepare_workers=workers)
-    ended = run_prepare(project)
+    ended = run_prepare(project, hostile[0], prepare_workers=workers)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     first, more = next(iter(outcome.rejects)), len(outcome.rejects) - 1
@@ -407,11 +391,9 @@ def test_fail_names_the_first_and_counts_the_rest(
 
 
 def test_one_bad_file_is_said_in_the_singular(project: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_good(tmp_path / "images" / name)
-    (tmp_path / "images/b/x.png").touch()
-    set_params(project, source="folder", path=tmp_path / "images")
-    ended = run_prepare(project)
+    images = write_images(tmp_path / "images", {"a": 40, "b": 40})
+    (images / "b/x.png").touch()
+    ended = run_prepare(project, images)
     assert ended.stderr == (
         "prepare: b/x.png cannot be used: it is empty: get it again from where it came, or remove "
         "it; no more such samples, all in .cache/prepare/rejects.csv; prepare.on_bad=skip goes on "
@@ -444,11 +426,10 @@ def test_files_and_folders_without_permission() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         root.chmod(0o755)
-        for kind in ("cat", "dog", "locked"):
-            write_good(root / kind, 2)
+        write_images(root, {"cat": 2, "dog": 2, "locked": 2})
         (root / "dog/inner").mkdir()
         image("PNG")(root / "dog/inner/x.png")
-        closed = [root / "cat/cat good 00.png", root / "dog/inner", root / "locked"]
+        closed = [root / "cat/000.png", root / "dog/inner", root / "locked"]
         for path in closed:
             path.chmod(0)
         try:
@@ -460,22 +441,21 @@ def test_files_and_folders_without_permission() -> None:
                 path.chmod(0o700)
         assert ended.returncode == 0, ended.stderr
         assert json.loads(ended.stdout) == {
-            "cat/cat good 00.png": "there is no permission to read it",
-            "cat/cat good 01.png": "used",
-            "dog/dog good 00.png": "used",
-            "dog/dog good 01.png": "used",
+            "cat/000.png": "there is no permission to read it",
+            "cat/001.png": "used",
+            "dog/000.png": "used",
+            "dog/001.png": "used",
             "dog/inner": "there is no permission to enter it",
             "locked": "there is no permission to enter it",
         }
 
 
 def test_linked_classes_are_named_when_too_few_are_left(project: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "store", {"cat": 1, "dog": 1})
+    (tmp_path / "images").mkdir()
     for name in ("cat", "dog"):
-        write_good(tmp_path / "store" / name, 1)
-        (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "images" / name).symlink_to(tmp_path / "store" / name)
-    set_params(project, source="folder", path=tmp_path / "images")
-    ended = run_prepare(project)
+    ended = run_prepare(project, tmp_path / "images")
     assert ended.returncode == 2
     assert ended.stderr.endswith(
         "found 0; cat: it is a link to a folder, and DVC does not look into it, put the folder "
@@ -484,25 +464,19 @@ def test_linked_classes_are_named_when_too_few_are_left(project: Path, tmp_path:
 
 
 def test_beside_split_folders_nothing_is_lost_in_silence(project: Path, tmp_path: Path) -> None:
-    root = tmp_path / "images"
-    for split in ("train", "val", "test"):
-        for name in ("cat", "dog"):
-            (root / split / name).mkdir(parents=True)
-            for number in range(10):
-                image("PNG")(root / split / name / f"{split} {name} {number}.png")
+    root = write_splits(tmp_path / "images", ("train", "val", "test"), 10)
     image("PNG")(root / "loose.png")
-    set_params(project, source="folder", path=root)
-    ended = run_prepare(project)
+    ended = run_prepare(project, root)
     assert ended.returncode == 0, ended.stderr
     assert "1 file was left out" in ended.stdout
     (root / "val").rename(tmp_path / "val")
     (root / "val").symlink_to(tmp_path / "val")
-    ended = run_prepare(project)
+    ended = run_prepare(project, root)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "images/val cannot be used: it is a link to a folder, and DVC" in ended.stderr
     (root / "val").unlink()
     (root / "ba\udcff").mkdir()
-    ended = run_prepare(project)
+    ended = run_prepare(project, root)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "ba\\xff beside the split folders" in ended.stderr
 
@@ -527,24 +501,17 @@ def test_an_image_is_the_same_to_predict(outcome: Outcome, hostile: tuple[Path, 
 
 def test_a_class_that_differs_from_the_others(project: Path, tmp_path: Path) -> None:
     """With one image it cannot be in three splits: refused, or used with a word about it."""
-    root = tmp_path / "images"
-    for name in ("a", "b"):
-        write_good(root / name)
-    write_good(root / "rare", 1)
-    set_params(project, source="folder", path=root)
-    ended = run_prepare(project)
+    root = write_images(tmp_path / "images", {"a": 40, "b": 40, "rare": 1})
+    ended = run_prepare(project, root)
     assert ended.returncode == 2
     assert "no sample of class rare in split" in ended.stderr
     what = "add samples of rare, of which there are 1 for 3 splits, or remove the class"
     assert what in ended.stderr
-    set_params(project, on_bad="skip")
-    ended = run_prepare(project)
-    report_of = project / "data/prepared/report.json"
+    ended = run_prepare(project, root, on_bad="skip")
     if ended.returncode == 0:  # it fell into train: there is something to learn
-        counts = json.loads(report_of.read_text())["per_class"]
-        assert counts["train"]["rare"] == 1
+        assert report(project)["per_class"]["train"]["rare"] == 1
         assert "no sample of class rare is in split val" in ended.stdout
     else:
         assert "no sample of class rare in split train" in ended.stderr
     shutil.rmtree(root / "rare")
-    assert run_prepare(project).returncode == 0
+    assert run_prepare(project, root).returncode == 0

@@ -1,6 +1,7 @@
 """Which split a sample goes to: by hash, as given, once; and what is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,27 @@ from PIL import Image
 from src.data.split import split_of
 from src.plumbing.errors import InputError
 from tests.conftest import packed, set_params
-from tests.preparation.image_folders import by_path, prepare_folder, write_images
+from tests.preparation.image_folders import (
+    by_path,
+    prepare_folder,
+    report,
+    write_images,
+    write_splits,
+)
+
+
+def test_split_shares_and_seed() -> None:
+    names = [f"{number:064x}" for number in range(20000)]
+    splits = [split_of(name, 0, 0.2, 0.1) for name in names]
+    assert splits.count("val") / 20000 == pytest.approx(0.2, abs=0.01)
+    assert splits.count("test") / 20000 == pytest.approx(0.1, abs=0.01)
+    other_val = [split_of(name, 0, 0.4, 0.1) for name in names]
+    assert [s == "test" for s in splits] == [s == "test" for s in other_val]
+    assert splits != [split_of(name, 1, 0.2, 0.1) for name in names]
 
 
 def test_adding_and_renaming_moves_no_image(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 40, "dog": 40})
+    images = write_images(tmp_path / "images", {"cat": 40, "dog": 40})
     before = by_path(prepare_folder(project, images))
     rng = np.random.default_rng(7)
     for number in range(8):
@@ -28,20 +44,18 @@ def test_adding_and_renaming_moves_no_image(project: Path, tmp_path: Path) -> No
     assert len(after) == 88
     assert after.pop("dog/zzz.png") == before.pop("dog/000.png")
     assert {path: after[path] for path in before} == before
-    shares = json.loads((project / "data/prepared/report.json").read_text())["share_of_class"]
+    shares = report(project)["share_of_class"]
     assert all(sum(shares[s][name] for s in shares) == pytest.approx(1) for name in ("cat", "dog"))
 
 
 def test_identical_images_share_a_split_and_are_counted(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 30, "dog": 30})
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
     for number in range(10):
         original = (images / f"cat/{number:03d}.png").read_bytes()
         (images / f"cat/copy{number}.png").write_bytes(original)
     splits = by_path(prepare_folder(project, images))
     assert all(splits[f"cat/{n:03d}.png"] == splits[f"cat/copy{n}.png"] for n in range(10))
-    report = json.loads((project / "data/prepared/report.json").read_text())
-    assert report["identical_pictures"] == 10
+    assert report(project)["identical_pictures"] == 10
 
 
 def test_given_splits_are_kept_and_missing_ones_come_from_train(
@@ -57,27 +71,13 @@ def test_given_splits_are_kept_and_missing_ones_come_from_train(
 
 
 def test_three_given_splits_stay_as_they_are(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    for number, split in enumerate(("train", "valid", "test")):
-        write_images(images / split, {"cat": 5, "dog": 5}, size=(10, 10 + number))
+    images = write_splits(tmp_path / "images", ("train", "valid", "test"), 5)
     splits = by_path(prepare_folder(project, images))
     assert all(split[:3] == path[:3] for path, split in splits.items())
 
 
-def test_an_image_in_two_given_splits_is_refused(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    for number, split in enumerate(("train", "test")):
-        write_images(images / split, {"cat": 30, "dog": 30}, size=(10, 10 + number))
-    shutil.copy(images / "train/dog/003.png", images / "test/dog/leak.png")
-    with pytest.raises(
-        InputError, match=r"is the same picture as test/dog/leak\.png of split test"
-    ):
-        prepare_folder(project, images)
-
-
 def test_a_suggested_split_seed_works(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    write_images(images, {"cat": 40, "few": 4})
+    images = write_images(tmp_path / "images", {"cat": 40, "few": 4})
     with pytest.raises(InputError) as caught:
         prepare_folder(project, images, split_seed=3)
     seed = str(caught.value).partition("split_seed=")[2].partition(",")[0]
@@ -85,30 +85,24 @@ def test_a_suggested_split_seed_works(project: Path, tmp_path: Path) -> None:
     assert all(set(data.labels) == {0, 1} for data in splits.values())
 
 
-def test_a_leak_can_be_dropped_and_stays_in_test(project: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    for number, split in enumerate(("train", "val", "test")):
-        write_images(images / split, {"cat": 30, "dog": 30}, size=(10, 10 + number))
+def test_a_leak_is_refused_or_dropped_and_stays_in_test(project: Path, tmp_path: Path) -> None:
+    images = write_splits(tmp_path / "images", ("train", "val", "test"), 30)
     shutil.copy(images / "train/dog/003.png", images / "test/dog/leak.png")
     shutil.copy(images / "train/dog/004.png", images / "val/cat/leak.png")
-    with pytest.raises(
-        InputError, match=r"1 more such sample, see .*report\.json; prepare\.on_leak"
-    ):
+    with pytest.raises(InputError) as caught:
         prepare_folder(project, images)
+    line = str(caught.value)
+    assert "is the same picture as test/dog/leak.png of split test" in line
+    assert re.search(r"1 more such sample, see .*report\.json; prepare\.on_leak", line)
     kept = json.loads((project / ".cache/prepare/report.json").read_text())
     splits = by_path(prepare_folder(project, images, on_leak="drop"))
-    assert set(splits) == {
-        path.relative_to(images).as_posix()
-        for path in images.rglob("*.png")
-        if path.relative_to(images).as_posix() not in ("train/dog/003.png", "train/dog/004.png")
-    }
+    there = {path.relative_to(images).as_posix() for path in images.rglob("*.png")}
+    dropped = ["train/dog/003.png", "train/dog/004.png"]
+    assert set(splits) == there - set(dropped)
     assert (splits["test/dog/leak.png"], splits["val/cat/leak.png"]) == ("test", "val")
-    report = json.loads((project / "data/prepared/report.json").read_text())
-    assert report["leaks"] == kept["leaks"]
-    assert [case["path"] for case in report["leaks"]["first"]] == [
-        "train/dog/003.png",
-        "train/dog/004.png",
-    ]
+    leaks = report(project)["leaks"]
+    assert leaks == kept["leaks"]
+    assert [case["path"] for case in leaks["first"]] == dropped
 
 
 @pytest.mark.parametrize(
@@ -134,8 +128,7 @@ def test_an_error_leaves_the_old_data_in_place(copied: Path, tmp_path: Path) -> 
         return sorted((path.name, path.read_bytes()) for path in prepared.iterdir())
 
     before = state()
-    images = tmp_path / "images"
-    write_images(images, {"cat": 20, "dog": 20})
+    images = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
     (images / "dog/019.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"dog/019\.png"):
         prepare_folder(copied, images)
@@ -150,11 +143,8 @@ def test_which_split_an_image_goes_to(project: Path, values: dict[str, Any]) -> 
     before = by_path(packed(project))
     set_params(project, **values)
     splits = packed(project)
-    given = {"split_seed": 0, "val_share": 0.2, "test_share": 0.2, **values}
+    given: dict[str, Any] = {"split_seed": 0, "val_share": 0.2, "test_share": 0.2}
+    seed, *shares = (given | values).values()
     for split, data in splits.items():
-        found = {
-            split_of(content, given["split_seed"], given["val_share"], given["test_share"])
-            for content in data.sha256
-        }
-        assert found == {split}
+        assert {split_of(content, seed, *shares) for content in data.sha256} == {split}
     assert by_path(splits) != before

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,17 +29,16 @@ from tests.preparation.image_folders import write_images
 PACKER = Packer(8, 3, "crop", "bilinear", 1.0)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+@pytest.fixture(autouse=True)
+def workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "HEAD_START", 0)
 
 
 def test_any_number_of_workers_gives_the_same_bytes(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "HEAD_START", 0)
     monkeypatch.setattr(packing, "CHUNK", 5)
-    images = tmp_path / "images"
-    write_images(images, {"cat": 60, "dog": 60}, size=(40, 30))
+    images = write_images(tmp_path / "images", {"cat": 60, "dog": 60}, size=(40, 30))
     for number in range(0, 60, 7):
         (images / f"dog/{number:03d}.png").write_bytes(b"broken" * number)
     set_params(project, source="folder", path=images, on_bad="skip")
@@ -46,7 +46,8 @@ def test_any_number_of_workers_gives_the_same_bytes(
     for count in (0, 1, 2, 3):
         set_params(project, prepare_workers=count)
         packed(project)
-        found.append(contents(project / "data/prepared"))
+        files = (project / "data/prepared").iterdir()
+        found.append({path.name: path.read_bytes() for path in files})
     assert found[0].keys() == found[1].keys()
     assert found[0] == found[1] == found[2] == found[3]
     assert len(found[0]["rejects.csv"].splitlines()) == 1 + 9
@@ -59,10 +60,7 @@ def items(count: int) -> list[Item]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_results_come_in_order_from_real_processes(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "HEAD_START", 0)
+def test_results_come_in_order_from_real_processes(count: int) -> None:
     seen = set()
     names = []
     for item, result in read_in_order(items(1000), PACKER, count):
@@ -84,9 +82,8 @@ def own_workers(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def test_only_a_few_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_are_read_ahead() -> None:
     """So that memory does not grow with the number of images."""
-    monkeypatch.setattr(workers, "HEAD_START", 0)
     taken = 0
 
     def counted() -> Iterator[Item]:
@@ -112,8 +109,7 @@ class Deadly:
         raise AssertionError
 
 
-def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "HEAD_START", 0)
+def test_a_killed_worker_is_one_line() -> None:
     some = [*items(300), Item("the deadly one", 0, Deadly()), *items(300)]
     with pytest.raises(GateError) as caught:
         list(read_in_order(some, PACKER, 2))
@@ -142,28 +138,28 @@ class Unpacked:
         return fail, (self.kind,)
 
 
-@pytest.mark.parametrize("kind", [MemoryError, ImportError])
-def test_a_worker_that_cannot_take_its_images_ends(
-    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Else the stage would wait for it for ever."""
-    monkeypatch.setattr(workers, "HEAD_START", 0)
-    some = [*items(100), Item("the large one", 0, Unpacked(kind))]  # type: ignore[arg-type]
-    with pytest.raises(GateError, match=r"a worker was killed.*machine\.prepare_workers"):
-        list(read_in_order(some, PACKER, 1))
-    assert ("Traceback" in capfd.readouterr().err) == (kind is ImportError)
+KILLED, RAN_OUT = "a worker was killed among the ", "memory ran out: "
 
 
-@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize(
+    ("read", "count", "words", "traces"),
+    [
+        (Unpacked(MemoryError), 1, KILLED, False),
+        (Unpacked(ImportError), 1, KILLED, True),
+        (Hungry(), 0, RAN_OUT, False),
+        (Hungry(), 1, KILLED, False),
+    ],
+    ids=["taken", "imported", "read here", "read by a worker"],
+)
 def test_memory_that_runs_out_is_one_line(
-    count: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    read: Any, count: int, words: str, traces: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It is the machine's fault, so no image is rejected for it."""
-    monkeypatch.setattr(workers, "HEAD_START", 0)
-    some = [*items(100), Item("the large one", 0, Hungry())]
-    with pytest.raises(GateError, match=r"machine\.prepare_workers"):
+    """It is the machine's fault, so no image is rejected for it. A worker that cannot take its
+    images ends too: else the stage would wait for it for ever."""
+    some = [*items(100), Item("the large one", 0, read)]
+    with pytest.raises(GateError, match=rf"{words}.*machine\.prepare_workers"):
         list(read_in_order(some, PACKER, count))
-    assert "Traceback" not in capfd.readouterr().err
+    assert ("Traceback" in capfd.readouterr().err) == traces
 
 
 def test_the_number_of_workers() -> None:

@@ -14,7 +14,7 @@ from src.images import grids
 from src.images.grids import Grid
 from src.model.inference import ACTIVATIONS
 from src.reports.batch import SHOWN, batch_grid, examples_grid, training_input, validation_input
-from tests.training.trainings import Splits, checkpoint_in, make_training, run
+from tests.training.trainings import Splits, make_training, run
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_it_is_what_the_net_gets_first(few: Splits, tmp_path: Path, options: Any
     training.learner.model.register_forward_pre_hook(
         lambda net, given: seen[net.training].append(given[0].detach().clone())
     )
-    run(training, checkpoint_in(tmp_path))
+    run(training, tmp_path)
     plan = training.plan
     entering, targets = training_input(training)
     assert torch.equal(entering, seen[True][0])

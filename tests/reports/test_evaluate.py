@@ -20,27 +20,18 @@ from src.model.inference import logits_of, normalised_sigmoid, refresh_batchnorm
 from src.model.saved import load_model, save_model
 from src.plumbing.errors import InputError
 from src.tracking.store import store
-from tests.conftest import copy_project, run_stage, set_params, working_in
+from tests.conftest import SMALL, copy_project, run_stage, set_params, working_in
 from tests.tracking.tracked_project import VARIABLES, history, runs
 
 CPU = torch.device("cpu")
+PLAIN = {"machine.workers": 0, "machine.reading": "auto", "evaluate.flip": False}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with packed images and a net with random weights as its model."""
     folder = copy_project(tmp_path_factory.mktemp("evaluate") / "project")
-    set_params(
-        folder,
-        source="synthetic",
-        size=16,
-        channels=3,
-        synthetic_classes=3,
-        synthetic_pictures=60,
-        threads=1,
-        tracking="false",
-        progress="off",
-    )
+    set_params(folder, **SMALL)
     run_stage(folder, "prepare")
     meta = PackedSplit(folder / "data/prepared", "val").meta
     net = create_model("test_resnet", classes=3, input_size=(3, 16, 16))
@@ -139,10 +130,8 @@ def test_without_options_the_outputs_are_those_of_the_net_bit_by_bit(evaluable: 
     with working_in(evaluable):
         model, about = load_model()
         data = PackedSplit("data/prepared", "val")
-        params = {"machine.workers": 0, "machine.reading": "auto", "evaluate.flip": False}
-        found = evaluate.predict(
-            model, about, data, None, {**params, "evaluate.refresh_batchnorm": "none"}, CPU
-        )
+        params = {**PLAIN, "evaluate.refresh_batchnorm": "none"}
+        found = evaluate.predict(model, about, data, None, params, CPU)
         images = torch.from_numpy(data.rows(range(len(data))))
         with torch.no_grad():
             logits = model(enter(images, about["mean"], about["std"]))
@@ -154,11 +143,9 @@ def test_a_refreshed_net_does_not_reach_the_next_split(evaluable: Path) -> None:
     with working_in(evaluable):
         model, about = load_model()
         before = copy.deepcopy(model.state_dict())
-        params = {"machine.workers": 0, "machine.reading": "auto", "evaluate.flip": False}
         data = PackedSplit("data/prepared", "val")
-        evaluate.predict(
-            model, about, data, None, {**params, "evaluate.refresh_batchnorm": "test"}, CPU
-        )
+        params = {**PLAIN, "evaluate.refresh_batchnorm": "test"}
+        evaluate.predict(model, about, data, None, params, CPU)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

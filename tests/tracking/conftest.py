@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.tracking.about import system
+from src.tracking.store import store
 from tests.tracking.tracked_project import make_tracked_project
 
 
@@ -16,3 +17,9 @@ def project(
     is so slow that a sample of the machine's load comes between its points."""
     monkeypatch.setattr(system, "FIRST", 3600.0)
     return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
+
+
+@pytest.fixture
+def one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records and leftovers are those of a store by its name: here all stores have the same."""
+    monkeypatch.setattr(store, "name", lambda root: "the store")

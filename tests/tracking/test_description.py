@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.plumbing import params
+from src.plumbing.git import head
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.about.description import (
@@ -24,18 +25,28 @@ from src.tracking.about.description import (
 )
 from src.tracking.journal.outbox import Outbox
 from src.tracking.log import DESCRIPTION
-from tests.tracking.tracked_project import commit, edit, evaluate, git, runs, train
+from tests.tracking.tracked_project import (
+    OTHER,
+    commit,
+    edit,
+    evaluate,
+    git,
+    inputs,
+    runs,
+    store_at,
+    train,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def head() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
-
-
 def description(project: Path) -> str:
     return str(runs(project)[0].data.tags["mlflow.note.content"])
+
+
+def commands_in(text: str) -> list[str]:
+    """What a description tells its reader to run."""
+    return text.split("```console\n")[1].split("\n```")[0].splitlines()
 
 
 def test_what_changed() -> None:
@@ -80,7 +91,7 @@ def test_a_result_is_put_between_what_changed_and_the_commands() -> None:
 )
 def test_the_commands_that_bring_a_result_back(origin: Origin, commands: list[str]) -> None:
     text = how_to_bring_back(origin)
-    assert text.split("```console\n")[1].split("\n```")[0].splitlines() == commands
+    assert commands_in(text) == commands
     assert "Not committed" not in text
 
 
@@ -148,23 +159,18 @@ def test_params_of_another_schema_count_as_not_committed(project: Path) -> None:
 
 def test_a_training_is_described_from_its_start_and_with_its_result(project: Path) -> None:
     edit("params.yaml", "lr: 0.001", "lr: 0.003")
-    stage = Stage("train")
-    with tracking.start(stage):
+    with tracking.start(Stage("train")):
         assert description(project).startswith("**Changed** against commit `")
         assert "`lr=0.003`" in description(project)
         changed, *back = description(project).split("\n\n")
         assert "dvc exp run -S lr=0.003" in back[1]
-    evaluation = Stage("evaluate")
-    for table in ("| first |", "| table |"):
-        with tracking.reopen(evaluation, stage.fingerprint, "0" * 32) as run:
-            run.describe(table)
+    evaluate(table="| first |")
+    evaluate(table="| table |")
     assert description(project).split("\n\n") == [changed, "| table |", *back]
 
 
 def test_evaluate_says_what_changed_in_a_training_without_a_run(project: Path) -> None:
-    stage = Stage("evaluate")
-    with tracking.reopen(stage, Stage("train").fingerprint, "0" * 32) as run:
-        run.describe("| table |")
+    evaluate(table="| table |")
     first, table, *_ = description(project).split("\n\n")
     assert first == f"**Nothing changed** against commit `{head()[:12]}`: this is the baseline."
     assert table == "| table |"
@@ -173,82 +179,54 @@ def test_evaluate_says_what_changed_in_a_training_without_a_run(project: Path) -
 
 def test_a_child_run_is_described_by_its_result_alone(project: Path) -> None:
     train()
-    fingerprint = Stage("train").fingerprint
-    evaluate(fingerprint)
+    evaluate()
     edit("params.yaml", "flip: false", "flip: true")
     edit("params.yaml", "batch_size: 32", "batch_size: 64")
-    stage = Stage("evaluate")
-    with tracking.reopen(stage, fingerprint, "0" * 32) as run:
-        run.describe("| table |")
+    evaluate(table="| table |")
     assert description(project) == "| table |"
 
 
-def make_dirty() -> dict[str, bytes]:
-    """Uncommitted changes of each kind, and the files of the project with them."""
+@pytest.mark.slow
+def test_one_line_brings_back_what_was_not_committed(project: Path) -> None:
     edit("params.yaml", "lr: 0.001", "lr: 0.003")
     Path("src/new.py").write_text("new = 1\n")
     Path("src/tracking/__init__.py").touch()
     git("mv", "src/training/loop.py", "src/training/moved.py")
     edit("dvc.yaml", "src/training/loop.py", "src/training/moved.py")
-    return contents()
-
-
-def contents() -> dict[str, bytes]:
-    files = [Path("dvc.yaml"), Path("params.yaml"), *Path("src").rglob("*")]
-    return {str(path): path.read_bytes() for path in files if path.is_file()}
-
-
-def clean() -> None:
-    git("reset", "--quiet", "--hard")
-    git("clean", "--quiet", "--force", "-d", "src")
-
-
-def bring_back(text: str) -> None:
-    """The first command of a description, in a shell, as its user would."""
-    command, run = text.split("```console\n")[1].split("\n```")[0].splitlines()
-    assert run == "dvc repro"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
-
-
-@pytest.mark.slow
-def test_one_line_brings_back_what_was_not_committed(project: Path) -> None:
-    dirty = make_dirty()
+    dirty = inputs(project)
     train()
     [stored] = runs(project)
     text = description(project)
     assert f"--run-id {stored.info.run_id} " in text
     assert "`src/new.py`" in text
-    evaluation = Stage("evaluate")
-    with tracking.reopen(evaluation, Stage("train").fingerprint, "0" * 32) as run:
-        run.describe("| table |")
+    evaluate(table="| table |")
     assert "| table |" in description(project)
     assert description(project).endswith(text[text.index("Bring this result back") :])
-    clean()
-    assert contents() != dirty
-    bring_back(description(project))
-    assert contents() == dirty
+    git("reset", "--quiet", "--hard")
+    git("clean", "--quiet", "--force", "-d", "src")
+    assert inputs(project) != dirty
+    command, run = commands_in(description(project))
+    assert run == "dvc repro"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
+    assert inputs(project) == dirty
 
 
 def test_another_workspace_than_that_of_the_training_is_not_said_to_be_in_the_run(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path,
 ) -> None:
-    shutil.copy("mlflow.db", "other.db")
     Path("src/tracking/new.py").write_text("new = 1\n")
     train()
     assert "git apply" in description(project)
     Path("src/tracking/later.py").write_text("new = 2\n")
-    fingerprint = Stage("train").fingerprint
-    with tracking.reopen(Stage("evaluate"), fingerprint, "0" * 32) as run:
-        run.describe("| table |")
+    evaluate(table="| table |")
     assert "git apply" in description(project)
     assert "`src/tracking/new.py`." in description(project)
     shutil.rmtree(".cache")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    with tracking.reopen(Stage("evaluate"), fingerprint, "0" * 32) as run:
-        run.describe("| table |")  # of a model that was trained elsewhere
-    assert "git apply" not in description(project)
-    assert "The commit alone gives another result" in description(project)
+    with store_at(OTHER):
+        evaluate(table="| table |")  # of a model that was trained elsewhere
+        assert "git apply" not in description(project)
+        assert "The commit alone gives another result" in description(project)
 
 
 def test_a_repetition_is_described_with_its_own_id(project: Path) -> None:
@@ -259,15 +237,11 @@ def test_a_repetition_is_described_with_its_own_id(project: Path) -> None:
         assert f"--run-id {stored.info.run_id} " in stored.data.tags["mlflow.note.content"]
 
 
-def test_the_id_of_the_run_is_not_known_without_a_store(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_id_of_the_run_is_not_known_without_a_store(project: Path) -> None:
     Path("src/new.py").write_text("new = 1\n")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/src")  # a folder
-    train()
-    fingerprint = Stage("train").fingerprint
-    with tracking.reopen(Stage("evaluate"), fingerprint, "0" * 32) as run:
-        run.describe("| table |")
-    text = Outbox(project, fingerprint).tags()[DESCRIPTION]
+    with store_at(f"sqlite:///{project}/src"):  # a folder
+        train()
+        evaluate(table="| table |")
+    text = Outbox(project, Stage("train").fingerprint).tags()[DESCRIPTION]
     assert "--run-id RUN_ID " in text
     assert "| table |" in text

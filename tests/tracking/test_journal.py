@@ -136,30 +136,24 @@ def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> 
 def test_a_second_holder_waits_and_names_the_first(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert first.stdin
-    assert first.stdout
-    assert first.stdout.readline() == b"held\n"
-    with hold(tmp_path, "e" * 64):  # another fingerprint is free
-        assert capsys.readouterr().err == ""
-    release = first.kill if ending == "is killed" else first.stdin.close
+    command, pipe = [sys.executable, "-c", HOLD, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as first:
+        assert first.stdin
+        assert first.stdout
+        assert first.stdout.readline() == b"held\n"
+        with hold(tmp_path, "e" * 64):  # another fingerprint is free
+            assert capsys.readouterr().err == ""
+        release = first.kill if ending == "is killed" else first.stdin.close
 
-    class Stderr(io.StringIO):
-        def write(self, text: str) -> int:
-            release()  # when it is said that one waits
-            return super().write(text)
+        class Stderr(io.StringIO):
+            def write(self, text: str) -> int:
+                release()  # when it is said that one waits
+                return super().write(text)
 
-    with redirect_stderr(Stderr()) as said, hold(tmp_path, "f" * 64):
-        assert first.wait(timeout=120) == (-9 if ending == "is killed" else 0)
-    assert (
-        said.getvalue() == f"process {first.pid} works on the same inputs; waiting until it ends\n"
-    )
-    first.stdout.close()
+        with redirect_stderr(Stderr()) as said, hold(tmp_path, "f" * 64):
+            assert first.wait(timeout=120) == (-9 if ending == "is killed" else 0)
+    line = f"process {first.pid} works on the same inputs; waiting until it ends\n"
+    assert said.getvalue() == line
     with hold(tmp_path, "f" * 64):
         assert capsys.readouterr().err == ""
 

@@ -16,8 +16,7 @@ from src.tracking import run as tracking
 from src.tracking.journal.journal import lock_path
 from src.tracking.log import Log
 from src.tracking.lookup import KIND
-from src.tracking.store import store
-from tests.tracking.tracked_project import MODEL, edit, evaluate, runs
+from tests.tracking.tracked_project import MODEL, artifacts, edit, evaluate, runs
 
 
 class Noted(Log):
@@ -91,9 +90,8 @@ def test_data_are_inputs_and_a_training_gets_what_is_for_people(project: Path) -
         ("val", "data/prepared:val", digest),
         ("evaluate test", "data/prepared:test", digest),
     }
-    client, _ = store.open_store(project)
-    names = [file.path for file in client.list_artifacts(stored.info.run_id, "data")]
-    assert names == ["data/meta.json", "data/report.csv", "data/samples.png"]
+    names = sorted(file.name for file in (artifacts(project, stored) / "data").iterdir())
+    assert names == ["meta.json", "report.csv", "samples.png"]
 
 
 def test_a_folder_without_meta_json_stops_nothing(
@@ -151,7 +149,7 @@ def test_the_md5_of_a_logged_model_leads_to_its_run(project: Path) -> None:
     with tracking.start(Stage("train")) as log:
         log.log_model(Path("models"))
     shutil.rmtree(".cache")
-    evaluate(Stage("train").fingerprint)
+    evaluate()
     [stored] = runs(project)
     assert stored.data.tags["model.md5"] == md5_of(MODEL)
     assert stored.data.metrics["test/accuracy"] == 0.75

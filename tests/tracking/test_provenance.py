@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.plumbing.git import head
 from src.plumbing.identity import locked_stage
 from src.plumbing.stage import Stage
 from src.tracking.about import provenance
+from tests.conftest import set_params
 from tests.tracking.tracked_project import (
     commit,
     edit,
@@ -22,23 +24,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_project(tmp_path / "project", monkeypatch)
 
 
+HERE = Path()
+
+
 def name() -> str:
     return provenance.run_name(Stage("train"))
 
 
-def set_param(key: str, value: object) -> None:
-    lines = Path("params.yaml").read_text().splitlines()
-    [index] = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
-    lines[index] = f"{key}: {value}"
-    Path("params.yaml").write_text("\n".join(lines) + "\n")
-
-
 def test_the_name_tells_what_differs_from_head() -> None:
     assert name() == "train baseline"
-    set_param("lr", "1e-3")  # the same value in another spelling
-    set_param("seed", "'000'")
+    set_params(HERE, lr="1e-3")  # the same value in another spelling
+    set_params(HERE, seed="'000'")
     assert name() == "train baseline"
-    set_param("lr", "3e-3")
+    set_params(HERE, lr="3e-3")
     assert name() == "train lr=0.003"
     edit("src/training/loop.py", "1", "2")
     edit("src/tracking/run.py", "1", "2")  # no dep of the stage
@@ -95,10 +93,10 @@ def test_data_are_named_by_what_changed_in_the_stage_that_made_them() -> None:
 
 
 def test_a_path_that_a_param_gives_is_not_named_twice() -> None:
-    set_param("train_on", "subset")
+    set_params(HERE, train_on="subset")
     assert name() == "train train_on=subset"
     Path("data/weights/pretrained").write_text("weights")
-    set_param("weights", "data/weights/pretrained")
+    set_params(HERE, weights="data/weights/pretrained")
     assert name() == "train train_on=subset weights=data/weights/pretrained"
 
 
@@ -155,32 +153,32 @@ def test_a_long_name_ends_at_80_characters_and_the_tag_has_all() -> None:
     for file in files:
         Path(file).write_text("part = 1\n")
     edit("dvc.yaml", "src/training/loop.py", ", ".join(["src/training/loop.py", *files]))
-    set_param("lr", 0.5)
+    set_params(HERE, lr=0.5)
     changed = provenance.tags(Stage("train"))["changed"].split()
     assert changed == ["lr=0.5", *(f"code:training/part_{number}.py" for number in range(9))]
     assert name() == "train lr=0.5 code:training/part_0.py code:training/part_1.py +7"
-    set_param("weights", "data/weights/" + "w" * 100)
+    set_params(HERE, weights="data/weights/" + "w" * 100)
     Path("data/weights/" + "w" * 100).write_text("weights")
     edit("dvc.yaml", "params: [lr, ", "params: [")
     assert len(name()) == 80
     assert name().endswith("w…")
 
 
-def test_tags(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "lusty-bird")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@host/db")
     stage = Stage("train")
     tags = provenance.tags(stage)
-    head = (project / ".git/HEAD").read_text().removeprefix("ref: ").strip()
-    assert tags["git.commit"] == (project / ".git" / head).read_text().strip()
-    assert tags["fingerprint"] == stage.fingerprint
-    assert tags["data.md5"] == stage.deps_md5["data/prepared"]
     expected = {
         "stage": "train",
+        "git.commit": head(),
+        "fingerprint": stage.fingerprint,
+        "data.md5": stage.deps_md5["data/prepared"],
         "dvc.exp_name": "lusty-bird",
         "dvc.baseline_rev": "a" * 40,
         "git.dirty": "false",
+        "versions.match": "true",
         "machine.python": ".".join(map(str, sys.version_info[:3])),
     }
     assert {key: tags.get(key) for key in expected} == expected
@@ -188,10 +186,12 @@ def test_tags(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "changed" not in tags
     assert "secret" not in str(tags)
     assert all(tags.values())  # an empty tag says nothing
+    write_versions(numpy="0.1")
+    assert provenance.tags(Stage("train"))["versions.match"] == "false"
 
 
 def test_only_code_makes_git_dirty() -> None:
-    set_param("lr", 0.5)
+    set_params(HERE, lr=0.5)
     Path("results").mkdir()
     Path("results/new.txt").write_text("new")
     assert provenance.tags(Stage("train"))["git.dirty"] == "false"
@@ -211,13 +211,6 @@ def test_the_code_hash_covers_what_is_no_dep() -> None:
     assert provenance.code_sha256() not in (before, changed)
 
 
-def test_versions_that_differ_are_tagged() -> None:
-    match = provenance.tags(Stage("train"))["versions.match"]
-    assert match == "true"
-    write_versions(numpy="0.1")
-    assert provenance.tags(Stage("train"))["versions.match"] == "false"
-
-
 @pytest.mark.parametrize("missing", ["repository", "git"])
 def test_without_git_its_tags_are_left_out(
     missing: str, project: Path, monkeypatch: pytest.MonkeyPatch
@@ -232,7 +225,7 @@ def test_without_git_its_tags_are_left_out(
 
 
 def test_params_are_the_declared_keys_and_do_not_count_as_read() -> None:
-    set_param("lr", "1e-05")
+    set_params(HERE, lr="1e-05")
     stage = Stage("train")
     assert provenance.params(stage) == {
         "lr": "1e-05",
@@ -245,7 +238,7 @@ def test_params_are_the_declared_keys_and_do_not_count_as_read() -> None:
 
 
 def test_a_restored_train_run_is_described_by_dvc_lock() -> None:
-    set_param("lr", 0.5)
+    set_params(HERE, lr=0.5)
     write_lock()  # DVC's, after it brought the trained model from its run cache
     stage = Stage("train")
     run_name, params, tags = provenance.restored_train(stage.fingerprint)

@@ -7,44 +7,46 @@ import pytest
 
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking.journal.journal import load_record
 from src.tracking.store import store
-from tests.tracking.tracked_project import MODEL, edit, evaluate, history, runs, train, train_until
+from tests.tracking.tracked_project import (
+    MODEL,
+    edit,
+    evaluate,
+    history,
+    runs,
+    train,
+    train_record,
+    train_until,
+)
 
 
 def test_evaluate_writes_into_the_run_of_train(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train()
-    fingerprint = Stage("train").fingerprint
     ended = runs(project)[0].info.end_time
     for name in ("lusty-bird", "merry-cat", "lusty-bird"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
-        evaluate(fingerprint)
+        evaluate()
     monkeypatch.delenv("DVC_EXP_NAME")
-    with pytest.raises(ValueError, match="no such image"):
-        evaluate_and_fail(fingerprint)
+    stage = Stage("evaluate")
+    with (
+        pytest.raises(ValueError, match="no such image"),
+        tracking.reopen(stage, Stage("train").fingerprint, stage.deps_md5[MODEL]),
+    ):
+        raise ValueError("no such image")
     [stored] = runs(project)
     assert stored.data.tags["stage"] == "train"
     assert stored.data.tags["dvc.exp_names"] == "lusty-bird,merry-cat"
     assert history(project, stored, "test/accuracy") == [(0, 0.75)]
     assert (stored.info.status, stored.info.end_time) == ("FINISHED", ended)
-    record = load_record(project, fingerprint, store.name(project))
-    assert record
+    record = train_record(project)
     assert (record.state, record.stage) == ("finished", "train")
 
 
-def evaluate_and_fail(fingerprint: str) -> None:
-    stage = Stage("evaluate")
-    with tracking.reopen(stage, fingerprint, stage.deps_md5[MODEL]):
-        raise ValueError("no such image")
-
-
 def test_evaluate_does_not_end_the_run_of_a_killed_training(project: Path) -> None:
-    stage = Stage("train")
-    with pytest.raises(KeyboardInterrupt):
-        train_until(KeyboardInterrupt)
-    evaluate(stage.fingerprint)
+    train_until(KeyboardInterrupt)
+    evaluate()
     [stored] = runs(project)
     assert stored.info.status == "KILLED"
     train()  # still goes on in the same run
@@ -58,7 +60,7 @@ def test_without_a_record_the_newest_run_of_the_same_model_is_found(project: Pat
     client, _ = store.open_store(project)
     client.set_tag(other.info.run_id, "model.md5", "0" * 32)  # trained on another kind of machine
     shutil.rmtree(project / ".cache")
-    evaluate(Stage("train").fingerprint)
+    evaluate()
     stored = {run.info.run_id: run for run in runs(project)}
     assert len(stored) == 3
     having = [run_id for run_id, run in stored.items() if "test/accuracy" in run.data.metrics]
@@ -69,7 +71,7 @@ def test_without_any_run_one_is_restored_and_used_again(project: Path) -> None:
     stage = Stage("train")
     for accuracy in (0.75, 0.875):
         shutil.rmtree(project / ".cache", ignore_errors=True)
-        evaluate(stage.fingerprint, accuracy)
+        evaluate(accuracy)
     [stored] = runs(project)
     assert stored.info.run_name == "train restored baseline"
     assert stored.info.status == "FINISHED"
@@ -82,29 +84,18 @@ def test_without_any_run_one_is_restored_and_used_again(project: Path) -> None:
     assert new.data.tags["repeat_of"] == stored.info.run_id
 
 
-def test_a_child_run_is_named_by_what_its_parent_has_otherwise(project: Path) -> None:
-    """Also where HEAD is the one that has the same."""
+@pytest.mark.parametrize(("first", "second"), [(32, 64), (64, 32)])  # that of HEAD is 32
+def test_other_evaluation_settings_open_a_child_run(first: int, second: int, project: Path) -> None:
     train()
-    fingerprint = Stage("train").fingerprint
-    edit("params.yaml", "batch_size: 32", "batch_size: 64")
-    evaluate(fingerprint)
-    edit("params.yaml", "batch_size: 64", "batch_size: 32")
-    evaluate(fingerprint, 0.5)
-    child, _ = runs(project)
-    assert child.info.run_name == "evaluate batch_size=32"
-
-
-def test_other_evaluation_settings_open_a_child_run(project: Path) -> None:
-    train()
-    fingerprint = Stage("train").fingerprint
-    evaluate(fingerprint)
-    edit("params.yaml", "batch_size: 32", "batch_size: 64")
+    edit("params.yaml", "batch_size: 32", f"batch_size: {first}")
+    evaluate()
+    edit("params.yaml", f"batch_size: {first}", f"batch_size: {second}")
     for _ in range(2):
-        evaluate(fingerprint, 0.5)
+        evaluate(0.5)
     child, parent = runs(project)
-    assert child.info.run_name == "evaluate batch_size=64"
+    assert child.info.run_name == f"evaluate batch_size={second}"
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert child.data.params == {"batch_size": "64"}
+    assert child.data.params == {"batch_size": str(second)}
     assert child.info.status == "FINISHED"
     assert history(project, child, "test/accuracy") == [(0, 0.5)]
     assert history(project, parent, "test/accuracy") == [(0, 0.75)]

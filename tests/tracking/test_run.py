@@ -1,9 +1,9 @@
-"""The MLflow run of a stage, in a real store (a SQLite file)."""
+"""The MLflow run of a stage, and of a tool that looks at the workspace, in a real store (a SQLite
+file)."""
 
 import json
 import os
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +12,23 @@ import pytest
 from src.plumbing.errors import GateError
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
-from src.tracking.journal import shipping
-from src.tracking.journal.journal import load_record
-from src.tracking.store import store
-from tests.tracking.tracked_project import DIGEST, edit, history, runs, train, train_until
+from src.tracking.about import provenance, uncommitted
+from src.tracking.journal import shipping, unsent
+from src.tracking.log import DESCRIPTION
+from src.tracking.tool import log_run
+from tests.tracking.tracked_project import (
+    DIGEST,
+    NOWHERE,
+    artifacts,
+    edit,
+    history,
+    runs,
+    store_at,
+    train,
+    train_record,
+    train_until,
+    wait_until,
+)
 
 
 def test_a_run_holds_what_the_stage_logged(
@@ -34,13 +47,7 @@ def test_a_run_holds_what_the_stage_logged(
     [stored] = runs(project)
     assert stored.info.status == "FINISHED"
     assert stored.info.run_name == "train baseline"
-    assert stored.data.params == {
-        "lr": "0.001",
-        "seed": "0",
-        "augment_flip": "false",
-        "train_on": "prepared",
-        "weights": "data/weights/none",
-    }
+    assert stored.data.params == provenance.params(stage)
     assert stored.data.tags["fingerprint"] == stage.fingerprint
     assert stored.data.tags["note"] == "1"
     assert "# About" in stored.data.tags["mlflow.note.content"].splitlines()
@@ -48,8 +55,7 @@ def test_a_run_holds_what_the_stage_logged(
     [data] = stored.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("digits", DIGEST)
     assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
-    artifact = project / "mlartifacts" / stored.info.run_id / "artifacts/train/curves.png"
-    assert artifact.read_bytes() == b"curves"
+    assert (artifacts(project, stored) / "train/curves.png").read_bytes() == b"curves"
     record = json.loads((project / f".cache/runs/{stage.fingerprint}.json").read_text())
     journal = project / f".cache/journal/{stored.info.run_id}.jsonl"
     assert record == {
@@ -64,7 +70,7 @@ def test_a_run_holds_what_the_stage_logged(
     assert capsys.readouterr() == ("", "")
 
 
-def test_points_are_sent_while_the_run_goes_on(
+def test_points_and_images_are_sent_while_the_run_goes_on(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipping, "INTERVAL", 0.01)
@@ -72,11 +78,11 @@ def test_points_are_sent_while_the_run_goes_on(
     with tracking.start(Stage("train")) as run:
         for step in range(7):
             run.log_metrics({"loss": step}, step)
+        run.log_image("examples/epoch_005.png", b"image")
         [stored] = runs(project)
-        end = time.monotonic() + 120
-        while len(history(project, stored, "loss")) < 7:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        image = artifacts(project, stored) / "examples/epoch_005.png"
+        wait_until(lambda: len(history(project, stored, "loss")) == 7 and image.exists())
+        assert image.read_bytes() == b"image"
         assert runs(project)[0].info.status == "RUNNING"
 
 
@@ -102,13 +108,10 @@ def test_a_run_that_fails_says_why(described: bool, project: Path) -> None:
 def test_a_run_that_ends_early_goes_on_in_the_same_run(
     error: type[BaseException], status: str, project: Path
 ) -> None:
-    with pytest.raises(error):
-        train_until(error)
+    train_until(error)
     [stored] = runs(project)
     assert stored.info.status == status
-    record = load_record(project, Stage("train").fingerprint, store.name(project))
-    assert record
-    assert record.state == status.lower()
+    assert train_record(project).state == status.lower()
     assert history(project, stored, "loss") == [(1, 0.5)]
     Path("src/added.py").write_text("added = 1\n")
     with tracking.start(Stage("train")) as run:
@@ -124,16 +127,12 @@ def test_a_run_that_ends_early_goes_on_in_the_same_run(
 
 
 def test_a_batch_that_is_sent_again_is_stored_once(project: Path) -> None:
-    stage = Stage("train")
-    with pytest.raises(KeyboardInterrupt):
-        train_until(KeyboardInterrupt)
-    record = load_record(project, stage.fingerprint, store.name(project))
-    assert record
+    train_until(KeyboardInterrupt)
+    record = train_record(project)
     # As if killed after the store took the batch and before the record said so.
     record.state, record.position = "running", 0
     record.save()
-    with tracking.start(stage):
-        pass
+    train()
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(1, 0.5)]
     assert len(history(project, stored, "nan")) == 1
@@ -188,3 +187,57 @@ def test_another_kind_of_machine_goes_on_in_a_run_of_its_own(project: Path) -> N
     with tracking.start(Stage("train")) as run:  # asked for no kind: it goes on
         run.set_tags({"machine.kind": "cuda + cpu"})
     assert [item.info.status for item in runs(project)] == ["FINISHED", "KILLED"]
+
+
+def log_a_look(project: Path, **given: object) -> str | None:
+    """A run of lr_find with next to nothing in it."""
+    found = {"metrics": {"loss": [2.0, 1.0]}, "files": [], "data": {}, **given}
+    return log_run(project, "lr_find", "a look", {"lr": "0.1"}, note="a note", **found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, uncommitted.LARGEST])  # one that is cut, too
+def test_a_difference_in_any_encoding_is_kept_as_it_is(size: int, project: Path) -> None:
+    Path("src/latin.py").write_bytes(b"# caf\xe9\r\n")
+    Path("src/long.py").write_bytes(b"#" * size)
+    log_a_look(project)
+    [stored] = runs(project)
+    difference = (artifacts(project, stored) / uncommitted.ARTIFACT).read_bytes()
+    assert difference == uncommitted.difference()
+    assert b"+# caf\xe9\r\n" in difference
+    assert difference.endswith(uncommitted.CUT) == (size > 1)
+    assert stored.info.status == "FINISHED"
+
+
+def test_a_file_that_is_missing_costs_a_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = log_a_look(project, files=[project / "nosuch.png"], data={"data/prepared": DIGEST})
+    [stored] = runs(project)
+    assert (stored.info.run_id, stored.info.status) == (run_id, "FINISHED")
+    assert history(project, stored, "loss") == [(0, 2.0), (1, 1.0)]
+    assert stored.data.params == {"lr": "0.1"}
+    assert (stored.data.tags["stage"], stored.data.tags[DESCRIPTION]) == ("lr_find", "a note")
+    [data] = stored.inputs.dataset_inputs
+    assert data.dataset.digest == DIGEST
+    line = f"tracking: cannot log {project}/nosuch.png: there is no such file\n"
+    assert capsys.readouterr().err == line
+
+
+def test_without_a_store_the_run_waits(project: Path, one_name: None) -> None:
+    for _ in range(2):  # each is a run of its own
+        with store_at(NOWHERE):
+            assert log_a_look(project, files=[project / "params.yaml"]) is None
+    sent = unsent.send_all(project)
+    assert (sent.made, sent.points, sent.files) == (2, 4, 2)
+    assert [run.info.status for run in runs(project)] == ["FINISHED"] * 2
+    assert history(project, runs(project)[0], "loss") == [(0, 2.0), (1, 1.0)]
+
+
+def test_a_run_that_is_interrupted_ends_as_killed(project: Path) -> None:
+    class Interrupting(list[float]):
+        def __iter__(self) -> None:  # type: ignore[override]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        log_a_look(project, metrics={"loss": Interrupting()})
+    assert runs(project)[0].info.status == "KILLED"

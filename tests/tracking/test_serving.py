@@ -22,7 +22,7 @@ from src.tracking import run as tracking
 from src.tracking.serving import serving
 from src.tracking.store import store
 from tests.conftest import SMALL, STAGES, copy_project, free_port, run_stage, set_params, working_in
-from tests.tracking.tracked_project import VARIABLES, runs
+from tests.tracking.tracked_project import NOWHERE, VARIABLES, artifacts, runs, store_at, train
 
 LOAD = """
 import json, sys
@@ -83,6 +83,14 @@ def expected(folder: Path, images: list[Image.Image]) -> list[dict[str, Any]]:
     ]
 
 
+def predictions(model: Any, images: list[Any]) -> list[dict[str, Any]]:
+    """What a model that MLflow has loaded says of images, each as text or bytes."""
+    import pandas as pd  # type: ignore[import-untyped]
+
+    found: list[dict[str, Any]] = model.predict(pd.DataFrame({"image": images})).to_dict("records")
+    return found
+
+
 @pytest.mark.slow
 def test_a_saved_model_predicts_without_the_repository_and_without_pickle(tmp_path: Path) -> None:
     save_model(tmp_path / "models", "sigmoid")
@@ -122,7 +130,6 @@ def test_an_own_net_is_served_with_its_source(
 ) -> None:
     """What becomes of own_net in the repository does not matter."""
     import mlflow
-    import pandas as pd  # type: ignore[import-untyped]
 
     from src.yours import net
 
@@ -133,53 +140,40 @@ def test_an_own_net_is_served_with_its_source(
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(net, "own_net", lambda classes, channels, size: None)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    found = loaded.predict(pd.DataFrame({"image": [as_text(image) for image in images]}))
-    assert found.to_dict("records") == before
+    assert predictions(loaded, [as_text(image) for image in images]) == before
     assert "own_net" not in capsys.readouterr().err
 
 
 def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_path: Path) -> None:
-    import pandas as pd
-
     import src.images.fit
 
     images = random_images(130)  # more than a batch
     content = [base64.b64decode(as_text(image)) for image in images]
-    found = loaded.predict(pd.DataFrame({"image": content})).to_dict("records")
-    assert found == expected(tmp_path / "models", images)
+    assert predictions(loaded, content) == expected(tmp_path / "models", images)
     assert sys.modules["src.images.fit"] is src.images.fit  # the repository has its own again
     used = sys.modules[type(loaded.unwrap_python_model()).__module__]
     own = used._own_modules["src.images.fit"].__file__
     assert Path(own).is_relative_to(tmp_path / "model/code")
 
 
-def test_16_bits_are_taken_as_8(loaded: Any) -> None:
-    import pandas as pd
-
-    grey = np.asarray(random_images(1)[0].convert("L"))
-    deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    rows = [as_text(Image.fromarray(grey)), as_text(deep)]
-    found = loaded.predict(pd.DataFrame({"image": rows}))
-    assert found["probabilities"][0] == found["probabilities"][1]
+GREY, COLOUR = random_images(2)
+DEEP = Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)
+LINES = base64.encodebytes(base64.b64decode(as_text(COLOUR))).decode()
 
 
-def test_lines_as_base64_breaks_them_are_one_text(loaded: Any) -> None:
-    import pandas as pd
-
-    whole = as_text(random_images(2)[1])
-    broken = base64.encodebytes(base64.b64decode(whole)).decode()
-    assert "\n" in broken.strip()
-    found = loaded.predict(pd.DataFrame({"image": [whole, broken]}))
-    assert found["probabilities"][0] == found["probabilities"][1]
-
-
-def test_every_format_that_prepare_reads_is_taken(loaded: Any) -> None:
-    import pandas as pd
-
-    image = random_images(2)[1]
-    rows = [as_text(image, kind) for kind in ("PNG", "BMP", "TIFF", "PPM")]
-    found = loaded.predict(pd.DataFrame({"image": rows}))
-    assert all(row == found["probabilities"][0] for row in found["probabilities"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [as_text(GREY), as_text(DEEP)],
+        [as_text(COLOUR), LINES],
+        [as_text(COLOUR, kind) for kind in ("PNG", "BMP", "TIFF", "PPM")],
+    ],
+    ids=["16 bits", "lines as base64 breaks them", "formats that prepare reads"],
+)
+def test_the_same_image_in_another_form(rows: list[str], loaded: Any) -> None:
+    first, *others = predictions(loaded, rows)
+    assert others == [first] * (len(rows) - 1)
+    assert len({row.strip() for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -193,44 +187,29 @@ def test_every_format_that_prepare_reads_is_taken(loaded: Any) -> None:
     ],
 )
 def test_what_is_no_image_is_named(loaded: Any, value: Any, message: str) -> None:
-    import pandas as pd
     from mlflow import MlflowException
 
-    good = as_text(random_images(1)[0])
     with pytest.raises(MlflowException, match=message) as caught:
-        loaded.predict(pd.DataFrame({"image": [good, value]}))
+        predictions(loaded, [as_text(GREY), value])
     assert caught.value.get_http_status_code() == 400
 
 
-def test_log_model_keeps_the_names_of_the_files(project: Path) -> None:
+@pytest.mark.parametrize("sent_later", [False, True])
+def test_log_model_keeps_the_names_of_the_files(sent_later: bool, project: Path) -> None:
     save_model(project / "models", "softmax")
-    with tracking.start(Stage("train")) as run:
+    with store_at(NOWHERE if sent_later else ""), tracking.start(Stage("train")) as run:
         run.log_model(Path("models"))
+    if sent_later:
+        train()
     [stored] = runs(project)
-    client, _ = store.open_store(project)
-    names = {file.path for file in client.list_artifacts(stored.info.run_id, "model")}
-    assert {"model/MLmodel", "model/model.json", "model/model.safetensors"} <= names
-    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
-    assert f"run_id: {stored.info.run_id}" in (folder / "MLmodel").read_text()
-    versions = (folder / "requirements.txt").read_text()
-    assert "mlflow==" in versions
-    assert not list((project / ".cache").glob("model-*"))
-
-
-def test_a_model_that_was_made_without_a_store_is_sent_later(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_model(project / "models", "softmax")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
-    with tracking.start(Stage("train")) as run:
-        run.log_model(Path("models"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with tracking.start(Stage("train")):
-        pass
-    [stored] = runs(project)
-    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
-    assert (folder / "MLmodel").is_file()
+    folder = artifacts(project, stored) / "model"
+    names = {path.name for path in folder.iterdir()}
+    assert {"MLmodel", "model.json", "model.safetensors"} <= names
+    known = f"run_id: {stored.info.run_id}" in (folder / "MLmodel").read_text()
+    assert known == (not sent_later)
+    assert "mlflow==" in (folder / "requirements.txt").read_text()
     assert (folder / "code/src/model/prediction.py").is_file()
+    assert not list((project / ".cache").glob("model-*"))
 
 
 def test_a_model_that_cannot_be_saved_stops_nothing(
@@ -245,8 +224,8 @@ def test_a_model_that_cannot_be_saved_stops_nothing(
     assert line.startswith("tracking: the model of the run cannot be served: ")
     [stored] = runs(project)
     assert stored.info.status == "FINISHED"
-    folder = project / "mlartifacts" / stored.info.run_id / "artifacts/model"
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    names = sorted(path.name for path in (artifacts(project, stored) / "model").iterdir())
+    assert names == ["model.json", "model.safetensors"]
 
 
 @pytest.mark.slow
@@ -284,8 +263,8 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
         wait_until_up(server, address, log)
         images = random_images(5)
         rows = [as_text(image) for image in images]
-        predictions = {"predictions": expected(folder / "models", images)}
-        assert ask(address, rows) == (200, predictions)
+        predicted = {"predictions": expected(folder / "models", images)}
+        assert ask(address, rows) == (200, predicted)
         status, found = ask(address, [rows[0], "nothing"])
         assert status == 400
         assert "image of row 1" in found["message"]

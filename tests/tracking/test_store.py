@@ -9,7 +9,7 @@ from src.plumbing.errors import InputError
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.store import store
-from tests.tracking.tracked_project import make_tracked_project, runs, train
+from tests.tracking.tracked_project import artifacts, make_tracked_project, runs, train
 
 
 def test_the_store_is_the_main_repository_s_also_in_a_temporary_workspace(
@@ -78,7 +78,7 @@ def test_a_folder_with_an_odd_name(
         run.log_artifact("params.yaml")
     [stored] = runs(folder)
     assert stored.info.run_id.encode() in (folder / "mlflow.db").read_bytes()
-    assert (folder / "mlartifacts" / stored.info.run_id / "artifacts/params.yaml").exists()
+    assert (artifacts(folder, stored) / "params.yaml").exists()
 
 
 def test_the_experiment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.about import system
-from tests.tracking.tracked_project import evaluate, history, runs, train
+from tests.tracking.tracked_project import evaluate, history, runs, train, wait_until
 
 CPU = "system/cpu_utilization_percentage"
 MEMORY = "system/system_memory_usage_megabytes"
@@ -28,10 +28,7 @@ def train_for_samples(count: int) -> None:
     with tracking.start(Stage("train")) as run:
         assert isinstance(run, tracking.TrackedRun)
         first = run._journal.next_step(system.PREFIX)
-        end = time.monotonic() + 120
-        while run._journal.next_step(system.PREFIX) < first + count:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: run._journal.next_step(system.PREFIX) >= first + count)
         raise KeyboardInterrupt
 
 
@@ -58,10 +55,8 @@ def test_evaluate_adds_no_samples(project: Path, monkeypatch: pytest.MonkeyPatch
     train()
     [stored] = runs(project)
     before = len(history(project, stored, CPU))
-    started: list[system.Sampler] = []
-    monkeypatch.setattr(system.Sampler, "__enter__", started.append)
-    evaluate(Stage("train").fingerprint)
-    assert not started
+    monkeypatch.setattr(system, "samples", pytest.fail)
+    evaluate()
     assert len(history(project, stored, CPU)) == before
 
 

@@ -1,6 +1,6 @@
-"""Stores that are not there, break, or lose runs: the work goes on and no point is lost."""
+"""Stores that are not there, break, or lose runs: the work goes on, and points, images, files and
+tags wait on disk until they are sent."""
 
-import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -9,18 +9,30 @@ import pytest
 
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
+from src.tracking.journal import shipping
+from src.tracking.journal.outbox import Outbox
 from src.tracking.store import store
-from tests.tracking.tracked_project import DIGEST, evaluate, history, runs, train, train_until
+from tests.tracking.tracked_project import (
+    DIGEST,
+    NOWHERE,
+    OTHER,
+    artifacts,
+    evaluate,
+    history,
+    runs,
+    store_at,
+    train,
+    train_until,
+    wait_until,
+)
 
 
 def test_a_store_that_was_deleted_gets_all_points_again(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train_until(KeyboardInterrupt)
+    train_until(KeyboardInterrupt)
     [old] = runs(project)
-    client, _ = store.open_store(project)
-    client.delete_run(old.info.run_id)
+    store.open_store(project)[0].delete_run(old.info.run_id)
     with tracking.start(Stage("train")) as run:
         run.log_metrics({"loss": 0.25}, step=2)
     [new] = runs(project)
@@ -31,11 +43,10 @@ def test_a_store_that_was_deleted_gets_all_points_again(
 
 
 def test_without_a_store_the_work_goes_on_and_points_wait(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = Stage("train")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
-    with tracking.start(stage) as run:
+    with store_at(NOWHERE), tracking.start(stage) as run:
         for step in range(3):
             run.log_metrics({"loss": step}, step)
         run.log_artifact("params.yaml")
@@ -48,7 +59,6 @@ def test_without_a_store_the_work_goes_on_and_points_wait(
     outbox = f".cache/waiting/{stage.fingerprint}"
     waiting = f"3 points wait in {journal}, 1 file in {outbox}"
     assert last == f"tracking: the store did not take everything; {waiting}"
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     train(value=0.5)  # the store is back: its run takes what waited
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(0, 0), (1, 1), (2, 2)]
@@ -57,46 +67,42 @@ def test_without_a_store_the_work_goes_on_and_points_wait(
 
 
 def test_another_store_gets_a_run_of_its_own(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(project / "mlflow.db", project / "other.db")
-    with pytest.raises(KeyboardInterrupt):
-        train_until(KeyboardInterrupt)
+    train_until(KeyboardInterrupt)
     [first] = runs(project)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    with pytest.raises(KeyboardInterrupt):
+    Outbox(project, first.info.run_id).add("a.png", b"a")
+    with store_at(OTHER):
         train_until(KeyboardInterrupt, step=2)
-    [second] = runs(project)
+        [second] = runs(project)
+        assert history(project, second, "loss") == [(1, 0.5), (2, 0.25)]
+        client, _ = store.open_store(project)
+        assert [file.path for file in client.list_artifacts(second.info.run_id)] == ["a.png"]
+    assert len(Outbox(project, first.info.run_id).files()) == 1  # kept for that store
     assert second.info.run_id != first.info.run_id
-    assert history(project, second, "loss") == [(1, 0.5), (2, 0.25)]
     here = "sqlite:///mlflow.db"
     line = f"the run {first.info.run_id} is in {here}; {second.info.run_id} here gets its points"
     assert capsys.readouterr().err == f"tracking: {line}, too\n"
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # and back: nothing was lost
-    with tracking.start(Stage("train")) as run:
+    with tracking.start(Stage("train")) as run:  # and back: nothing was lost
         run.log_metrics({"loss": 0.125}, step=3)
     [again] = runs(project)
     assert again.info.run_id == first.info.run_id
     assert history(project, again, "loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert [run.info.run_id for run in runs(project)] == [second.info.run_id]
+    with store_at(OTHER):
+        assert [run.info.run_id for run in runs(project)] == [second.info.run_id]
 
 
-def test_evaluate_finds_no_run_of_another_store(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(project / "mlflow.db", project / "other.db")
+def test_evaluate_finds_no_run_of_another_store(project: Path) -> None:
     train()
     [first] = runs(project)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    for _ in range(2):
-        evaluate(Stage("train").fingerprint)
-    [second] = runs(project)
-    assert second.data.tags["restored"] == "true"
-    assert history(project, second, "train/loss") == [(1, 0.5)]
-    assert history(project, second, "test/accuracy") == [(0, 0.75)]
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    evaluate(Stage("train").fingerprint)
+    with store_at(OTHER):
+        for _ in range(2):
+            evaluate()
+        [second] = runs(project)
+        assert second.data.tags["restored"] == "true"
+        assert history(project, second, "train/loss") == [(1, 0.5)]
+        assert history(project, second, "test/accuracy") == [(0, 0.75)]
+    evaluate()
     [again] = runs(project)
     assert again.info.run_id == first.info.run_id
     assert history(project, again, "test/accuracy") == [(0, 0.75)]
@@ -141,14 +147,11 @@ def test_a_file_that_is_no_store_costs_a_line(
     assert last == f"tracking: the store did not take everything; 1 points wait in {journal}"
 
 
-def test_a_finished_run_gets_no_points_of_one_without_a_store(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_gets_no_points_of_one_without_a_store(project: Path) -> None:
     train()
     [first] = runs(project)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
-    train(value=0.25)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with store_at(NOWHERE):
+        train(value=0.25)
     train(value=0.25)
     second, again = runs(project)
     assert again.info.run_id == first.info.run_id
@@ -160,8 +163,7 @@ def test_a_finished_run_gets_no_points_of_one_without_a_store(
 def test_a_store_that_fails_later_stops_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage("train")
-    with tracking.start(stage) as run:
+    with tracking.start(Stage("train")) as run:
         [stored] = runs(project)
         database = (project / "mlflow.db").read_bytes()
         (project / "mlflow.db").write_bytes(b"broken" * 1000)
@@ -177,24 +179,87 @@ def test_a_store_that_fails_later_stops_nothing(
     waiting = f"2 points wait in {journal}.jsonl, 1 file in {outbox}"
     assert last == f"tracking: the store did not take everything; {waiting}"
     (project / "mlflow.db").write_bytes(database)
-    evaluate(stage.fingerprint)  # the next one that writes into the run sends them and ends it
+    evaluate()  # the next one that writes into the run sends them and ends it
     [stored] = runs(project)
     assert history(project, stored, "loss") == [(1, 0.5), (2, 0.25)]
     assert stored.data.tags["note"] == "1"
-    folder = project / "mlartifacts" / stored.info.run_id / "artifacts"
-    assert (folder / "examples/1.png").read_bytes() == b"one"
+    assert (artifacts(project, stored) / "examples/1.png").read_bytes() == b"one"
     assert stored.info.status == "FINISHED"
 
 
-def test_a_file_that_is_missing_stops_nothing(
-    project: Path, capsys: pytest.CaptureFixture[str]
+def test_log_image_does_not_wait_for_a_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "INTERVAL", 0.01)
+    with tracking.start(Stage("train")) as run:
+        assert isinstance(run, tracking.TrackedRun)
+        with run._shipper._lock:  # as while the server lets a call wait; here it would be for ever
+            run.log_metrics({"loss": 0.5}, step=1)
+            time.sleep(0.1)  # the thread waits for it now
+            run.log_image("a.png", b"a")
+    [stored] = runs(project)
+    assert (artifacts(project, stored) / "a.png").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_waits_without_a_store_is_sent_by_the_next_run(killed: bool, project: Path) -> None:
+    if killed:  # it has a run already
+        train_until(KeyboardInterrupt)
+    with store_at(NOWHERE), tracking.start(Stage("train")) as run:
+        run.log_image("examples/1.png", b"first")
+        run.log_image("examples/1.png", b"again")
+        Path("curves.png").write_bytes(b"curves")
+        run.log_artifact("curves.png", "train")
+        run.set_tags({"note": 1, "kept": "ü"})
+    Path("curves.png").unlink()
+    with tracking.start(Stage("train")) as run:
+        run.set_tags({"note": 2})
+    [stored] = runs(project)
+    assert (artifacts(project, stored) / "examples/1.png").read_bytes() == b"again"
+    assert (artifacts(project, stored) / "train/curves.png").read_bytes() == b"curves"
+    assert (stored.data.tags["note"], stored.data.tags["kept"]) == ("2", "ü")
+    assert not list((project / ".cache/waiting").rglob("*.png"))
+
+
+def test_a_file_that_the_store_refuses_holds_nothing_up(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "INTERVAL", 0.01)
+    monkeypatch.setattr(shipping, "PAUSE", 0.01)
+    with tracking.start(Stage("train")) as run:
+        [stored] = runs(project)
+        folder = artifacts(project, stored)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a").write_bytes(b"a file where a folder would have to be")
+        run.log_image("a/1.png", b"one")
+        run.log_image("b/1.png", b"two")
+        waiting = Outbox(project, stored.info.run_id)
+        wait_until(lambda: [file.name for file in waiting.files()] == ["1.png"])
+        assert (folder / "b/1.png").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/tmp/a.png", "", "a/../../b.png"])
+def test_a_name_that_leads_out_of_the_run_costs_a_line(
+    name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with tracking.start(Stage("train")) as run:
-        run.log_artifact("no/such/file")
-        run.set_tags({"note": 1})
-        run.log_metrics({"loss": 0.5}, step=1)
-    [stored] = runs(project)
-    assert stored.data.tags["note"] == "1"
-    assert stored.info.status == "FINISHED"
-    [line] = capsys.readouterr().err.splitlines()
-    assert "no/such/file" in line
+        run.log_image(name, b"image")
+    assert capsys.readouterr().err == (
+        f"tracking: cannot keep {name}: {name!r} is no name of an artifact\n"
+    )
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(project: Path) -> None:
+    outbox = Outbox(project, "run")
+    outbox.add("a.png", b"old")
+    sent = []
+
+    class Client:
+        """Takes an artifact, while the loop writes the next one of this name."""
+
+        def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
+            sent.append(Path(path).read_bytes())
+            if len(sent) == 1:
+                outbox.add("a.png", b"new")
+
+    while items := outbox.items():
+        outbox.send(items[0], Client(), "run")  # type: ignore[arg-type]
+    assert sent == [b"old", b"new"]

@@ -1,16 +1,17 @@
-"""`python -m src.sync`: what a store did not take is sent later, once, into the right runs."""
+"""`python -m src.sync`: what a store did not take is sent later, once, into the right runs. A run
+is made once, also when its process dies between the store's answer and its record."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from src.base.imports import ROOT
 from src.plumbing import locks
-from src.plumbing.command import guarded
-from src.plumbing.errors import GateError
 from src.plumbing.stage import Stage
 from src.sync import main, summary
 from src.tracking import run as tracking
@@ -18,29 +19,39 @@ from src.tracking.journal import unsent
 from src.tracking.journal.journal import load_record, lock_path
 from src.tracking.journal.outbox import Outbox
 from src.tracking.store import store
-from tests.tracking.tracked_project import DIGEST, edit, evaluate, history, runs, train, train_until
+from tests.conftest import run_main
+from tests.tracking.tracked_project import (
+    DIGEST,
+    MODEL,
+    NOWHERE,
+    OTHER,
+    artifacts,
+    edit,
+    evaluate,
+    history,
+    runs,
+    store_at,
+    train,
+    train_record,
+    train_until,
+)
 
-NOWHERE = "sqlite:////proc/nothing/mlflow.db"
 
-
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The address of a store that cannot be opened; `delenv` brings the project's back."""
-    # Records and leftovers are those of a store: the name of this one is that of the project's.
-    monkeypatch.setattr(store, "name", lambda root: "the store")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    return monkeypatch
-
-
-def test_a_run_that_could_not_be_created_is(project: Path, nowhere: pytest.MonkeyPatch) -> None:
+def train_without_a_store() -> Stage:
+    """A training of which all waits, a point, a data set and an image."""
     stage = Stage("train")
-    with tracking.start(stage) as run:
+    with store_at(NOWHERE), tracking.start(stage) as run:
         run.log_metrics({"train/loss": 0.5}, step=1)
         run.log_input("data/prepared:train", DIGEST, "train")
         run.log_image("examples/a.png", b"a")
-        run.set_tags({"model.md5": Stage("evaluate").deps_md5["models/model.safetensors"]})
-    evaluate(stage.fingerprint)
-    nowhere.delenv("MLFLOW_TRACKING_URI")
+        run.set_tags({"model.md5": Stage("evaluate").deps_md5[MODEL]})
+    return stage
+
+
+def test_a_run_that_could_not_be_created_is(project: Path, one_name: None) -> None:
+    stage = train_without_a_store()
+    with store_at(NOWHERE):
+        evaluate()
     assert runs(project) == []
     sent = unsent.send_all(project)
     assert (sent.made, sent.runs, sent.points, sent.files) == (1, 1, 2, 1)
@@ -54,29 +65,32 @@ def test_a_run_that_could_not_be_created_is(project: Path, nowhere: pytest.Monke
     assert history(project, stored, "test/accuracy") == [(0, 0.75)]
     [data] = stored.inputs.dataset_inputs
     assert data.dataset.digest == DIGEST
-    client, _ = store.open_store(project)
-    assert [file.path for file in client.list_artifacts(stored.info.run_id)] == ["examples"]
+    assert [file.name for file in artifacts(project, stored).iterdir()] == ["examples"]
     # Nothing is left, and the next stages go into this run.
     again = unsent.send_all(project)
     assert (again.made, again.points, again.files, again.trouble) == (0, 0, 0, [])
     assert not (project / ".cache/waiting" / stage.fingerprint).exists()
-    evaluate(stage.fingerprint)
+    evaluate()
     assert len(runs(project)) == 1
 
 
-def test_an_ending_that_the_store_did_not_take_is_sent(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("by", ["a repetition", "sync"])
+def test_points_and_an_ending_that_the_store_did_not_take_are_sent(by: str, project: Path) -> None:
     with tracking.start(Stage("train")) as run:
         assert isinstance(run, tracking.TrackedRun)
-        run.log_metrics({"loss": 0.5}, step=1)
         run._shipper.client = None  # as when the server is gone
-    [stored] = runs(project)
-    assert stored.info.status == "RUNNING"
-    unsent.send_all(project)
-    [stored] = runs(project)
-    assert stored.info.status == "FINISHED"
-    assert not Outbox(project, stored.info.run_id).items()
+        run.log_metrics({"loss": 0.5}, step=1)
+    assert [run.info.status for run in runs(project)] == ["RUNNING"]
+    if by == "sync":
+        unsent.send_all(project)
+    else:
+        train()
+    *repetitions, first = runs(project)
+    assert history(project, first, "loss") == [(1, 0.5)]
+    assert first.info.status == "FINISHED"
+    assert not Outbox(project, first.info.run_id).items()
+    repeated = [run.data.tags["repeat_of"] for run in repetitions]
+    assert repeated == ([] if by == "sync" else [first.info.run_id])
 
 
 WORKER = """
@@ -91,35 +105,24 @@ with tracking.start(Stage("train")) as run:
 
 @pytest.mark.parametrize("by", ["the next start", "sync"])
 def test_the_run_of_a_killed_process_is_closed(by: str, project: Path) -> None:
-    from src.base.imports import ROOT
-
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert worker.stdin
-    assert worker.stdout
-    assert worker.stdout.readline() == "logged\n"
-    fingerprint = Stage("train").fingerprint
-    sent = unsent.send_all(project)  # it lives: its run is its own
-    assert (sent.closed, sent.busy) == (0, 1)
-    worker.kill()
-    worker.wait()
-    worker.stdin.close()
-    worker.stdout.close()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, pipe = [sys.executable, "-c", WORKER], subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == b"logged\n"
+        sent = unsent.send_all(project)  # it lives: its run is its own
+        assert (sent.closed, sent.busy) == (0, 1)
+        worker.kill()
     assert [run.info.status for run in runs(project)] == ["RUNNING"]
+    record = train_record(project)
     if by == "sync":
         assert unsent.send_all(project).closed == 1
     else:
-        text = Path("params.yaml").read_text()
-        Path("params.yaml").write_text(text.replace("lr: 0.001", "lr: 0.002"))
+        edit("params.yaml", "lr: 0.001", "lr: 0.002")
         train()
-    record = load_record(project, fingerprint, store.name(project))
-    assert record
-    assert record.state == "killed"
+    closed = load_record(project, record.fingerprint, record.store)
+    assert closed
+    assert closed.state == "killed"
     status = {run.info.run_id: run.info.status for run in runs(project)}
     assert status.pop(record.run_id) == "KILLED"
     assert list(status.values()) == ([] if by == "sync" else ["FINISHED"])
@@ -127,27 +130,22 @@ def test_the_run_of_a_killed_process_is_closed(by: str, project: Path) -> None:
 
 def test_a_run_that_is_gone_is_named(project: Path) -> None:
     train()
-    [stored] = runs(project)
-    with pytest.raises(KeyboardInterrupt):
-        train_until(KeyboardInterrupt)
+    train_until(KeyboardInterrupt)
     newest = runs(project)[0]
     Outbox(project, newest.info.run_id).add("a.txt", b"a")
-    client, _ = store.open_store(project)
-    client.delete_run(newest.info.run_id)
+    store.open_store(project)[0].delete_run(newest.info.run_id)
     sent = unsent.send_all(project)
     assert sent.trouble == [f"run {newest.info.run_id} is not in the store any more"]
     assert Outbox(project, newest.info.run_id).files()
-    assert stored.info.status == "FINISHED"
+    assert [run.info.status for run in runs(project)] == ["FINISHED"]
 
 
 def test_a_dead_run_that_was_deleted_stops_no_other(project: Path) -> None:
     train()
-    record = load_record(project, Stage("train").fingerprint, store.name(project))
-    assert record
+    record = train_record(project)
     record.state = "running"  # as after kill -9
     record.save()
-    client, _ = store.open_store(project)
-    client.delete_run(record.run_id)
+    store.open_store(project)[0].delete_run(record.run_id)
     edit("params.yaml", "lr: 0.001 ", "lr: 0.002 ")
     train()
     [stored] = runs(project)
@@ -157,20 +155,15 @@ def test_a_dead_run_that_was_deleted_stops_no_other(project: Path) -> None:
 
 @pytest.mark.parametrize("death", ["of the process", "of the server"])
 def test_a_run_is_created_once_whenever_sync_ends(
-    death: str, project: Path, nowhere: pytest.MonkeyPatch
+    death: str, project: Path, one_name: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = Stage("train")
-    with tracking.start(stage) as run:
-        run.log_metrics({"train/loss": 0.5}, step=1)
-        run.log_input("data/prepared:train", DIGEST, "train")
-        run.log_image("examples/a.png", b"a")
-    nowhere.delenv("MLFLOW_TRACKING_URI")
+    stage = train_without_a_store()
 
     def die(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt if death == "of the process" else ConnectionError("no answer")
 
     for module, name in ((store, "write"), (unsent, "add_points"), (unsent, "add_waiting")):
-        with nowhere.context() as patch:
+        with monkeypatch.context() as patch:
             patch.setattr(module, name, die)
             if death == "of the process":
                 with pytest.raises(KeyboardInterrupt):
@@ -187,23 +180,9 @@ def test_a_run_is_created_once_whenever_sync_ends(
     assert not (project / ".cache/waiting" / stage.fingerprint).exists()
 
 
-def test_what_waits_for_a_run_is_sent_before_another_takes_its_place(project: Path) -> None:
-    with tracking.start(Stage("train")) as run:
-        assert isinstance(run, tracking.TrackedRun)
-        run._shipper.client = None  # as when the server is gone
-        run.log_metrics({"loss": 0.5}, step=1)
-    train()  # the same again
-    second, first = runs(project)
-    assert history(project, first, "loss") == [(1, 0.5)]
-    assert first.info.status == "FINISHED"
-    assert second.data.tags["repeat_of"] == first.info.run_id
-
-
-def test_what_another_process_writes_is_left_to_it(
-    project: Path, nowhere: pytest.MonkeyPatch
-) -> None:
-    train()
-    nowhere.delenv("MLFLOW_TRACKING_URI")
+def test_what_another_process_writes_is_left_to_it(project: Path, one_name: None) -> None:
+    with store_at(NOWHERE):
+        train()
     path = lock_path(project, Stage("train").fingerprint)
     with locks.try_hold(path) as held:
         assert held
@@ -215,13 +194,11 @@ def test_what_another_process_writes_is_left_to_it(
 def test_the_command_says_what_it_did(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["sync"])
-    main()
-    assert capsys.readouterr().out == "sync: nothing waited for sqlite:///mlflow.db\n"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret-word@127.0.0.1:9")
-    with pytest.raises(GateError, match="everything waits") as raised:
-        main()
-    assert "secret-word" not in str(raised.value)
+    nothing = "sync: nothing waited for sqlite:///mlflow.db\n"
+    assert run_main(main, [], monkeypatch, capsys) == (0, nothing, "")
+    with store_at("http://user:secret-word@127.0.0.1:9"):
+        code, _, said = run_main(main, [], monkeypatch, capsys)
+    assert (code, "everything waits" in said, "secret-word" in said) == (1, True, False)
     assert summary(unsent.Sent(runs=2, points=5, files=1, made=1), "x") == (
         "sync: 5 points and 1 file of 2 runs sent to x; created 1 run"
     )
@@ -232,8 +209,52 @@ def test_trouble_with_this_disk_is_not_the_stores(
 ) -> None:
     shutil.rmtree(project / ".cache", ignore_errors=True)
     (project / ".cache").write_text("a file")
-    monkeypatch.setattr(sys, "argv", ["sync"])
-    assert guarded(main) == 1
-    printed = capsys.readouterr().err
-    assert printed.startswith("cannot write ")
-    assert "/.cache" in printed
+    code, _, said = run_main(main, [], monkeypatch, capsys)
+    assert (code, said.startswith("cannot write "), "/.cache" in said) == (1, True, True)
+
+
+class Killed(BaseException):
+    """As kill -9: nothing of what would be done at the end is done."""
+
+
+@pytest.fixture
+def died_before_the_record(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", killed)
+        with pytest.raises(Killed), tracking.start(Stage("train")):
+            pass
+
+
+def test_a_run_without_a_record_is_found_again(project: Path, died_before_the_record: None) -> None:
+    [begun] = runs(project)
+    assert begun.info.status == "RUNNING"
+    assert not list(project.glob(".cache/runs/*"))
+    train()
+    [stored] = runs(project)
+    assert stored.info.run_id == begun.info.run_id
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params["lr"] == "0.001"
+    train()  # once only
+    assert len(runs(project)) == 2
+
+
+def test_a_run_without_a_record_is_closed_by_another_start(
+    project: Path, died_before_the_record: None
+) -> None:
+    edit("params.yaml", "lr: 0.001 ", "lr: 0.5 ")
+    train()
+    other, begun = runs(project)
+    assert begun.info.status == "KILLED"
+    edit("params.yaml", "lr: 0.5 ", "lr: 0.001 ")
+    train()
+    assert {run.info.run_id for run in runs(project)} == {begun.info.run_id, other.info.run_id}
+
+
+def test_another_store_makes_a_run_of_its_own(project: Path, died_before_the_record: None) -> None:
+    with store_at(OTHER):
+        train()
+        assert [run.info.status for run in runs(project)] == ["FINISHED"]
+    assert [run.info.status for run in runs(project)] == ["RUNNING"]

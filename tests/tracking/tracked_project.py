@@ -1,8 +1,12 @@
 """A project of two tiny stages in a git repository, for the tests of src/tracking: nothing in it
 is run, so its files may hold anything."""
 
+import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from src.plumbing.dvc_files import VERSIONS_FILE
 from src.plumbing.identity import locked_stage
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
+from src.tracking.journal.journal import Record, load_record
 from src.tracking.store import store
 from tests import template
 from tests.sharing import once_for_all
@@ -42,6 +47,8 @@ FILES = {
 }
 MODEL = "models/model.safetensors"
 DIGEST = "0123456789abcdef0123456789abcdef.dir"  # 36 characters, as DVC writes it
+# Addresses: of a store that cannot be opened, and of a second one, without runs, in the project.
+NOWHERE, OTHER = "sqlite:////proc/nothing/mlflow.db", "sqlite:///other.db"
 # What would lead a test to another repository, run or server.
 VARIABLES = (
     "DVC_ROOT",
@@ -102,6 +109,33 @@ def write_lock() -> None:
     Path("dvc.lock").write_text(lock)
 
 
+def inputs(project: Path) -> dict[str, tuple[bytes, bool]]:
+    """The files that a result is made from: what is in them, and whether they can be run."""
+    found = [project / "dvc.yaml", project / "params.yaml"]
+    for folder in ("src", "requirements", "data"):
+        found += [path for path in (project / folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(project).as_posix(): (path.read_bytes(), os.access(path, os.X_OK))
+        for path in found
+    }
+
+
+@contextmanager
+def store_at(address: str) -> Iterator[None]:
+    """Inside the block the runs go to the store with this address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", address)
+        yield
+
+
+def wait_until(done: Callable[[], object]) -> None:
+    """Wait for what another thread does, at most two minutes."""
+    end = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def edit(path: str, old: str, new: str) -> None:
     """Replace a text that the file must hold."""
     content = Path(path).read_text()
@@ -112,9 +146,10 @@ def edit(path: str, old: str, new: str) -> None:
 def make_tracked_project(
     folder: Path, factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
 ) -> Path:
-    """`make_project` with a store in it. Making its tables takes 4 s of CPU."""
+    """`make_project` with two stores in it. Making their tables takes 4 s of CPU."""
     make_project(folder, patch)
-    shutil.copy(empty_store(factory, patch), folder)
+    for name in ("mlflow.db", "other.db"):
+        shutil.copy(empty_store(factory, patch), folder / name)
     return folder
 
 
@@ -128,11 +163,23 @@ def empty_store(factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> P
     return folder / "mlflow.db"
 
 
+def artifacts(root: Path, run: Any) -> Path:
+    """The folder of a run's artifacts."""
+    return root / "mlartifacts" / run.info.run_id / "artifacts"
+
+
 def runs(root: Path) -> list[Any]:
     """The runs of the project's experiment, the newest first."""
     client, experiment_id = store.open_store(root)
     found = client.search_runs([experiment_id], order_by=["attributes.start_time DESC"])
     return list(found)
+
+
+def train_record(root: Path) -> Record:
+    """The record of the present training."""
+    record = load_record(root, Stage("train").fingerprint, store.name(root))
+    assert record
+    return record
 
 
 def history(root: Path, run: Any, key: str) -> list[tuple[int, float]]:
@@ -150,12 +197,20 @@ def train(value: float = 0.5) -> None:
 
 def train_until(error: type[BaseException], step: int = 1) -> None:
     """A training that `error` ends after an epoch: the first one, unless it goes on at `step`."""
-    with tracking.start(Stage("train")) as run:
-        run.log_metrics({"loss": 0.5**step, "nan": float("nan")}, step=step)
-        raise error
+
+    def log_and_raise() -> None:
+        with tracking.start(Stage("train")) as run:
+            run.log_metrics({"loss": 0.5**step, "nan": float("nan")}, step=step)
+            raise error
+
+    with pytest.raises(error):
+        log_and_raise()
 
 
-def evaluate(fingerprint: str, accuracy: float = 0.75) -> None:
+def evaluate(accuracy: float = 0.75, table: str = "") -> None:
+    """An evaluation of the model of the present training, with a table of its results if given."""
     stage = Stage("evaluate")
-    with tracking.reopen(stage, fingerprint, stage.deps_md5[MODEL]) as run:
+    with tracking.reopen(stage, Stage("train").fingerprint, stage.deps_md5[MODEL]) as run:
         run.log_metrics({"test/accuracy": accuracy}, step=0)
+        if table:
+            run.describe(table)

@@ -7,18 +7,10 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from src.data.batches import training_batches
-from src.training.average import create_average, last_decay, warm_up_remark
+from src.training.learner import last_decay, warm_up_remark
 from src.training.step import train_step
 from src.training.validation import validate
-from tests.training.trainings import (
-    CPU,
-    Splits,
-    checkpoint_in,
-    make_learner,
-    make_training,
-    run,
-    same_state,
-)
+from tests.training.trainings import CPU, Splits, ended, make_learner, same_state
 
 
 def test_the_average_of_weights_is_timms(few: Splits) -> None:
@@ -39,8 +31,7 @@ def test_the_average_of_weights_is_timms(few: Splits) -> None:
 @pytest.mark.parametrize("ema", [0.5, 0.99, 0.999, 0.9999])
 @pytest.mark.parametrize("steps", [1, 2, 396, 1001, 31_700])
 def test_the_decay_that_a_training_comes_to_is_timms(ema: float, steps: int) -> None:
-    timms = create_average(nn.Linear(1, 1), ema)
-    assert timms is not None
+    timms = ModelEmaV3(nn.Linear(1, 1), decay=ema, use_warmup=True)
     last = timms.get_decay(steps)  # as train_step asks for it
     assert last_decay(ema, steps) == pytest.approx(last, abs=1e-12)
     assert (warm_up_remark(ema, steps) == "") == (last == ema)
@@ -57,8 +48,7 @@ def test_a_decay_that_the_warm_up_keeps_low_is_said() -> None:
 
 
 def test_the_average_is_validated_and_kept(few: Splits, tmp_path: Any) -> None:
-    training = make_training(few, ema=0.99, lr=1e-2)
-    run(training, checkpoint_in(tmp_path))
+    training = ended(few, tmp_path, ema=0.99, lr=1e-2)
     other = make_learner(few[0])
     other.model.load_state_dict(training.best.weights)
     best = training.history[training.best.epoch - 1]

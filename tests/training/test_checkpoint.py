@@ -13,7 +13,7 @@ def test_a_checkpoint_of_another_machine_counts_only_when_asked(
 ) -> None:
     training = make_training(splits)
     with pytest.raises(Killed):
-        run(training, checkpoint_in(tmp_path), 2)
+        run(training, tmp_path, 2)
     state = training.state_dict()
     checkpoint_in(tmp_path).save(state)
     assert same_state(checkpoint_in(tmp_path).load(), state)
@@ -38,10 +38,7 @@ def test_a_checkpoint_of_another_machine_counts_only_when_asked(
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "keys"])
 def test_a_damaged_checkpoint_is_said_and_not_used(
-    splits: Splits,
-    tmp_path: Path,
-    damage: str,
-    capsys: pytest.CaptureFixture[str],
+    splits: Splits, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = checkpoint_in(tmp_path)
     checkpoint.save(make_training(splits).state_dict())

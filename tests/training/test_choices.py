@@ -17,7 +17,7 @@ from src.plumbing.dvc_files import stage_entry
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from src.yours import net as yours
-from tests.training.trainings import PARAMS, Splits, checkpoint_in, make_training, run
+from tests.training.trainings import PARAMS, Splits, make_training, run
 
 # Values of keys whose choices cannot all be listed; with them what a value needs to mean something.
 SAMPLES: dict[str, list[Any]] = {
@@ -54,7 +54,6 @@ SAMPLES: dict[str, list[Any]] = {
     "threads": [1, 2],
 }
 
-
 TOGETHER: dict[str, dict[str, Any]] = {
     "drop_path": {"model": "test_vit"},
     "accumulate": {"batch_size": 4},  # three steps of four parts each at most
@@ -63,7 +62,6 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "focal_gamma": {"loss": "focal"},
     "momentum": {"optimizer": "sgd"},
 }
-
 
 # Compiling takes a minute of the processor: with the slow tests.
 SLOW = [("compile", "default"), ("compile", "reduce-overhead")]
@@ -140,7 +138,7 @@ def test_every_choice_trains(few: Splits, tmp_path: Path, key: str, value: Any, 
     before = [parameter.detach().clone() for parameter in training.learner.model.parameters()]
     taken: list[Any] = []
     training.learner.optimizer.register_step_post_hook(lambda *step: taken.append(step))
-    run(training, checkpoint_in(tmp_path))
+    run(training, tmp_path)
     assert training.epoch == options["epochs"] or key == "patience"
     assert all(math.isfinite(number) for row in training.history for number in row.values())
     if (kind, value) == ("cuda", "fp16"):  # its scaler begins high and leaves the first steps out

@@ -7,19 +7,13 @@ from src import checks
 from src.training.for_checks import training_setup
 from src.yours import net as yours
 from tests.training.test_learner import Scaled
-from tests.training.trainings import (
-    CPU,
-    PARAMS,
-    Splits,
-)
+from tests.training.trainings import CPU, PARAMS, Splits
 
 
 def test_what_the_net_itself_keeps_fixed_is_declared(
     few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        yours, "own_net", lambda classes, channels, _: Scaled(classes, channels, True)
-    )
+    monkeypatch.setattr(yours, "own_net", lambda k, channels, _: Scaled(k, channels, True))
     setup = training_setup({**PARAMS, "model": "own"}, *few, CPU)
     assert setup.declared["frozen"] == ["scale"]
     report = checks.run(lambda: training_setup({**PARAMS, "model": "own"}, *few, CPU))

@@ -19,6 +19,7 @@ from tests.training.trainings import (
     CPU,
     Splits,
     checkpoint_in,
+    ended,
     make_training,
     resumed,
     run,
@@ -72,7 +73,7 @@ def test_no_step_waits_for_the_gpu(
                 counts.append(sum("synchronizing CUDA operation" in text for text in said))
                 seen.clear()
                 # Or weights that are the best so far would come to the host, in some of the epochs.
-                training.best.score = (math.inf, math.inf)
+                training.best.score = [math.inf, math.inf]
                 torch.cuda.set_sync_debug_mode("warn")
 
             progress = Progress(2, training.steps, batch_size, "images", 0, "off")
@@ -97,7 +98,7 @@ def test_a_training_on_a_gpu_is_the_same_bits(few: Splits, tmp_path: Path, preci
     resident = Reading("resident")
     trainings = [make(reading) for reading in (resident, resident, MAPPED, Reading("workers", 2))]
     for number, training in enumerate(trainings):
-        run(training, checkpoint_in(tmp_path / str(number)))
+        run(training, tmp_path / str(number))
     trainings.append(resumed(lambda: make(resident), tmp_path / "killed", 2))
     first, *others = (training.state_dict() for training in trainings)
     for number, other in enumerate(others, start=1):
@@ -110,9 +111,8 @@ def test_a_training_on_a_gpu_is_the_same_bits(few: Splits, tmp_path: Path, preci
 def test_a_gpu_with_a_number_gets_the_batches_of_the_cpu(few: Splits, mode: str) -> None:
     parts = [np.arange(start, start + 16) for start in (0, 16, 32)]
     first = torch.device("cuda", 0)
-    for part, batch in zip(
-        parts, read_batches(few[0], parts, first, Reading(mode, 1)), strict=True
-    ):
+    batches = read_batches(few[0], parts, first, Reading(mode, 1))
+    for part, batch in zip(parts, batches, strict=True):
         assert batch[0].device == batch[1].device == first
         assert np.array_equal(batch[0].cpu().numpy(), few[0].rows(part))
         assert batch[1].tolist() == few[0].labels[part].tolist()
@@ -130,9 +130,7 @@ def test_augmentation_draws_the_same_on_a_gpu(few: Splits) -> None:
 
 
 def test_a_net_trained_on_a_gpu_predicts_the_same_on_a_cpu(few: Splits, tmp_path: Path) -> None:
-    training = make_training(few, GPU, epochs=2)
-    run(training, checkpoint_in(tmp_path))
-    learner = training.learner
+    learner = ended(few, tmp_path, device=GPU, epochs=2).learner
     images = torch.from_numpy(few[1].rows(range(len(few[1]))))
     with torch.no_grad():
         there = learner.model.eval()(learner.enter(images.to(GPU))).cpu()

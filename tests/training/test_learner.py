@@ -12,9 +12,7 @@ from src.training.loop import Training
 from src.yours import net as yours
 from tests.training.trainings import (
     PARAMS,
-    Interrupting,
     Splits,
-    checkpoint_in,
     make_learner,
     make_training,
     resumed,
@@ -33,7 +31,7 @@ def test_a_frozen_backbone_rests(few: Splits, tmp_path: Any) -> None:
         now = training.learner.model.state_dict()
         seen.append({name for name in now if not torch.equal(now[name], before[name])})
 
-    training.run(checkpoint_in(tmp_path), Interrupting(None), look)
+    run(training, tmp_path, on_epoch=look)
     assert seen[0] == {"fc.weight", "fc.bias"}
     assert {"conv1.0.weight", "bn1.running_mean", "fc.weight"} <= seen[1]
 
@@ -104,7 +102,7 @@ def test_a_fixed_parameter_changes_nothing(
     found = []
     for as_parameter in (True, False):
         training = scaled_training(few, as_parameter, lr=1e-2, **options)
-        run(training, checkpoint_in(tmp_path / str(as_parameter)))
+        run(training, tmp_path / str(as_parameter))
         found.append((training.learner.model.state_dict(), training.history))
         assert all(row["grad_norm"] > 0.05 for row in training.history)
     assert found[0][0]["scale"].unique().tolist() == [2.0]
@@ -118,7 +116,7 @@ def test_a_net_with_a_fixed_parameter_goes_on_with_the_same_bits(
         return scaled_training(few, True, clip_grad=0.05, optimizer="sgd")
 
     whole = make()
-    run(whole, checkpoint_in(tmp_path / "whole"))
+    run(whole, tmp_path / "whole")
     second = resumed(make, tmp_path / "killed", 6)
     assert same_state(whole.state_dict(), second.state_dict())
 
@@ -127,7 +125,7 @@ def test_a_classifier_that_does_not_learn_cannot_train_alone(few: Splits, tmp_pa
     training = make_training(few, freeze_epochs=1)
     training.learner._fixed = set(training.learner.model.parameters())
     with pytest.raises(InputError, match="freeze_epochs must be 0: the net keeps its classifier"):
-        run(training, checkpoint_in(tmp_path))
+        run(training, tmp_path)
 
 
 def test_no_sum_of_gradients_in_a_cuda_graph() -> None:

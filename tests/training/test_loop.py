@@ -12,21 +12,21 @@ from src.data.batches import training_batches
 from src.images.augment import Augmentation
 from src.plumbing.errors import GateError
 from src.training.loop import Training
-from src.training.optimizer import create_optimizer
 from src.training.step import train_step
 from src.training.validation import validate
 from tests.training.trainings import (
     CPU,
-    PARAMS,
-    Interrupting,
     Killed,
     Splits,
     checkpoint_in,
+    ended,
+    give_net,
     make_learner,
     make_training,
     resumed,
     run,
     same_state,
+    taken_up,
 )
 
 
@@ -34,10 +34,8 @@ from tests.training.trainings import (
 def test_patience_ends_a_training_that_gains_nothing(
     frozen: int, few: Splits, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = make_training(
-        few, patience=2, epochs=50, lr=1e-9, best_by="val/macro_f1", freeze_epochs=frozen
-    )
-    run(training, checkpoint_in(tmp_path))
+    options = {"patience": 2, "lr": 1e-9, "best_by": "val/macro_f1", "freeze_epochs": frozen}
+    training = ended(few, tmp_path, epochs=50, **options)
     best = training.best.epoch
     assert training.epoch == max(best, frozen) + 2 < 50
     line = f"train: patience ended it after epoch {training.epoch}: val/macro_f1 was best in epoch"
@@ -73,9 +71,8 @@ def test_a_killed_run_ends_in_the_same_bits(
     splits: Splits, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     """Killed after any step, in mid-epoch too; every part of the state survives."""
-    whole = make_training(splits, **options)
+    whole = ended(splits, tmp_path / "whole", **options)
     assert whole.steps == 6
-    run(whole, checkpoint_in(tmp_path / "whole"))
     for after in (1, 5, 6, 7, 13):
         second = resumed(lambda: make_training(splits, **options), tmp_path / f"{after}", after)
         assert same_state(whole.state_dict(), second.state_dict()), after
@@ -83,19 +80,15 @@ def test_a_killed_run_ends_in_the_same_bits(
 
 def test_a_finished_training_is_kept(splits: Splits, tmp_path: Path) -> None:
     """What comes after it, writing and logging, may fail."""
-    whole = make_training(splits)
-    run(whole, checkpoint_in(tmp_path))
-    saved = checkpoint_in(tmp_path).load()
-    assert saved is not None
-    again = make_training(splits)
-    again.load_state_dict(saved)
+    whole = ended(splits, tmp_path)
+    again = taken_up(make_training(splits), tmp_path)
     assert again.finished
     assert same_state(whole.state_dict(), again.state_dict())
 
 
 def test_history_has_the_rate_of_the_epoch_itself(splits: Splits, tmp_path: Path) -> None:
-    training = make_training(splits, schedule="step", decay_epochs=2, decay_rate=0.1, lr=0.01)
-    run(training, checkpoint_in(tmp_path))
+    options = {"schedule": "step", "decay_epochs": 2, "decay_rate": 0.1, "lr": 0.01}
+    training = ended(splits, tmp_path, **options)
     assert [row["lr"] for row in training.history] == pytest.approx([0.01, 0.01, 0.001])
 
 
@@ -103,34 +96,29 @@ def test_the_schedule_is_part_of_the_checkpoint(splits: Splits, tmp_path: Path) 
     """The test above would notice a resume that forgets a part of the state."""
     first = make_training(splits, schedule="cosine")
     with pytest.raises(Killed):
-        run(first, checkpoint_in(tmp_path, minutes=1e-9), 8)
+        run(first, tmp_path, 8, minutes=1e-9)
     saved = checkpoint_in(tmp_path).load()
     assert saved is not None
-    whole = make_training(splits, schedule="cosine")
-    run(whole, checkpoint_in(tmp_path / "whole"))
+    whole = ended(splits, tmp_path / "whole", schedule="cosine")
     for part in ("model", "optimizer", "sums", "best", "history"):
         broken = make_training(splits, schedule="cosine")
         broken.load_state_dict({**saved, part: broken.state_dict()[part]})
-        run(broken, checkpoint_in(tmp_path / part))
+        run(broken, tmp_path / part)
         assert not same_state(whole.state_dict(), broken.state_dict()), part
 
 
 def test_a_run_that_is_asked_to_stop_goes_on_from_that_step(splits: Splits, tmp_path: Path) -> None:
-    whole = make_training(splits)
-    run(whole, checkpoint_in(tmp_path / "whole"))
+    whole = ended(splits, tmp_path / "whole")
     for after in (1, 6, 7, 18):
-        first, second = make_training(splits), make_training(splits)
-        checkpoint = checkpoint_in(tmp_path / f"{after}")
+        first, folder = make_training(splits), tmp_path / f"{after}"
 
         def stopping(first: Training = first, after: int = after) -> bool:
             return first.steps_done >= after
 
-        first.run(checkpoint, Interrupting(None), lambda row: None, stopping)
-        saved = checkpoint.load()
-        assert saved is not None
-        second.load_state_dict(saved)
+        run(first, folder, stopping=stopping)
+        second = taken_up(make_training(splits), folder)
         assert second.steps_done == after
-        run(second, checkpoint_in(tmp_path / "second"))
+        run(second, tmp_path / "second")
         assert same_state(whole.state_dict(), second.state_dict()), after
 
 
@@ -138,8 +126,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_from_that_step(splits: Splits, tmp_
 def test_the_kept_weights_are_those_of_the_best_epoch(
     splits: Splits, tmp_path: Path, best_by: str
 ) -> None:
-    training = make_training(splits, best_by=best_by, lr=2e-2)
-    run(training, checkpoint_in(tmp_path))
+    training = ended(splits, tmp_path, best_by=best_by, lr=2e-2)
     rows = training.history
     if best_by == "val/loss":
         best = min(rows, key=lambda row: row["val_loss"])
@@ -154,7 +141,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(
 def test_a_loss_that_is_not_a_number_stops_in_one_line(splits: Splits, tmp_path: Path) -> None:
     training = make_training(splits, lr=1e30, optimizer="sgd")
     with pytest.raises(GateError, match=r"loss is NaN or infinite in epoch 1.*lower lr"):
-        run(training, checkpoint_in(tmp_path))
+        run(training, tmp_path)
 
 
 @pytest.mark.parametrize("source", ["weights", "order", "augment", "dropout"])
@@ -175,9 +162,7 @@ def test_the_seed_moves_every_random_part(
             ),
         )
         learner = make_learner(splits[0])
-        learner.model = nn.Sequential(learner.model, nn.Dropout(0.3))
-        learner.forward = learner.model
-        learner.optimizer = create_optimizer(learner.model, PARAMS, 1e-3)
+        give_net(learner, nn.Sequential(learner.model, nn.Dropout(0.3)))
         augmentation = Augmentation(crop=2, flip=True)
         for step, (images, labels) in enumerate(training_batches(splits[0], seed, 0, 16, CPU)):
             train_step(learner, (augmentation(images, seed, step), labels), step)

@@ -13,11 +13,7 @@ from src.plumbing.errors import InputError
 from src.training.loss import Loss, create_loss
 
 LOGITS = torch.randn(64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
 LABELS = torch.arange(64) % 5
-
-
 SOFT = torch.softmax(torch.randn(64, 5, generator=torch.Generator().manual_seed(1)).double(), 1)
 
 

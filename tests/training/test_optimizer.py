@@ -20,15 +20,7 @@ from src.images.input import enter
 from src.training.learner import Learner
 from src.training.optimizer import create_scheduler
 from src.training.step import update
-from tests.training.trainings import (
-    CPU,
-    PARAMS,
-    Splits,
-    checkpoint_in,
-    make_learner,
-    make_training,
-    run,
-)
+from tests.training.trainings import CPU, PARAMS, Splits, make_learner, make_training, run
 
 LR, EPOCHS, STEPS = 0.01, 6, 3
 Rates = list[list[float]]
@@ -162,7 +154,7 @@ def test_the_rate_of_each_step_is_that_of_timms_schedule(
         few, schedule=schedule, warmup=warmup, lr=LR, epochs=EPOCHS, decay_epochs=2, decay_rate=0.3
     )
     taken = step_rates(training.learner.optimizer)
-    run(training, checkpoint_in(tmp_path))
+    run(training, tmp_path)
     by_hand = groups_by_hand(2)
     timms = warmed_up(by_hand, schedule, warmup)
     assert len(taken) == EPOCHS * STEPS
@@ -180,16 +172,10 @@ def test_the_rate_of_each_step_is_that_of_timms_plateau(
     few: Splits, tmp_path: Path, warmup: int, best_by: str
 ) -> None:
     """timm's counts epochs alone, in warm-up too: there the steps are those of its other ones."""
-    options: dict[str, Any] = {
-        "lr": LR,
-        "epochs": 9,
-        "decay_epochs": 2,
-        "decay_rate": 0.3,
-        "best_by": best_by,
-    }
-    training = make_training(few, schedule="plateau", warmup=warmup, **options)
+    options: dict[str, Any] = {"lr": LR, "epochs": 9, "decay_epochs": 2, "decay_rate": 0.3}
+    training = make_training(few, schedule="plateau", warmup=warmup, best_by=best_by, **options)
     taken = step_rates(training.learner.optimizer)
-    run(training, checkpoint_in(tmp_path))
+    run(training, tmp_path)
     rising, by_hand = groups_by_hand(2), groups_by_hand(2)
     steps_of_warmup = warmed_up(rising, "constant", warmup)
     plateau = PlateauLRScheduler(

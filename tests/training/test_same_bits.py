@@ -10,22 +10,10 @@ import torch
 from src.data.readers import Reading
 from tests.conftest import run_stage, set_params
 from tests.tracking.tracked_project import VARIABLES, empty_store, runs
-from tests.training.trainings import Splits, checkpoint_in, make_training, run, same_state
+from tests.training.trainings import DRAWN, Splits, make_training, run, same_state
 
-# All that is drawn anew in each step, so that a step which read otherwise would draw otherwise.
-EVERYTHING_RANDOM: dict[str, Any] = {
-    "augment_scale": 0.5,
-    "augment_vertical_flip": True,
-    "augment_rotation": 20.0,
-    "augment_color": 0.3,
-    "augment_erase": 0.5,
-    "mixup": 0.2,
-    "cutmix": 1.0,
-    "drop_rate": 0.2,
-    "sampling": "balanced",
-    "ema": 0.9,
-    "epochs": 2,
-}
+# A step which read otherwise would draw otherwise.
+EVERYTHING_RANDOM: dict[str, Any] = {**DRAWN, "sampling": "balanced", "ema": 0.9, "epochs": 2}
 READINGS = [Reading("resident"), Reading("workers", 2), Reading("workers", 4)]
 
 
@@ -34,7 +22,7 @@ def trained(splits: Splits, folder: Path, reading: Reading, seed: int) -> dict[s
     that a seed of its own does not precede."""
     training = make_training(splits, reading=reading, **EVERYTHING_RANDOM)
     torch.manual_seed(seed)
-    run(training, checkpoint_in(folder))
+    run(training, folder)
     return training.state_dict()
 
 

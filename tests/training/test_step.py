@@ -20,7 +20,7 @@ from tests.training.trainings import (
     PARAMS,
     Plain,
     Splits,
-    checkpoint_in,
+    give_net,
     make_learner,
     make_training,
     plain_learner,
@@ -61,9 +61,8 @@ def test_the_gradient_is_clipped_to_its_norm(few: Splits) -> None:
     free, clipped = make_learner(few[0]), make_learner(few[0], clip_grad=0.01)
     norm = train_step(free, batch, 0)[3]
     assert train_step(clipped, batch, 0)[3] == norm > 0.01
-    left = nn.utils.get_total_norm(
-        [p.grad for p in clipped.model.parameters() if p.grad is not None]
-    )
+    gradients = [p.grad for p in clipped.model.parameters() if p.grad is not None]
+    left = nn.utils.get_total_norm(gradients)
     assert left.item() == pytest.approx(0.01, rel=1e-4)
 
 
@@ -75,7 +74,7 @@ def test_a_batch_larger_than_the_data_keeps_the_size_of_its_parts(
     assert training.steps == 1
     seen: list[int] = []
     training.learner.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    (batch,) = training._batches()
+    (batch,) = training.batches(0)
     train_step(training.learner, batch, 0)
     assert seen == [16, 16, 16]
 
@@ -107,11 +106,8 @@ def test_no_part_of_a_step_is_a_single_sample(
 
 def test_a_step_of_one_sample_on_which_batchnorm_fails_is_a_line(few: Splits) -> None:
     learner = make_learner(few[0])
-    learner.model = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 3)
-    )
-    learner.forward = learner.model
-    learner.optimizer = create_optimizer(learner.model, PARAMS, 1e-3)
+    pooled = nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten()
+    give_net(learner, nn.Sequential(*pooled, nn.Linear(3, 3)))
     images, labels = next(iter(training_batches(few[0], 0, 0, 16, CPU)))
     words = "train: BatchNorm finds no variance in a step of one sample"
     with pytest.raises(InputError, match=words), readable_errors("train"):
@@ -179,7 +175,7 @@ def test_four_parts_of_16_learn_like_one_batch_of_64(
                 sizes.append(len(entered[0])) if net.training else None
             )
         )
-        run(training, checkpoint_in(tmp_path / f"{accumulate}"))
+        run(training, tmp_path / f"{accumulate}")
         assert sizes == 5 * parts
         ends.append(training)
     whole, summed = (training.learner.model.state_dict() for training in ends)

@@ -14,7 +14,7 @@ from src.data.readers import MAPPED, Reading
 from src.plumbing.terminal import Progress
 from src.training.checkpoint import Checkpoint
 from src.training.learner import Learner, build_learner
-from src.training.loop import Training
+from src.training.loop import Row, Training
 from src.training.optimizer import create_optimizer
 from tests import template
 
@@ -25,6 +25,18 @@ PARAMS: dict[str, Any] = {
     "model": "test_resnet",
     "epochs": 3,
     "batch_size": 16,
+}
+
+# What is drawn anew in each step.
+DRAWN: dict[str, Any] = {
+    "augment_scale": 0.5,
+    "augment_vertical_flip": True,
+    "augment_rotation": 20.0,
+    "augment_color": 0.3,
+    "augment_erase": 0.5,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "drop_rate": 0.2,
 }
 
 Splits = tuple[PackedSplit, PackedSplit]
@@ -48,12 +60,16 @@ class Plain(nn.Module):
         return self.net(images.double())
 
 
+def give_net(learner: Learner, net: nn.Module, lr: float = 1e-3, **options: Any) -> None:
+    """Another net for the learner, which an optimizer of its own takes."""
+    learner.model = learner.forward = net
+    learner.optimizer = create_optimizer(net, {**PARAMS, **options}, lr)
+
+
 def plain_learner(train: PackedSplit, **options: Any) -> Learner:
     """A learner of `Plain` by SGD."""
-    learner = make_learner(train, **{**PARAMS, "optimizer": "sgd", "lr": 0.05, **options})
-    learner.model = Plain()
-    learner.forward = learner.model
-    learner.optimizer = create_optimizer(learner.model, {**PARAMS, "optimizer": "sgd"}, 0.05)
+    learner = make_learner(train, **{"optimizer": "sgd", "lr": 0.05, **options})
+    give_net(learner, Plain(), 0.05, optimizer="sgd")
     return learner
 
 
@@ -61,7 +77,7 @@ def make_training(
     splits: Splits, device: torch.device = CPU, reading: Reading = MAPPED, **options: Any
 ) -> Training:
     params = {**PARAMS, "augment_flip": True, **options}
-    return Training.build(params, *splits, device, reading)
+    return Training(params, *splits, device, reading)
 
 
 class Killed(Exception):
@@ -81,27 +97,50 @@ class Interrupting(Progress):
             raise Killed
 
 
-def run(training: Training, checkpoint: Checkpoint, after: int | None = None) -> None:
-    training.run(checkpoint, Interrupting(after), lambda row: None)
-
-
 def checkpoint_in(
     folder: Path, minutes: float = 1e9, kind: str = "a", anywhere: bool = False
 ) -> Checkpoint:
     return Checkpoint(folder, "f" * 64, minutes, {"kind": kind}, anywhere)
 
 
+def run(
+    training: Training,
+    folder: Path,
+    after: int | None = None,
+    minutes: float = 1e9,
+    on_epoch: Callable[[Row], None] = lambda row: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train to the end, with a checkpoint in `folder`; `Killed` in the step `after`."""
+    training.run(checkpoint_in(folder, minutes), Interrupting(after), on_epoch, stopping)
+
+
+def ended(splits: Splits, folder: Path, **options: Any) -> Training:
+    """A training that has run to its end."""
+    training = make_training(splits, **options)
+    run(training, folder)
+    return training
+
+
+def taken_up(training: Training, folder: Path) -> Training:
+    """The training, at the point where the checkpoint in `folder` was saved."""
+    saved = checkpoint_in(folder).load()
+    assert saved is not None
+    training.load_state_dict(saved)
+    return training
+
+
 def resumed(make: Callable[[], Training], folder: Path, after: int) -> Training:
     """A training that was killed in the step `after`, with a checkpoint after each one before, and
     went on from there to its end."""
     with pytest.raises(Killed):
-        run(make(), checkpoint_in(folder, minutes=1e-9), after)
+        run(make(), folder, after, minutes=1e-9)
     training, saved = make(), checkpoint_in(folder).load()
     assert (saved is None) == (after == 1)  # before the first checkpoint: it starts over
     if saved:
         training.load_state_dict(saved)
     assert training.steps_done == after - 1
-    run(training, checkpoint_in(folder / "second"))
+    run(training, folder / "second")
     return training
 
 

@@ -1,7 +1,9 @@
-"""Evaluation, recounted: with chosen logits where they reach it, else by hand."""
+"""Evaluation, recounted: with chosen logits where they reach it, else by hand; and whether it
+follows the training, also through an average of the weights."""
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -11,15 +13,19 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from src.checks.context import Context
-from src.checks.reading import MODE_DEPENDENT, as_labels, device_of, predict
-from src.checks.report import Check, fail, ok, warn
-from src.checks.temporary import forward
+from src.checks.reading import MODE_DEPENDENT, as_labels, device_of, named, predict
+from src.checks.report import Check, above, fail, finding, ok, warn
+from src.checks.temporary import at_rates, forward
 from src.checks.training_setup import TrainingSetup
 
 SIZES = (7, 7, 3)  # of the batches: unequal, so that a mean of batch means shows
 ACCURACY_OFF = 1e-4
 LOSS_OFF = 1e-3  # relative
+STEPS, LATER = 4, 24  # of the optimizer
+ENTRIES = 4096  # of each parameter that are compared
+LEFT_WARN, LEFT_FAIL = 0.8, 0.95  # of the random start in the average when the training ends
 Metrics = dict[str, float]
+State = dict[str, Tensor]  # of a net
 Outputs = list[tuple[Tensor, Tensor]]  # (logits, targets) of each batch
 
 
@@ -43,18 +49,17 @@ class Batches:
 
 def small_loader(ctx: Context) -> Batches | None:
     """17 validation items in three batches."""
-    sample = ctx.val_sample or ctx.train_sample
+    sample, batches = ctx.val_sample or ctx.train_sample, []
     if sample is None or len(sample) < sum(SIZES):
         return None
     # A fixed mixture: labels often lie in order.
     order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(4))
-    batches = []
     for rows in order[: sum(SIZES)].split(SIZES):
-        labels = target = sample.y[rows]
+        labels = sample.y[rows]
         if ctx.width == 1:
             target = ctx.target(labels, torch.zeros(1, 1))
-        elif ctx.val_soft:
-            target = ctx.encode(labels, soft=True)
+        else:
+            target = ctx.encode(labels, ctx.val_soft)
         batches.append((sample.x[rows], target))
     return Batches(batches)
 
@@ -75,11 +80,17 @@ def check_evaluation(ctx: Context) -> list[Check]:
 
     with register_module_forward_pre_hook(note_mode):
         metrics = ctx.evaluate(setup, loader)
-    found = _read(loader)
+    found = []
+    if loader.read < len(loader):
+        text = f"evaluation stops after {loader.read} of {len(loader)} batches"
+        cause = "eval_incomplete"
+        if not loader.read:
+            text = "evaluation does not read the loader it is given"
+            cause = "eval_ignores_loader"
+        found = [fail("eval_loader", loader.read / len(loader), 1.0, text, cause)]
     state = setup.model.state_dict().items()
     changed = [key for key, value in state if not torch.equal(value, before[key])]
-    weights = {name for name, _ in setup.model.named_parameters()}
-    if training and not weights & set(changed):
+    if training and not dict(setup.model.named_parameters()).keys() & changed:
         text = f"evaluation runs {', '.join(sorted(training))} in training mode"
         found.append(fail("eval_mode", 1.0, 0.0, text, "eval_in_train_mode"))
     if changed:
@@ -89,34 +100,16 @@ def check_evaluation(ctx: Context) -> list[Check]:
             causes.reverse()
         found.append(fail("eval_side_effects", float(len(changed)), 0.0, text, *causes))
     again = ctx.evaluate(setup, loader)
-    if not all(_close(metrics[key], again[key], 1e-4) for key in metrics if key in again):
-        text = f"two evaluations of the same net give {_shown(metrics)} and {_shown(again)}"
+    both = metrics.keys() & again.keys()
+    if not all(math.isclose(metrics[k], again[k], rel_tol=1e-4, abs_tol=1e-6) for k in both):
+        shown = [", ".join(f"{k} {v:.4f}" for k, v in given.items()) for given in (metrics, again)]
+        text = f"two evaluations of the same net give {' and '.join(shown)}"
         causes = ["eval_not_deterministic", "eval_changes_model", "eval_in_train_mode"]
         if training and found:
             causes.insert(0, causes.pop())
         found.append(fail("eval_determinism", None, None, text, *causes))
     found = found or _recount(ctx, setup, loader, metrics)
     return [*found, *_mode_after(ctx, setup)]
-
-
-def _read(loader: Batches) -> list[Check]:
-    """Whether evaluation read what it was given."""
-    id, share = "eval_loader", loader.read / len(loader)
-    if share == 0:
-        text = "evaluation does not read the loader it is given"
-        return [fail(id, share, 1.0, text, "eval_ignores_loader")]
-    if share < 1:
-        text = f"evaluation stops after {loader.read} of {len(loader)} batches"
-        return [fail(id, share, 1.0, text, "eval_incomplete")]
-    return []
-
-
-def _close(a: float, b: float, relative: float = LOSS_OFF, absolute: float = 1e-6) -> bool:
-    return math.isclose(a, b, rel_tol=relative, abs_tol=absolute)
-
-
-def _shown(metrics: Metrics) -> str:
-    return ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
 
 
 def _recount(ctx: Context, setup: TrainingSetup, loader: Batches, metrics: Metrics) -> list[Check]:
@@ -133,8 +126,7 @@ def _recount(ctx: Context, setup: TrainingSetup, loader: Batches, metrics: Metri
         if ctx.width > 1:
             logits[torch.arange(len(labels))[right], labels[right]] += 4
             logits.copy_(logits.log_softmax(1) if ctx.log_probabilities else logits)
-    calls = 0
-    device = device_of(setup.model)
+    calls, device = 0, device_of(setup.model)
 
     def give_chosen(x: Tensor, *_: Any, **__: Any) -> Tensor:
         nonlocal calls
@@ -180,12 +172,10 @@ def _compare(ctx: Context, setup: TrainingSetup, outputs: Outputs, metrics: Metr
     return found or [ok(id, got, accuracy, text)]
 
 
-def _compare_loss(
-    ctx: Context, setup: TrainingSetup, outputs: Outputs, reported: float
-) -> list[Check]:
-    """The reported loss against what may be called the loss of all: of the set-up's loss or plain
-    cross-entropy, weighted by batch size or taken at once. Means over batches and losses of single
-    batches are not, and tell what was counted."""
+def _compare_loss(ctx: Context, setup: TrainingSetup, outputs: Outputs, got: float) -> list[Check]:
+    """The reported loss (`got`) against what may be called the loss of all: of the set-up's loss or
+    plain cross-entropy, weighted by batch size or taken at once. Means over batches and losses of
+    single batches are not, and tell what was counted."""
     device, sizes = device_of(setup.model), [len(as_labels(y)) for _, y in outputs]
     losses: list[Callable[[Tensor, Tensor], Tensor]] = [setup.loss_fn]
     if ctx.width > 1:
@@ -205,16 +195,16 @@ def _compare_loss(
         means.append(sum(values) / len(values))
         single += values
     exact = exact or [math.nan]
-    if any(_close(reported, value) for value in exact):
+    if any(math.isclose(got, value, rel_tol=LOSS_OFF, abs_tol=1e-6) for value in exact):
         return []
-    near = min(exact, key=lambda value: abs(value - reported))
-    text = f"evaluate says loss {reported:.4f}, recounted {near:.4f}"
+    near = min(exact, key=lambda value: abs(value - got))
+    text = f"evaluate says loss {got:.4f}, recounted {near:.4f}"
     causes = ["eval_metric_wrong", "eval_mean_of_batch_means"]
-    if any(_close(reported, value, absolute=0) for value in means):
+    if any(math.isclose(got, value, rel_tol=LOSS_OFF) for value in means):
         causes.reverse()
-    elif any(_close(reported, value, absolute=0) for value in single):
+    elif any(math.isclose(got, value, rel_tol=LOSS_OFF) for value in single):
         causes = ["eval_incomplete", "eval_metric_wrong"]
-    return [warn("eval_loss", reported, near, text, *causes)]
+    return [warn("eval_loss", got, near, text, *causes)]
 
 
 def _mode_after(ctx: Context, setup: TrainingSetup) -> list[Check]:
@@ -234,3 +224,107 @@ def _mode_after(ctx: Context, setup: TrainingSetup) -> list[Check]:
         text = "the step after an evaluation runs in evaluation mode"
         return [fail("mode_after_eval", 1.0, 0.0, text, "model_in_eval_mode")]
     return [ok("mode_after_eval", 0.0, 0.0, "training goes on in training mode")]
+
+
+@torch.no_grad()
+def _snapshot(model: nn.Module) -> State:
+    """Parameters (of large ones the first entries) and buffers that are no counters, as float64."""
+    found = {name: p.flatten()[:ENTRIES] for name, p in model.named_parameters()}
+    found |= {name: b.flatten() for name, b in model.named_buffers() if b.is_floating_point()}
+    return {name: value.detach().cpu().double().clone() for name, value in found.items()}
+
+
+@contextmanager
+def _weights_used(model: nn.Module) -> Iterator[State]:
+    """What the last net in evaluation mode held whose parameters are called like `model`'s, read in
+    the moment in which it was called: so a copy, an average, and weights that are exchanged for
+    the while of an evaluation are seen alike."""
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    used: State = {}
+
+    def note(module: nn.Module, _: Any) -> None:
+        same = {name: p.shape for name, p in module.named_parameters()} == shapes
+        if same and not module.training:
+            used.clear()
+            used.update(_snapshot(module))
+
+    with register_module_forward_pre_hook(note):
+        yield used
+
+
+def check_eval_follows(ctx: Context) -> list[Check]:
+    """What evaluation says, and what it uses, moves with training."""
+    setup, loader = ctx.fresh(), small_loader(ctx)
+    if loader is None:
+        return []
+    start = [p.detach().clone() for p in setup.model.parameters()]
+    first = _snapshot(setup.model)
+    names, accumulate = list(dict(setup.model.named_parameters())), ctx.declared.accumulate
+
+    def evaluate() -> tuple[dict[str, float], State]:
+        with _weights_used(setup.model) as used:
+            return ctx.evaluate(setup, loader), used
+
+    def train(begin: int, end: int) -> None:
+        with at_rates(setup.optimizer, ctx.peak_lrs):
+            for number in range(begin * accumulate, end * accumulate):
+                ctx.step(setup, ctx.batch(number))
+
+    before, _ = evaluate()
+    train(0, STEPS - 1)
+    _, used = evaluate()
+    train(STEPS - 1, STEPS)
+    trained = _snapshot(setup.model)
+    after, now = evaluate()
+    moved = any(not torch.equal(a, b) for a, b in zip(start, setup.model.parameters(), strict=True))
+    if moved and (before == after or (now and _equal(names, first, now))):
+        train(STEPS, LATER)  # an average may take in only every so many steps
+        after, last = evaluate()
+        if before == after or (last and _equal(names, first, last)):
+            text = f"what is evaluated does not move in {LATER} steps of the optimizer"
+            causes = ["eval_of_other_weights", "average_too_slow"]
+            return [fail("eval_follows", after.get("loss"), None, text, *causes)]
+    found = [ok("eval_follows", None, None, "evaluation follows the training")]
+    if moved and now.keys() == first.keys():
+        found += _statistics(names, first, trained, now)
+        found += _speed(ctx, names, used, trained, now)
+    return found
+
+
+def _equal(names: list[str], a: State, b: State) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in names)
+
+
+def _statistics(weights: list[str], first: State, trained: State, now: State) -> list[Check]:
+    """Buffers that the training moves and that stand still in what is evaluated."""
+    buffers = [name for name in first if name not in weights]
+    moving = [name for name in buffers if not torch.equal(first[name], trained[name])]
+    still = [name for name in moving if torch.equal(first[name], now[name])]
+    if not moving or len(still) < len(moving) or _equal(weights, first, now):
+        return []
+    text = f"evaluation uses {len(still)} running statistics as they were before training "
+    text += f"({named(still, 2)}), with trained weights"
+    causes = ["average_without_buffers", "eval_of_other_weights"]
+    return [fail("eval_statistics", float(len(still)), 0.0, text, *causes)]
+
+
+def _speed(ctx: Context, names: list[str], used: State, trained: State, now: State) -> list[Check]:
+    """Of an average of the weights: how much of the random start is left in it at the end, from the
+    share of the way to the weights that the last step took it."""
+    total = ctx.declared.total_steps
+    if not total or used.keys() != now.keys():
+        return []
+    way = torch.cat([trained[name] - used[name] for name in names])
+    went = torch.cat([now[name] - used[name] for name in names])
+    size = torch.cat([trained[name] for name in names]).norm()
+    # Too short a way says nothing; nor does an average that takes in only every so many steps.
+    if float(way.norm()) < 1e-4 * float(size) or not bool(went.any()):
+        return []
+    share = float(way @ went / (way @ way))
+    if not 0 < share < 1 or torch.equal(way, went):
+        return []
+    left = (1 - share) ** total
+    text = f"a step takes the average of the weights {share:.2g} of the way to them: after "
+    text += f"{total} steps {left:.0%} of it are the start"
+    id, causes = "average_speed", ["average_too_slow", "eval_of_other_weights"]
+    return [finding(above(left, LEFT_WARN, LEFT_FAIL), id, left, LEFT_WARN, text, *causes)]

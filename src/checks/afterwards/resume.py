@@ -28,7 +28,10 @@ def check_resume(ctx: Context) -> list[Check]:
     with running("save"):
         saved = setup.save(setup)
     loaded = ctx.fresh(seed=77)
-    _disturb(loaded)
+    # Other weights than those of every fresh set-up: what load leaves out shows.
+    for tensor in loaded.model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.detach().mul_(1.1).add_(0.01)
     with running("load"):
         returned = loaded.load(loaded, saved) if loaded.load else None
     loaded = returned if isinstance(returned, TrainingSetup) else loaded
@@ -55,14 +58,6 @@ def _train(ctx: Context, setup: TrainingSetup, start: int) -> None:
         ctx.step(setup, ctx.batch(number))
 
 
-@torch.no_grad()
-def _disturb(setup: TrainingSetup) -> None:
-    """Other weights than those of every fresh set-up: what load leaves out shows."""
-    for tensor in setup.model.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.mul_(1.1).add_(0.01)
-
-
 def _state_lost(setup: TrainingSetup, loaded: TrainingSetup) -> list[Check]:
     """What the loaded set-up does not hold as it was saved."""
     saved, state = setup.model.state_dict(), loaded.model.state_dict()
@@ -70,14 +65,13 @@ def _state_lost(setup: TrainingSetup, loaded: TrainingSetup) -> list[Check]:
     if lost:
         text = f"{len(lost)} tensors of the net are not what was saved ({', '.join(lost[:3])})"
         return [fail("resume", float(len(lost)), 0.0, text, "weights_not_saved")]
-    found = []
+    found, text = [], "state after loading is not what was saved"
     if not _alike(_state(setup.optimizer), _state(loaded.optimizer)):
-        text = "the optimizer's state after loading is not what was saved"
-        found.append(fail("resume", 1.0, 0.0, text, "optimizer_not_saved"))
-    schedule, other = setup.scheduler, loaded.scheduler
-    if schedule is not None and not _alike(_state(schedule), _state(other)):
-        text = "the schedule's state after loading is not what was saved"
-        found.append(fail("resume_schedule", 1.0, 0.0, text, "scheduler_not_saved"))
+        found.append(fail("resume", 1.0, 0.0, f"the optimizer's {text}", "optimizer_not_saved"))
+    scheduled = setup.scheduler is not None
+    if scheduled and not _alike(_state(setup.scheduler), _state(loaded.scheduler)):
+        text, cause = f"the schedule's {text}", "scheduler_not_saved"
+        found.append(fail("resume_schedule", 1.0, 0.0, text, cause))
     return found
 
 
@@ -101,10 +95,10 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _distance(a: TrainingSetup, b: TrainingSetup) -> float:
     """Of the nets' tensors, relative to their size."""
-    off = size = 0.0
+    off, size, others = 0.0, 0.0, b.model.state_dict()
     for key, value in a.model.state_dict().items():
         if value.is_floating_point():
-            other = b.model.state_dict()[key]
-            off += float((value.double() - other.double().to(value.device)).square().sum())
+            other = others[key].double().to(value.device)
+            off += float((value.double() - other).square().sum())
             size += float(value.double().square().sum())
     return (off / size) ** 0.5 if size else 0.0

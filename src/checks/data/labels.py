@@ -96,22 +96,19 @@ def check_signal(ctx: Context) -> list[Check]:
         f"a simple probe gets {own.accuracy:.2f} of the training labels, {other.accuracy:.2f} of "
         f"the val labels, {cross.accuracy:.2f} from one to the other"
     )
-    wrong = _numbering(ctx, own, other, cross, val, text)
-    wrong = wrong or _lost_signal(ctx, own, other, cross, train, val, text)
+    wrong = _numbering(ctx, own, other, cross, text) or _lost_signal(ctx, own, other, cross, text)
     if wrong is not None:
         return [wrong]
     if max(own.above, other.above) < CLEAR:
         return [ok(id, own.accuracy, None, f"{text}: too little to judge labels")]
-    return [ok(id, own.accuracy, None, text), _contradicted(own, cross, train, val)]
+    return [ok(id, own.accuracy, None, text), _contradicted(own, cross)]
 
 
 def _can_be_judged(ctx: Context, sample: Sample) -> bool:
     return len(sample) >= FEW and int(sample.y.min()) >= 0 and int(sample.y.max()) < ctx.classes
 
 
-def _lost_signal(
-    ctx: Context, own: Probe, other: Probe, cross: Probe, train: Sample, val: Sample, text: str
-) -> Check | None:
+def _lost_signal(ctx: Context, own: Probe, other: Probe, cross: Probe, text: str) -> Check | None:
     """A split whose labels say little about its images, where the other's do."""
     id, destroyed = "label_signal", _destroyed(ctx)
     if max(other.above, cross.above) > CLEAR and own.above < NOTHING and cross.above < CLEAR:
@@ -123,7 +120,7 @@ def _lost_signal(
         causes = ["labels_shuffled", "label_map_differs"]
         return fail(id, other.accuracy, own.accuracy, f"{text}: none in val", *causes)
     # Signal per item: standard errors shrink with the root of the number of items.
-    left = own.above / max(other.above, 1e-9) * (len(val) / len(train)) ** 0.5
+    left = own.above / max(other.above, 1e-9) * (len(other.wanted) / len(own.wanted)) ** 0.5
     passed = cross.above / max(other.above, 1e-9)
     random = not ctx.deterministic_train
     if random and other.above > 2 * CLEAR and left < LEFT and passed < PASSED:
@@ -135,9 +132,7 @@ def _lost_signal(
     return None
 
 
-def _numbering(
-    ctx: Context, own: Probe, other: Probe, cross: Probe, val: Sample, text: str
-) -> Check | None:
+def _numbering(ctx: Context, own: Probe, other: Probe, cross: Probe, text: str) -> Check | None:
     """Classes that have another number in val than in train."""
     from scipy.optimize import linear_sum_assignment
 
@@ -145,17 +140,17 @@ def _numbering(
     if min(own.above, other.above) < CLEAR:
         return None
     confusion = np.zeros((ctx.classes, ctx.classes))
-    np.add.at(confusion, (val.y.numpy(), cross.guess.numpy()), 1)
+    np.add.at(confusion, (cross.wanted.numpy(), cross.guess.numpy()), 1)
     moved = []
     for label in range(ctx.classes):
         count = confusion[label].sum()
         top = int(confusion[label].argmax())
-        mine = other.guess[val.y == label]
+        mine = other.guess[other.wanted == label]
         known = float((mine == label).float().mean()) if len(mine) else 0.0
         if count >= 5 and top != label and confusion[label, top] > 0.6 * count and known > 0.6:
             moved.append((label, top))
     rows, columns = linear_sum_assignment(-confusion)
-    best = float(confusion[rows, columns].sum() / len(val))
+    best = float(confusion[rows, columns].sum() / len(cross.wanted))
     # Other numbers can be put right again; another look of the images cannot.
     restored = best > 0.75 * lower and len({to for _, to in moved}) == len(moved)
     shifted = cross.accuracy < 0.5 * lower and best > cross.accuracy + 0.3
@@ -169,16 +164,16 @@ def _numbering(
     return None
 
 
-def _contradicted(own: Probe, cross: Probe, train: Sample, val: Sample) -> Check:
+def _contradicted(own: Probe, cross: Probe) -> Check:
     """Training labels that nearly all neighbours contradict, against the same of val."""
     id = "label_noise"
-    wrong = float(((own.agreed >= 0) & (own.agreed != train.y)).float().mean())
-    usual = float(((cross.agreed >= 0) & (cross.agreed != val.y)).float().mean())
+    wrong = float(((own.agreed >= 0) & (own.agreed != own.wanted)).float().mean())
+    usual = float(((cross.agreed >= 0) & (cross.agreed != cross.wanted)).float().mean())
     text = f"{wrong:.1%} of the training labels are contradicted by their neighbours, "
     text += f"{usual:.1%} of val's"
-    if usual > 3 * wrong + 0.02 and usual > WRONG_FAIL and usual * len(val) >= 8:
+    if usual > 3 * wrong + 0.02 and usual > WRONG_FAIL and usual * len(cross.wanted) >= 8:
         return warn(id, usual, WRONG_FAIL, text, "label_noise", "label_map_differs")
-    clear = wrong > 3 * usual + 0.01 and wrong * len(train) >= 8
+    clear = wrong > 3 * usual + 0.01 and wrong * len(own.wanted) >= 8
     status = above(wrong, WRONG_WARN, WRONG_FAIL) if clear else "pass"
     return finding(status, id, wrong, WRONG_WARN, text, "label_noise", "labels_shuffled")
 

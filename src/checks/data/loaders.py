@@ -103,21 +103,20 @@ def _order(ctx: Context, loader: Any, first: list[Tensor], full: list[Tensor], s
 def _pairs(ctx: Context, setup: TrainingSetup) -> list[Check]:
     """Each (image, label) of the loaders is an item of its data set; exactly, where the data set
     gives the same image each time."""
-    found = list(_exact_pairs("val", setup.val_loader, setup.val_data, ctx.val_sample))
+    found = list(_exact_pairs(setup, "val", ctx.val_sample))
     if ctx.deterministic_train:
-        loader, data = setup.train_loader, setup.train_data
-        found += _exact_pairs("train", loader, data, ctx.train_sample)
+        found += _exact_pairs(setup, "train", ctx.train_sample)
     elif not ctx.soft and not found:
         found = _resembling(ctx, setup)
     return found or [ok("loader_pairs", 1.0, 0.98, "pictures come with their labels")]
 
 
-def _exact_pairs(name: str, loader: Any, data: Any, sample: Sample | None) -> Iterator[Check]:
+def _exact_pairs(setup: TrainingSetup, name: str, sample: Sample | None) -> Iterator[Check]:
     if sample is None:
         return
     known = dict(zip(rows_as_bytes(sample.x), sample.y.tolist(), strict=True))
-    count = paired = matched = 0
-    for batch in loader:
+    data, count, paired, matched = getattr(setup, f"{name}_data"), 0, 0, 0
+    for batch in getattr(setup, f"{name}_loader"):
         labels = labels_of(batch).tolist()
         count += len(labels)
         for row, label in zip(rows_as_bytes(inputs_of(batch)), labels, strict=True):
@@ -160,10 +159,10 @@ def _resembling(ctx: Context, setup: TrainingSetup) -> list[Check]:
         draws = -(-RESEMBLING // len(sample))
         here, usual, error = _agreement(setup, sample, more or ctx.batches, draws)
         limit = min(0.7 * usual, usual - 4 * error)
-    id = "loader_pairs"
     text = f"{here:.0%} of the loader's pictures resemble items of their label, draws {usual:.0%}"
-    status, causes = "fail" if readable and here < limit else "pass", ["loader_misaligned"]
-    return [finding(status, id, here, limit, text, *causes, "labels_shuffled")]
+    status = "fail" if readable and here < limit else "pass"
+    id, causes = "loader_pairs", ["loader_misaligned", "labels_shuffled"]
+    return [finding(status, id, here, limit, text, *causes)]
 
 
 def _agreement(
@@ -218,7 +217,6 @@ def check_workers(ctx: Context) -> list[Check]:
     workers = max(2, workers)
     same_item = torch.utils.data.DataLoader(
         setup.train_data,
-        batch_size=1,
         sampler=[0] * 2 * workers,
         num_workers=workers,
         worker_init_fn=getattr(loader, "worker_init_fn", None),

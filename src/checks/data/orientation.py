@@ -20,7 +20,8 @@ MOST = 0.8  # of a class's turned images look like one other class
 ALIKE, BETTER = 0.8, 0.15  # correlation of two draws, and by how much above that of unturned ones
 USED = 0.1  # of the pairs of draws
 
-TURNS: dict[str, Callable[[Tensor], Tensor]] = {
+Turn = Callable[[Tensor], Tensor]
+TURNS: dict[str, Turn] = {
     "mirrored": lambda x: x.flip(-1),
     "upside down": lambda x: x.flip(-2),
     "turned by 180 degrees": lambda x: x.flip(-1, -2),
@@ -38,9 +39,7 @@ def check_orientation(ctx: Context) -> list[Check]:
     labels_fit = int(val.y.min()) >= 0 and int(val.y.max()) < ctx.classes
     if len(val) < 2 * ITEMS or val.x.shape[2] != val.x.shape[3] or not labels_fit:
         return []
-    moves = {
-        name: exchanged_classes(val.x, val.y, turn, ctx.classes) for name, turn in TURNS.items()
-    }
+    moves = {name: exchanged_classes(val.x, val.y, TURNS[name], ctx.classes) for name in TURNS}
     if not any(moves.values()):
         return []
     shares = shares_of_turns(ctx)
@@ -53,9 +52,7 @@ def check_orientation(ctx: Context) -> list[Check]:
     return []
 
 
-def exchanged_classes(
-    x: Tensor, y: Tensor, turn: Callable[[Tensor], Tensor], classes: int
-) -> dict[int, int]:
+def exchanged_classes(x: Tensor, y: Tensor, turn: Turn, classes: int) -> dict[int, int]:
     """Classes that change places when the images are turned: class -> what it looks like then."""
     joint = features(torch.cat([x, turn(x)]))
     plain, turned = joint[: len(x)], joint[len(x) :]

@@ -47,11 +47,12 @@ def _standard(f: Tensor) -> Tensor:
 
 @dataclass
 class Probe:
-    """What was predicted for items of a split: `guess` (the better of two), its `accuracy` and how
-    many standard errors that is `above` the largest class; `agreed`: the class that at least six of
-    seven neighbours have, else -1."""
+    """What was predicted for items of a split: `guess` (the better of two) where `wanted` is right,
+    its `accuracy` and how many standard errors that is `above` the largest class; `agreed`: the
+    class that at least six of seven neighbours have, else -1."""
 
     guess: Tensor
+    wanted: Tensor
     accuracy: float
     above: float
     agreed: Tensor
@@ -59,10 +60,9 @@ class Probe:
 
 def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: int) -> Probe:
     """From items (f, y) to the query, or to the items themselves, each left out."""
-    own = query is None
     q = f if query is None else query
     distance = torch.cdist(q, f)
-    if own:
+    if query is None:
         distance.fill_diagonal_(float("inf"))
     k = min(NEIGHBOURS, max(1, len(f) // 8))
     votes = functional.one_hot(y[distance.topk(k, largest=False).indices], classes).sum(1)
@@ -72,12 +72,10 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
     gram = a.T @ a + 0.02 * len(f) / f.shape[1] * torch.eye(a.shape[1], dtype=torch.float64)
     target = functional.one_hot(y, classes).double()
     weights = torch.linalg.solve(gram, a.T @ target)
-    if own:
-        fitted = a @ weights
+    scores = torch.cat([q, torch.ones(len(q), 1)], 1).double() @ weights
+    if query is None:
         leverage = (a * torch.linalg.solve(gram, a.T).T).sum(1, keepdim=True)
-        scores = target - (target - fitted) / (1 - leverage).clamp_min(1e-6)
-    else:
-        scores = torch.cat([q, torch.ones(len(q), 1)], 1).double() @ weights
+        scores = target - (target - scores) / (1 - leverage).clamp_min(1e-6)
     # Where classes are rare, what speaks for one beyond its share is worth more than its share.
     prior = target.mean(0)
     guesses = (top.indices, scores.argmax(1), (scores / prior.clamp_min(1e-9).sqrt()).argmax(1))
@@ -86,7 +84,7 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
     base = float(torch.bincount(wanted, minlength=classes).max()) / len(wanted)
     error = max((base * (1 - base) / len(wanted)) ** 0.5, 0.5 / len(wanted))
     above = max([(accuracy - base) / error, *(_balanced(g, wanted, classes) for g in guesses)])
-    return Probe(guess, accuracy, above, agreed)
+    return Probe(guess, wanted, accuracy, above, agreed)
 
 
 def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:

@@ -83,13 +83,12 @@ def _are_logits(ctx: Context, setup: TrainingSetup, x: Tensor, logits: Tensor) -
 
 def head_of(model: nn.Module, width: int) -> nn.Module | None:
     """The last layer with an output per class, with or without bias."""
-    heads = [
-        layer
-        for layer in model.modules()
-        if (isinstance(layer, nn.Linear) and layer.out_features == width)
-        or (isinstance(layer, nn.Conv2d) and layer.out_channels == width)
-    ]
-    return heads[-1] if heads else None
+    head = None
+    for layer in model.modules():
+        linear = isinstance(layer, nn.Linear) and layer.out_features == width
+        if linear or (isinstance(layer, nn.Conv2d) and layer.out_channels == width):
+            head = layer
+    return head
 
 
 @torch.no_grad()
@@ -118,12 +117,10 @@ def _moves_with_bias(setup: TrainingSetup, x: Tensor, before: Tensor) -> list[fl
     for change, train in ((BIAS, False), (-BIAS, False), (2 * BIAS, False), (BIAS, True)):
         seed_all(0)  # dropout draws the same before and after
         start = forward(setup.model, x, train)
-        shift = torch.zeros_like(head.bias)  # type: ignore[arg-type]
-        shift[0] = change
-        head.bias.add_(shift)  # type: ignore[operator]
+        head.bias[0].add_(change)  # type: ignore[index]
         seed_all(0)
         moved = forward(setup.model, x, train) - start
-        head.bias.sub_(shift)  # type: ignore[operator]
+        head.bias[0].sub_(change)  # type: ignore[index]
         moves.append(float(moved[:, 0].abs().median()))
         others = float(moved[:, 1:].abs().max()) if moved.shape[1] > 1 else 0.0
         if others > 0.5 * abs(change) and moves[-1] > 0.2 * abs(change):
@@ -198,6 +195,5 @@ def check_input_gradient(ctx: Context) -> list[Check]:
         return [fail(id, float(dead), 0.0, text, "channel_ignored")]
     seen = float((gradient.abs().amax((0, 1)) > 0).float().mean())
     text = f"{seen:.0%} of the places of the picture have an influence on the outputs"
-    if seen < 0.2:
-        return [warn(id, seen, 0.2, text, "channel_ignored", "input_ignored")]
-    return [ok(id, seen, 0.2, text)]
+    status = "warn" if seen < 0.2 else "pass"
+    return [finding(status, id, seen, 0.2, text, "channel_ignored", "input_ignored")]

@@ -1,24 +1,92 @@
-"""What the step does between batch and gradient, and the loss in it, by steps on chosen logits."""
+"""What the step does between batch and gradient, and the loss in it, by steps on chosen logits.
+
+What reaches the loss, and what gradient comes back, can be compared exactly with the loss function
+alone: no training, no dependence on the architecture.
+"""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from src.checks.context import Context
-from src.checks.loss.contract import check_loss, loss_alone
-from src.checks.loss.smoothing import check_smoothing
-from src.checks.reading import as_labels, labels_of, split_batch
+from src.checks.loss import LossAndGradient, check_loss, check_smoothing, loss_alone
+from src.checks.reading import are_shares, as_labels, device_of, labels_of, split_batch
 from src.checks.report import Check, fail, finding, ok, warn
 from src.checks.step import mixing
-from src.checks.step.chosen_logits import StepTrace, loss_of_step, step_on_logits
 from src.checks.training_setup import TrainingSetup
 
 CLOSE = 1e-4  # relative: rounding of float32
 HALF_CLOSE = 0.02  # of 16-bit floats
 SCALE_OFF = 0.02  # of the gradient: a forgotten division by accumulate is at least a factor of 2
+
+
+@dataclass
+class StepTrace:
+    """What one call of `setup`'s train_step on `batch` did with the chosen logits `z` (B x K)."""
+
+    setup: TrainingSetup
+    batch: Any
+    z: Tensor
+    inputs: list[Tensor] = field(default_factory=list)  # of each call of the net
+    calls: list[tuple[Tensor, Any]] = field(default_factory=list)  # what the loss was given
+    values: list[float] = field(default_factory=list)  # of the loss, for each call
+    reported: float = math.nan  # loss that train_step returned
+    more_inputs: bool = False  # whether the net was given more than samples, or has hooks
+    gradient: Tensor | None = None  # B x K, that came back to `z`
+
+
+def step_on_logits(ctx: Context, setup: TrainingSetup, batch: Any, z: Tensor) -> StepTrace:
+    """One train_step in which the net's outputs are the rows of `z` (B x K), taken in turn."""
+    trace = StepTrace(setup, batch, z.to(device_of(setup.model)).clone().requires_grad_())
+    position = 0
+    learn = [p for p in setup.model.parameters() if p.requires_grad]
+    trace.more_inputs = any(m._forward_hooks or m._forward_pre_hooks for m in setup.model.modules())
+
+    def forward(x: Tensor, *more: Any, **named: Any) -> Tensor:
+        nonlocal position
+        trace.more_inputs |= bool(more or named)
+        if position + len(x) > len(trace.z):
+            position = 0
+        rows = trace.z[position : position + len(x)]
+        position += len(x)
+        trace.inputs.append(x.detach())
+        rows = rows.log_softmax(1) if ctx.log_probabilities else rows
+        # Zero gradients for the parameters: a scaler or a clip may insist on some.
+        return rows + 0 * sum(p.flatten()[0] for p in learn)
+
+    loss_fn = setup.loss_fn
+
+    def recorded_loss(logits: Tensor, target: Any, *rest: Any, **more: Any) -> Any:
+        value = loss_fn(logits, target, *rest, **more)
+        if isinstance(value, Tensor) and torch.is_grad_enabled():
+            trace.calls.append((logits.detach(), target))
+            trace.values.append(float(value.detach().mean()))
+        return value
+
+    with (
+        patch.object(setup, "loss_fn", recorded_loss),
+        patch.object(setup.model, "forward", forward),
+    ):
+        trace.reported = ctx.step(setup, batch)
+    trace.gradient = None if trace.z.grad is None else trace.z.grad.detach().cpu()
+    return trace
+
+
+def loss_of_step(ctx: Context, setup: TrainingSetup, x: Tensor, count: int) -> LossAndGradient:
+    """Loss and gradient of the whole step, for a step that computes a loss of its own."""
+
+    def loss_and_gradient(z: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        inputs = x[torch.arange(len(labels)) % count]
+        trace = step_on_logits(ctx, setup, (inputs, ctx.target(labels, z)), z)
+        gradient = torch.zeros_like(z) if trace.gradient is None else trace.gradient
+        return trace.reported, gradient * ctx.declared.accumulate
+
+    return loss_and_gradient
 
 
 def check_step_and_loss(ctx: Context) -> list[Check]:
@@ -38,11 +106,11 @@ def check_step_and_loss(ctx: Context) -> list[Check]:
     found = check_loss(ctx, alone)
     if not any(check.status == "fail" for check in found):
         found += check_smoothing(ctx, alone, _smoothing_of_targets(trace))
-    inputs, last = _inputs_of_more_batches(ctx, setup, x)
+    inputs, last = _later_inputs(ctx, setup, x)
     path = [_check_logits(trace), _check_targets(ctx, last)]
     found += [inputs, *path]
     if all(check.status == "pass" for check in path):
-        found += _check_scale(ctx, setup, trace, count)
+        found += _check_scale(ctx, trace)
     return found
 
 
@@ -63,21 +131,17 @@ def _without_gradient(trace: StepTrace) -> Check | None:
 def _smoothing_of_targets(trace: StepTrace) -> float:
     """Smoothing that the targets carry when they reach the loss: K times their smallest share."""
     target = trace.calls[0][1]
-    if not isinstance(target, Tensor) or target.ndim != 2 or not target.is_floating_point():
-        return 0.0
-    return float(target.min() * target.shape[1]) if target.shape[1] > 1 else 0.0
+    shares = isinstance(target, Tensor) and are_shares(target) and target.is_floating_point()
+    return float(target.min() * target.shape[1]) if shares else 0.0
 
 
-def _inputs_of_more_batches(
-    ctx: Context, setup: TrainingSetup, before: Any
-) -> tuple[Check, StepTrace]:
+def _later_inputs(ctx: Context, setup: TrainingSetup, before: Any) -> tuple[Check, StepTrace]:
     """Some more batches: what the step kept of the ones before shows, and so does mixing, whose
     share is often near 0 or 1. Gives the finding, and the step that led to it."""
     for batch in [*ctx.batches[1:5], ctx.batches[0]]:
-        count = len(labels_of(batch))
-        z = 2 * torch.randn(count, ctx.width, generator=torch.Generator())
+        z = 2 * torch.randn(len(labels_of(batch)), ctx.width, generator=torch.Generator())
         trace = step_on_logits(ctx, setup, batch, z)
-        check = _check_inputs(ctx, setup, trace, before)
+        check = _check_inputs(ctx, trace, before)
         if check.status != "pass":
             break
         before = split_batch(batch)[0]
@@ -89,7 +153,7 @@ def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), tolerance, close)
 
 
-def _check_inputs(ctx: Context, setup: TrainingSetup, trace: StepTrace, before: Any) -> Check:
+def _check_inputs(ctx: Context, trace: StepTrace, before: Any) -> Check:
     """The samples enter the net in the order of the batch; those mixed in the step have labels
     mixed alike. `before`: the inputs of the batch before."""
     id, mixed = "step_inputs", ["mixed_labels_differ", "targets_changed_in_step"]
@@ -105,7 +169,7 @@ def _check_inputs(ctx: Context, setup: TrainingSetup, trace: StepTrace, before: 
     rows, own = entered[: len(x)].float(), x.detach().cpu().float()
     if rows.shape != own.shape:
         return unknown
-    shares = None if ctx.soft else _mixed_shares(ctx, setup, trace, labels)
+    shares = None if ctx.soft else _mixed_shares(ctx, trace, labels)
     if _same_rows(rows, own):
         judged = ctx.width > 2 and not trace.more_inputs
         if judged and shares is not None and mixing.labels_alone(labels, shares):
@@ -128,9 +192,7 @@ def _check_inputs(ctx: Context, setup: TrainingSetup, trace: StepTrace, before: 
     return fail(id, value, 0.0, f"{text}and {how}", *mixed)
 
 
-def _mixed_shares(
-    ctx: Context, setup: TrainingSetup, trace: StepTrace, labels: Tensor
-) -> Tensor | None:
+def _mixed_shares(ctx: Context, trace: StepTrace, labels: Tensor) -> Tensor | None:
     """The targets that reached the loss as shares B x K, smoothing taken off: those of one call, or
     labels of several calls with the weights that the step's gradient shows. None where there is no
     way to tell."""
@@ -143,7 +205,7 @@ def _mixed_shares(
     if len(targets) == len(trace.inputs):
         rows = torch.cat([target.detach().cpu() for target in targets])
     elif len(trace.inputs) == 1 and trace.gradient is not None:
-        weights = _weights_of_calls(ctx, setup, trace)[0]
+        weights = _weights_of_calls(ctx, trace)[0]
         if not bool((weights > -SCALE_OFF * weights.abs().max()).all()):
             return None
         if not all(target.ndim == 1 and len(target) == len(labels) for target in targets):
@@ -224,9 +286,7 @@ def _check_targets(ctx: Context, trace: StepTrace) -> Check:
     return fail(id, same, 1.0, text, "targets_changed_in_step", "loss_label_shifted")
 
 
-def _weights_of_calls(
-    ctx: Context, setup: TrainingSetup, trace: StepTrace
-) -> tuple[Tensor, list[Tensor], Tensor]:
+def _weights_of_calls(ctx: Context, trace: StepTrace) -> tuple[Tensor, list[Tensor], Tensor]:
     """The weight of each call of the loss in the step's gradient, the calls' own gradients, and
     their weighted sum. Calls on the whole batch add up with their shares; calls on parts stand one
     after another and share one weight."""
@@ -234,7 +294,7 @@ def _weights_of_calls(
     parts = []
     for logits, target in trace.calls:
         z = logits.detach().clone().float().requires_grad_()
-        loss = setup.loss_fn(z.log_softmax(1) if ctx.log_probabilities else z, target)
+        loss = trace.setup.loss_fn(z.log_softmax(1) if ctx.log_probabilities else z, target)
         loss = loss if loss.ndim == 0 else loss.mean()
         (gradient,) = torch.autograd.grad(loss, z)
         parts.append(gradient.cpu())
@@ -247,12 +307,12 @@ def _weights_of_calls(
     return weights, parts, basis @ weights
 
 
-def _check_scale(ctx: Context, setup: TrainingSetup, trace: StepTrace, count: int) -> list[Check]:
-    """The gradient that comes out of the step against that of the loss function alone, and the
-    reported loss against the loss. `count`: items of the batch."""
+def _check_scale(ctx: Context, trace: StepTrace) -> list[Check]:
+    """The step's gradient against that of the loss alone, and the reported loss against it."""
     assert trace.gradient is not None
-    weights, parts, fitted = _weights_of_calls(ctx, setup, trace)
-    whole, made = all(len(part) == count for part in parts), trace.gradient.flatten().double()
+    weights, parts, fitted = _weights_of_calls(ctx, trace)
+    made, count = trace.gradient.flatten().double(), len(trace.z)
+    whole = all(len(part) == count for part in parts)
     cosine = float(made @ fitted / (made.norm() * fitted.norm()).clamp_min(1e-30))
     factor = float(weights.sum()) * (1 if whole else len(parts))
     id, accumulate = "gradient_scale", ctx.declared.accumulate
@@ -282,13 +342,13 @@ def _check_scale(ctx: Context, setup: TrainingSetup, trace: StepTrace, count: in
             causes.reverse()
         status = "fail" if not 1 / 4 < off < 4 or causes[0] != "loss_scale" else "warn"
         scale = finding(status, id, factor, expected, text, *causes)
-    return [scale, *_check_reported_loss(ctx, trace, factor, count)]
+    return [scale, *_check_reported_loss(ctx, trace, factor)]
 
 
-def _check_reported_loss(ctx: Context, trace: StepTrace, factor: float, count: int) -> list[Check]:
+def _check_reported_loss(ctx: Context, trace: StepTrace, factor: float) -> list[Check]:
     """The loss that train_step returned, up to division by accumulate or the batch."""
     id, reported, accumulate = "reported_loss", trace.reported, ctx.declared.accumulate
-    value = sum(trace.values) / len(trace.values)
+    value, count = sum(trace.values) / len(trace.values), len(trace.z)
     if not math.isfinite(reported):
         text = f"train_step reports a loss of {reported}"
         return [fail(id, None, value, text, "reported_loss_differs")]

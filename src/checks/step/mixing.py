@@ -1,8 +1,7 @@
 """Mixing of images and labels (mixup, cutmix), recounted.
 
-An image that enters the net is taken apart into the images of its batch: as a weighted sum, or as
-pixels of two of them. The labels that reach the loss must hold the same shares. What is neither of
-both, or is mixed by a rule of its own, is not judged.
+An image that enters the net is taken apart into those of its batch: a weighted sum, or pixels of
+two. The labels that reach the loss must hold the same shares. Other mixtures are not judged.
 """
 
 from dataclasses import dataclass
@@ -54,26 +53,21 @@ def _as_mixup(rows: Tensor, own: Tensor) -> Parts | None:
         return None
     shares = torch.linalg.lstsq(a.T, b.T).solution.T
     off = (shares @ a - b).norm(dim=1) / b.norm(dim=1).clamp_min(1e-12)
-    order = torch.arange(len(b))
-    mine = shares[order, order]
-    others = shares.clone()
-    others[order, order] = 0
-    top = others.topk(min(2, len(a)), dim=1)
-    third = others.abs().sum(1) - top.values[:, 0].abs()
-    known = (off < EXACT) & (third < 0.01) & ((mine + top.values[:, 0] - 1).abs() < 0.01)
-    known &= (mine > -0.01) & (top.values[:, 0] > -0.01)
+    mine, others = shares.diagonal(), shares.clone().fill_diagonal_(0)
+    top = others.max(1)
+    third = others.abs().sum(1) - top.values.abs()
+    known = (off < EXACT) & (third < 0.01) & ((mine + top.values - 1).abs() < 0.01)
+    known &= (mine > -0.01) & (top.values > -0.01)
     # Which image the partner is shows as long as its share stands out from rounding.
-    partner = torch.where(top.values[:, 0] > ROUNDING, top.indices[:, 0], order)
+    partner = torch.where(top.values > ROUNDING, top.indices, torch.arange(len(b)))
     return Parts(mine, mine, partner, known)
 
 
 def _as_cutmix(rows: Tensor, own: Tensor) -> Parts | None:
-    """Each pixel is that of the own image or of one other; where both are equal it may count for
-    either."""
+    """Each pixel is that of the own image or of one other; where both are equal, of either."""
     if own.ndim != 4:
         return None
-    size = float(own.abs().max())
-    count = len(rows)
+    size, count = float(own.abs().max()), len(rows)
     mine = ((rows - own[:count]).abs().amax(1) <= EXACT * size).flatten(1)
     partner, low, high = torch.arange(count), torch.ones(count), torch.ones(count)
     known = torch.ones(count, dtype=torch.bool)
@@ -126,8 +120,7 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
     if int(clear.sum()) >= 2 and among(swapped, clear) > 0.9:
         return among(swapped, clear), "the shares are exchanged"
     # A third label: one that belongs to no part of the image.
-    strange = shares.clone()
-    strange[rows, labels] = strange[rows, theirs] = 0
+    strange = shares.scatter(1, torch.stack([labels, theirs], 1), 0)
     top = strange.max(1).values
     third = (top > APART) & (top > 0.8 * strange.clamp_min(0).sum(1))
     if among(third, two) > 0.5:
@@ -141,11 +134,8 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
 def labels_alone(labels: Tensor, shares: Tensor) -> bool:
     """Whether labels are mixed by exchange within the batch: one share for all, one other class in
     each, and over the batch as many of each class as before."""
-    rows = torch.arange(len(labels))
-    mine = shares[rows, labels]
-    rest = shares.clone()
-    rest[rows, labels] = 0
-    other = rest.max(1)
+    mine = shares.gather(1, labels[:, None])[:, 0]
+    other = shares.scatter(1, labels[:, None], 0).max(1)
     mixed = other.values > SAME
     if float(mixed.float().mean()) < 0.3:
         return False

@@ -1,14 +1,18 @@
 """Real training steps, recorded, and what they say of step, gradients and rate."""
 
+import gc
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from src.checks.context import Context
-from src.checks.reading import named, split_batch, to_tensor
+from src.checks.reading import graph_of, named, split_batch, to_tensor
 from src.checks.report import Check, fail, finding, ok, warn
-from src.checks.step.memory import check_graphs, graphs_counted
 from src.checks.step.recorder import StepRecorder
 from src.checks.temporary import at_rates, forward
 from src.checks.training_setup import TrainingSetup
@@ -18,6 +22,7 @@ CLIPPED_FAIL, CLIPPED_WARN = 1e-5, 1e-3  # healthy nets start with norms up to 1
 UPDATE_LOW, UPDATE_LOW_WARN = 1e-6, 1e-5  # healthy: 3.5e-5 to 2.2e-2 per step (measured)
 UPDATE_HIGH, UPDATE_HIGH_WARN = 1.0, 0.3
 UNREACHED_SHARE = 0.002  # of all entries, beyond which it is a fault, not a spare tensor
+AGAIN = 24  # steps of the optimizer in the second count: a short window of losses has an end
 
 
 def check_steps(ctx: Context) -> list[Check]:
@@ -28,7 +33,7 @@ def check_steps(ctx: Context) -> list[Check]:
     record = StepRecorder(ctx, setup)
     start = {name: p.detach().clone() for name, p in record.parameters.items()}
     graphs: list[int] = []
-    with at_rates(setup.optimizer, ctx.peak_lrs), record.attached(), graphs_counted() as count:
+    with at_rates(setup.optimizer, ctx.peak_lrs), record.attached(), _graphs_counted() as count:
         for number in range(wanted * accumulate):
             record.losses.append(ctx.step(setup, ctx.batch(number)))
             if (number + 1) % accumulate == 0:
@@ -48,7 +53,7 @@ def check_steps(ctx: Context) -> list[Check]:
         found = [fail("update_ratio", 0.0, UPDATE_LOW, text, *causes)]
     if not any(check.status == "fail" for check in found):
         found += [_clipping(ctx, record), _flow(record), _update(record)]
-    found += [_mode(ctx, record), _graph_of_loss(ctx) or check_graphs(ctx, graphs)]
+    found += [_mode(ctx, record), _graph_of_loss(ctx) or _check_graphs(ctx, graphs)]
     return [*found, *(_dependence(ctx, setup) if ctx.train_sample is not None else [])]
 
 
@@ -123,7 +128,7 @@ def _interval(record: StepRecorder, accumulate: int, wanted: int) -> Check | Non
 
 
 def _clipping(ctx: Context, record: StepRecorder) -> Check:
-    id, ratio = "grad_clip", median(step.ratio for step in record.steps if step.made)
+    id, ratio = "grad_clip", median(step.seen / step.made for step in record.steps if step.made)
     ctx.clipped = ratio
     text = f"clipping keeps {ratio:.3g} of the gradient's length"
     if ctx.declared.precision == "fp16":
@@ -212,3 +217,49 @@ def _dependence(ctx: Context, setup: TrainingSetup) -> list[Check]:
     text = f"outputs differ by {spread:.2g} of their size between pictures and from blank ones"
     status, causes = "fail" if spread < 1e-4 else "pass", ["input_ignored", "gradient_blocked"]
     return [finding(status, "input_dependence", spread, 1e-4, text, *causes, "lr_too_high")]
+
+
+@contextmanager
+def _graphs_counted() -> Iterator[Callable[[], int]]:
+    """A function that counts the nodes of all graphs which tensors made meanwhile keep alive. What
+    existed before is set aside, so that a count costs a few milliseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield _nodes
+    finally:
+        gc.unfreeze()
+
+
+def _nodes() -> int:
+    roots = []
+    for thing in gc.get_objects():
+        if issubclass(type(thing), Tensor):
+            with suppress(RuntimeError):  # a view whose base was changed has none any more
+                roots.append(thing.grad_fn)
+    return len(graph_of(roots))
+
+
+def _grows(counts: list[int]) -> bool:
+    """Whether each step left more than the step before."""
+    return len(counts) > 2 and all(b > a for a, b in pairwise(counts))
+
+
+def _check_graphs(ctx: Context, counts: list[int]) -> Check:
+    """`counts` after each step of the optimizer; what grows is counted again over more steps,
+    without what only waits for the garbage collector."""
+    id, accumulate = "graphs", ctx.declared.accumulate
+    if not _grows(counts):
+        return ok(id, 0.0, 0.0, "no graph of an earlier step stays in memory")
+    setup, counts = ctx.fresh(), []
+    with _graphs_counted() as count:
+        for number in range(AGAIN * accumulate):
+            ctx.step(setup, ctx.batch(number))
+            if (number + 1) % accumulate == 0:
+                gc.collect()
+                counts.append(count())
+    if not _grows(counts):
+        return ok(id, 0.0, 0.0, "graphs of earlier steps are let go after some time")
+    value = (counts[-1] - counts[0]) / (len(counts) - 1)
+    text = f"each step leaves {value:.0f} nodes of its graph in memory"
+    return warn(id, value, 0.0, text, "graph_kept")

@@ -26,8 +26,8 @@ Tensors = dict[str, Tensor]
 class OptimizerStep:
     """One step of the optimizer: `backwards` passes before it; cosine of the seen gradient to what
     was made since the last step (`cosine`), in the last pass (`to_last`), and to that plus what was
-    left from before (`to_stale`); `ratio` of the norms; whether each entry was only made smaller
-    (`shrunk`); whether anything was `made`; how far weights moved (`update`, relative)."""
+    left from before (`to_stale`); the norms of what was `made` and `seen`; whether each entry was
+    only made smaller (`shrunk`); how far weights moved (`update`, relative)."""
 
     backwards: int
     made: float
@@ -37,10 +37,6 @@ class OptimizerStep:
     to_stale: float
     shrunk: bool
     update: float = 0.0
-
-    @property
-    def ratio(self) -> float:
-        return self.seen / self.made if self.made else 0.0
 
 
 class StepRecorder:

@@ -10,7 +10,6 @@ from src.plumbing.errors import InputError
 DATA = "data/prepared"
 SUBSET = "data/subset"
 MADE = (DATA, "results/", stored.MODELS)  # what earlier stages made of the rest
-ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def _differences(before: Result, after: Result, stage: str) -> list[identity.Dif
 
 
 def _text(value: object) -> str:
-    return ABSENT if value is None else str(value)
+    return "-" if value is None else str(value)
 
 
 def _files(item: identity.Difference, revs: tuple[str | None, str | None]) -> list[str]:

@@ -63,12 +63,8 @@ def _results(axes: Any, groups: list[Group], split: str) -> None:
 
 def _beside(values: np.ndarray) -> np.ndarray:
     """Where equal values stand, side by side: 0 for the first of each, then to the right."""
-    seen: dict[float, int] = {}
-    places = []
-    for value in values.tolist():
-        places.append(0.03 * seen.get(value, 0))
-        seen[value] = seen.get(value, 0) + 1
-    return np.array(places)
+    listed = values.tolist()
+    return np.array([0.03 * listed[:place].count(value) for place, value in enumerate(listed)])
 
 
 def _histories(group: Group) -> list[dict[str, list[float]]]:

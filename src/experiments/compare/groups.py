@@ -55,9 +55,8 @@ def _of_name(name: str, root: Path) -> Group:
 
 def _result(target: Target, name: str) -> Result:
     """The finished result of a target."""
-    lock = target.read("dvc.lock")
-    stages = stored.stages_of(lock) if lock is not None else None
-    if lock is None or stages is None:
+    lock = target.read("dvc.lock") or ""
+    if not (stages := stored.stages_of(lock)):
         raise InputError(f"{target.title} has no finished training: `dvc repro` makes it")
     if target.rev is None and (changed := identity.changed_inputs(lock)):
         raise InputError(f"the workspace has changed ({changed[0]}): `dvc repro` first")
@@ -73,9 +72,8 @@ def _of_params(text: str) -> Group:
     wanted = dict(pairs)
     if len(wanted) < len(pairs):
         raise InputError(f"{text} gives a param twice: name each group of its own")
-    head = git.read_at([("HEAD", "dvc.lock")])[0]
-    stages = stored.stages_of(head) if head is not None else None
-    if stages is None:
+    [head] = git.read_at([("HEAD", "dvc.lock")])
+    if not (stages := stored.stages_of(head or "")):
         raise InputError("HEAD has no dvc.lock with a training, to which params could be applied")
     declared = _params(stages)
     if unknown := [key for key in wanted if not any(key in part for part in declared.values())]:
@@ -84,23 +82,21 @@ def _of_params(text: str) -> Group:
     candidates: dict[str, stored.Stages] = {}
     for _, _, lock in stored.locks():
         other = stored.stages_of(lock)
-        if other is not None and _params(other) == expected:
+        if _params(other) == expected:
             candidates[stored.configuration(other)] = other
-    groups = [found for item in candidates.values() if (found := stored.with_any_seed(item))]
+    groups = []
+    for candidate in candidates.values():
+        if by_seed := stored.with_any_seed(candidate):
+            groups.append(Group(text, next(iter(by_seed.values())), by_seed))
     if not groups:
         options = " ".join(f"-S {key}={value}" for key, value in wanted.items())
         raise InputError(f"no finished experiment has {text}: `dvc exp run {options}` makes one")
-    results = [dict(sorted(found.items())) for found in groups]
     here = _code_and_data(stages)
-    alike = [item for item in results if _code_and_data(_first(item).stages) == here] or results
+    alike = [group for group in groups if _code_and_data(group.named.stages) == here] or groups
     if len(alike) > 1:
-        names = ", ".join(_first(item).name for item in alike)
+        names = ", ".join(group.named.name for group in alike)
         raise InputError(f"{text} means results of different code or data: name one of {names}")
-    return Group(text, _first(alike[0]), alike[0])
-
-
-def _first(by_seed: Mapping[int, Result]) -> Result:
-    return next(iter(by_seed.values()))
+    return alike[0]
 
 
 def _params(stages: stored.Stages, wanted: Mapping[str, str] | None = None) -> dict[str, Any]:

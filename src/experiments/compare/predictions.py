@@ -17,20 +17,15 @@ FILE = "results/evaluate/predictions.csv"
 def correct(result: Result, split: str, name: str, root: Path) -> tuple[list[str], np.ndarray]:
     """The labels of the images of a split, and whether each was classified correctly (bool N), in
     the order of the data set. InputError if the predictions are not here."""
-    path = _find(result, name, root)
-    labels, hits = [], []
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(_find(result, name, root), encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
-        header = next(rows, [])
-        if header[:4] != ["split", "index", "label", "prediction"]:
+        if next(rows, [])[:4] != ["split", "index", "label", "prediction"]:
             raise InputError(f"{name}: {FILE} has other columns than this code writes")
-        for row in rows:
-            if row[0] == split:
-                labels.append(row[2])
-                hits.append(row[2] == row[3])
-    if not labels:
+        pairs = [(row[2], row[3]) for row in rows if row[0] == split]
+    if not pairs:
         raise InputError(f"{name}: {FILE} has no predictions on {split}")
-    return labels, np.array(hits, dtype=bool)
+    hits = np.array([label == prediction for label, prediction in pairs])
+    return [label for label, _ in pairs], hits
 
 
 def _find(result: Result, name: str, root: Path) -> Path:

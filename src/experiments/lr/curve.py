@@ -67,7 +67,7 @@ class Suggestion:
     minimum: float  # the rate with the lowest loss
     least: float  # the lowest rate that was tried: what lies below it, nobody saw
     diverges: bool  # whether all curves do: else `minimum` is no more than the highest rate tried
-    per_seed: tuple[float, ...]  # what each seed alone suggests
+    per_seed: tuple[float, ...]  # what each of several seeds alone suggests
 
     @property
     def to_try(self) -> float:
@@ -95,29 +95,24 @@ class Suggestion:
         return low, max(self.steepest, self.tenth, self.to_try * FINEST)
 
 
-def _one(curves: Sequence[Curve], per_seed: tuple[float, ...]) -> Suggestion:
-    """The suggestion of the geometric means of the curves."""
+def suggest(curves: Sequence[Curve]) -> Suggestion:
+    """What the curves of one or several seeds suggest."""
+    alone = [suggest([curve]).to_try for curve in curves] if len(curves) > 1 else []
     return Suggestion(
         float(np.exp(np.log([curve.steepest for curve in curves]).mean())),
         float(np.exp(np.log([curve.minimum for curve in curves]).mean())),
         max(float(curve.rates[0]) for curve in curves),
         all(curve.diverges for curve in curves),
-        per_seed,
+        tuple(alone),
     )
-
-
-def suggest(curves: Sequence[Curve]) -> Suggestion:
-    """What the curves of one or several seeds suggest."""
-    return _one(curves, tuple(_one([curve], ()).to_try for curve in curves))
 
 
 def table(curves: Sequence[Curve], seed: int) -> tuple[list[str], list[list[float]]]:
     """Header and rows: each point of each curve, of the seeds from `seed` on."""
-    columns = ("rates", "losses", "smooth", "slope")
     rows = [
-        [seed + number, *(float(value) for value in point)]
+        [seed + number, *point]
         for number, curve in enumerate(curves)
-        for point in zip(*(getattr(curve, column) for column in columns), strict=True)
+        for point in zip(curve.rates, curve.losses, curve.smooth, curve.slope, strict=True)
     ]
     return ["seed", "rate", "loss", "smooth", "slope"], rows
 
@@ -142,7 +137,7 @@ def explained(found: Suggestion, now: float, text: Callable[[float], str]) -> li
         f"  {text(found.tenth):>8}  a tenth of {lowest}",
         f"  {text(now):>8}  configured, {where} the suggested range {text(low)} .. {text(high)}",
     ]
-    if len(found.per_seed) > 1:
+    if found.per_seed:
         least, most = min(found.per_seed), max(found.per_seed)
         lines.append(
             f"  seeds alone suggest {text(least)} .. {text(most)} (a factor of {most / least:.1f})"

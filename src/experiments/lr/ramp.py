@@ -44,10 +44,6 @@ class Ramp:
     low: float
     high: float
 
-    def rates(self, steps: int) -> np.ndarray:
-        """The rate of each step (float64)."""
-        return np.geomspace(self.low, self.high, steps)
-
     def rate_of(self, value: float) -> float:
         """The rate that a value of the param gives."""
         return value if self.name == "lr" else 1 / (1 - value)
@@ -105,10 +101,10 @@ def range_test(
     """(rates, training losses), float64 of equal length <= `steps`: the loss of each batch before
     the step at that rate. Shorter than `steps` if the loss exploded; what was not finite is left
     out. InputError if the optimizer has no such param."""
-    rates = ramp.rates(steps)
+    rates = np.geomspace(ramp.low, ramp.high, steps)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        training = Training.build(params, data, data, device, Reading.from_params(params))
+        training = Training(params, data, data, device, Reading.from_params(params))
         if ramp.name not in training.learner.optimizer.param_groups[0]:
             raise InputError(
                 f"params.yaml: optimizer {params['optimizer']} has no {ramp.name} to vary: "

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from src.experiments.queue import tasks
 from src.experiments.queue.configuration import Configuration
-from src.experiments.queue.tasks import State
 from src.plumbing import workspace
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.locks import hold
@@ -60,8 +59,7 @@ def run(wanted: Mapping[str, list[str]], jobs: int, configuration: Configuration
             raise
         _stop()
         now = tasks.states(wanted.__contains__)
-        ended = [name for name, state in now.items() if state.state in ("finished", "failed")]
-        left = [name for name in wanted if name not in ended]
+        left = [name for name in wanted if now.get(name) not in ("finished", "failed")]
         if not left:
             return
         # DVC's worker also ends with trials in the queue when it finds itself idle between two.
@@ -80,7 +78,7 @@ def queue_missing(wanted: Mapping[str, list[str]], configuration: Configuration)
         raise InputError(f"DVC's queue takes no path beyond ASCII: move the project from {here}")
     with hold(LOCK, "queues trials here"):  # another one would queue the same names again
         known = tasks.states(wanted.__contains__)
-        dead = [name for name, state in known.items() if state.state == "killed"]
+        dead = [name for name, state in known.items() if state == "killed"]
         new = [name for name in wanted if name not in known or name in dead]
         if new:
             configuration.require_in_git()
@@ -111,13 +109,13 @@ def _start(jobs: int) -> None:
 
 def _wait(wanted: Mapping[str, list[str]]) -> None:
     """Wait until no trial waits or runs, or no worker is left."""
-    shown: dict[str, State] = {}
+    shown: dict[str, str] = {}
     idle = 0
     while True:
         time.sleep(POLL_SECONDS)
         now = tasks.states(wanted.__contains__)
         if now != shown:
-            counts = Counter(state.state for state in now.values())
+            counts = Counter(now.values())
             print("  " + ", ".join(f"{counts[x]} {x}" for x in ORDER if counts[x]), flush=True)
             shown = now
         if not _waiting(now):
@@ -127,8 +125,8 @@ def _wait(wanted: Mapping[str, list[str]]) -> None:
             return
 
 
-def _waiting(now: Mapping[str, State]) -> bool:
-    return any(state.state in ("queued", "running") for state in now.values())
+def _waiting(now: Mapping[str, str]) -> bool:
+    return not {"queued", "running"}.isdisjoint(now.values())
 
 
 def _stop() -> None:

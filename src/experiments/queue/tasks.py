@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,11 @@ COLLECT_SECONDS = 15.0  # for a worker to take in the result of a process that e
 EXITED = re.compile(r"exited with (-?\d+)")
 
 
-@dataclass(frozen=True)
-class State:
-    """`state`: finished, queued, running, failed (a stage said no) or killed. `rev`: the commit of
-    a finished one."""
-
-    state: str
-    rev: str = ""
-
-
-def states(wanted: Callable[[str], Any]) -> dict[str, State]:
-    """The experiments whose names are `wanted`, finished or in the queue."""
-    found = {name: State(state) for name, state in unfinished(wanted).items()}
-    for item in git.experiments():
-        if wanted(item.name):
-            found[item.name] = State("finished", item.rev)
-    return found
+def states(wanted: Callable[[str], Any]) -> dict[str, str]:
+    """The state of the experiments whose names are `wanted`: finished, queued, running, failed (a
+    stage said no) or killed."""
+    found = unfinished(wanted)  # first: a task may come to its end between the two looks
+    return found | {item.name: "finished" for item in git.experiments() if wanted(item.name)}
 
 
 def unfinished(wanted: Callable[[str], Any]) -> dict[str, str]:

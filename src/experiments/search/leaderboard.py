@@ -17,25 +17,21 @@ SHOWN = 25  # rows in the terminal; the CSV has all (choice)
 
 @dataclass(frozen=True)
 class Row:
-    """A trial: what it drew, and the group `val` of its metrics, None without a result."""
+    """A trial: what it drew, and the group `val` of its metrics, empty without a result."""
 
     name: str
     state: str
     values: Mapping[str, str]
-    metrics: Mapping[str, Any] | None
+    metrics: Mapping[str, Any]
 
     @property
     def accuracy(self) -> float:
-        return self.metrics["accuracy"] if self.metrics else float("-inf")
+        return self.metrics.get("accuracy", float("-inf"))
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
     """The best first, equal ones by log loss; those without a result last, by name."""
-
-    def order(row: Row) -> tuple[float, float, str]:
-        return -row.accuracy, row.metrics["log_loss"] if row.metrics else 0.0, row.name
-
-    return sorted(rows, key=order)
+    return sorted(rows, key=lambda row: (-row.accuracy, row.metrics.get("log_loss", 0), row.name))
 
 
 def not_worse(best: str, correct: Mapping[str, np.ndarray]) -> set[str]:
@@ -66,7 +62,7 @@ def lines(
     for row in rows[:SHOWN]:
         cells = "  ".join(f"{row.values.get(key, '-'):>{width[key]}}" for key in keys)
         result = f"{row.state:>12}  {'':15}"
-        if row.metrics is not None:
+        if row.metrics:
             low, high = row.metrics["accuracy_low"], row.metrics["accuracy_high"]
             same = "=" if row.name in alike else " "
             result = f"{same} {row.accuracy:10.4f}  {low:.4f} {high:.4f}  "
@@ -75,7 +71,7 @@ def lines(
         printed.append(f"... and {len(rows) - SHOWN} more")
     if failed := [row for row in rows if row.state in ("failed", "killed")]:
         printed.append(f"{len(failed)} have no result: `dvc queue logs {failed[0].name}` says why")
-    if best.metrics and sum(row.metrics is not None for row in rows) > 1:
+    if sum(bool(row.metrics) for row in rows) > 1:
         if best.name in correct and len(correct) > 1:
             printed.append(
                 f"= {len(alike)} of {len(correct) - 1} others cannot be told from the best on "
@@ -94,7 +90,7 @@ def table(rows: Sequence[Row], keys: Sequence[str]) -> tuple[list[str], list[lis
         [
             row.name,
             row.state,
-            *((row.metrics or {}).get(column, "") for column in columns),
+            *(row.metrics.get(column, "") for column in columns),
             *(row.values.get(key, "") for key in keys),
         ]
         for row in rows
@@ -109,24 +105,15 @@ def draw(rows: Sequence[Row], space: Sequence[Dimension]) -> bytes:
     columns = min(3, len(space))
     lines_of_panels = -(-len(space) // columns)
     figure = Figure(figsize=(4 * columns, 3.2 * lines_of_panels), dpi=DPI, layout="constrained")
+    look: Any = {"fmt": "o", "color": "C0", "markersize": 4, "elinewidth": 0.6, "alpha": 0.7}
     for number, item in enumerate(space, start=1):
         axes = figure.add_subplot(lines_of_panels, columns, number)
         if points := [row for row in rows if row.metrics and item.key in row.values]:
             texts = [row.values[item.key] for row in points]
             x = [item.values.index(x) if item.kind == "choice" else float(x) for x in texts]
-            groups = [row.metrics for row in points if row.metrics]
-            below = [group["accuracy"] - group["accuracy_low"] for group in groups]
-            above = [group["accuracy_high"] - group["accuracy"] for group in groups]
-            axes.errorbar(
-                x,
-                [row.accuracy for row in points],
-                [below, above],
-                fmt="o",
-                color="C0",
-                markersize=4,
-                elinewidth=0.6,
-                alpha=0.7,
-            )
+            below = [row.accuracy - row.metrics["accuracy_low"] for row in points]
+            above = [row.metrics["accuracy_high"] - row.accuracy for row in points]
+            axes.errorbar(x, [row.accuracy for row in points], [below, above], **look)
         if item.kind == "choice":
             axes.set_xticks(range(len(item.values)), item.values)
             axes.margins(x=0.3)

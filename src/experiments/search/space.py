@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.base.keys import Value
 from src.plumbing import identity, overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
+from src.plumbing.schema import SCHEMA, Value
 
 FILE = Path("recipes/search.yaml")
 KINDS = ("log_uniform", "uniform", "integer", "choice")

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.experiments import statistics, stored
@@ -28,47 +27,35 @@ WIDTH = 3.92  # standard errors in the width of a 95 % interval (normal distribu
 OUTSIDE = 0.01  # share of seeds outside the interval that the other seeds give (choice)
 
 
-@dataclass
-class Verdict:
-    """`tier`: the one that holds, empty if none does; `lines`: why, and what differs."""
-
-    tier: str = ""
-    lines: list[str] = field(default_factory=list)
-
-
-def judge(target: Target, folder: Path, same_kind: bool | None) -> Verdict:
-    """Compare the files of the target with those that the pipeline made in `folder`. `same_kind`:
-    whether the machines are of one kind; None if that is not known."""
+def judge(target: Target, folder: Path, same_kind: bool | None) -> tuple[str, list[str]]:
+    """Compare the files of the target with those that the pipeline made in `folder`: the tier that
+    holds, empty if none does, and lines that say why, and what differs. `same_kind`: whether the
+    machines are of one kind; None if that is not known."""
     before, after = target.locked()[0], (folder / "dvc.lock").read_text()
     found = differing_outputs(before, after)
-    verdict = Verdict(lines=[f"{name}: output {path} differs" for name, path in found])
     if not found:
-        return Verdict("bit", ["every output is equal"])
+        return "bit", ["every output is equal"]
+    lines = [f"{name}: output {path} differs" for name, path in found]
     history, metrics = (
         (_text(target.read(path)), (folder / path).read_text())
         for path in (stored.HISTORY, identity.METRICS)
     )
     if parting := first_difference(*history):
-        verdict.lines.append(parting)
+        lines.append(parting)
     if same_kind:
-        verdict.lines.append("the machine is of the same kind, so every bit should be equal")
-        return verdict
-    verdict.lines.append("another kind of machine, or not known: close numbers are enough")
+        return "", [*lines, "the machine is of the same kind, so every bit should be equal"]
+    lines.append("another kind of machine, or not known: close numbers are enough")
     trouble = numeric_trouble(history, metrics)
-    verdict.lines += trouble
+    lines += trouble
     if not trouble:
-        verdict.tier = "numeric"
-        return verdict
-    stages = stored.stages_of(before)
-    alike = stored.with_any_seed(stages).values() if stages else ()
-    seeds = [result.metrics["val"]["accuracy"] for result in alike]
+        return "numeric", lines
+    alike = stored.with_any_seed(stored.stages_of(before))
+    seeds = [result.metrics["val"]["accuracy"] for result in alike.values()]
     if len(seeds) < LEAST_SEEDS:
-        verdict.lines.append(f"what other seeds give is not known: {len(seeds)} were tried")
-    elif outside := statistical_trouble(metrics, seeds):
-        verdict.lines.append(outside)
-    else:
-        verdict.tier = "statistical"
-    return verdict
+        return "", [*lines, f"what other seeds give is not known: {len(seeds)} were tried"]
+    if outside := statistical_trouble(metrics, seeds):
+        return "", [*lines, outside]
+    return "statistical", lines
 
 
 def _text(content: str | None) -> str:

@@ -1,7 +1,7 @@
 """Sources that need no files: scikit-learn's digits, and drawn shapes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from src.images.decode import Image8
@@ -23,26 +23,18 @@ def digits(params: Mapping[str, Any]) -> Source:
     return Source([str(digit) for digit in range(10)], items, len(images), in_memory=True)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A shape that is drawn when it is read."""
-
-    label: int
-    number: int
-    size: int
-
-    def __call__(self) -> tuple[bytes, Image8]:
-        image = draw_shape(self.label, self.number, self.size)
-        return image.tobytes(), Image8.of(image)
-
-
 def synthetic(params: Mapping[str, Any]) -> Source:
-    """Coloured shapes, drawn from their class and number alone."""
+    """Coloured shapes, drawn from their class and number alone when they are read."""
     count, size = params["prepare.synthetic_classes"], params["prepare.size"]
     per_class = params["prepare.synthetic_pictures"]
     items = (
-        Item(f"{CLASS_NAMES[label]}/{number:05d}", label, Shape(label, number, size))
+        Item(f"{CLASS_NAMES[label]}/{number:05d}", label, partial(_shape, label, number, size))
         for label in range(count)
         for number in range(per_class)
     )
     return Source(list(CLASS_NAMES[:count]), items, count * per_class)
+
+
+def _shape(label: int, number: int, size: int) -> tuple[bytes, Image8]:
+    image = draw_shape(label, number, size)
+    return image.tobytes(), Image8.of(image)

@@ -28,26 +28,21 @@ MOST_PACKED = 1032  # values per byte that deflate can make (https://zlib.net/zl
 
 @dataclass(frozen=True)
 class IdxSet:
-    """The folder that torchvision gives a set, the names of its files of images and of labels by
-    split, and its classes as torchvision names them."""
+    """The classes of a set as torchvision names them, what the names of its files begin with in
+    each split, and what those of its files of labels end with."""
 
-    folder: str
-    files: Mapping[str, tuple[str, str]]
     classes: tuple[str, ...]
+    train: str = "train"
+    test: str = "t10k"
+    labels: str = "labels-idx1-ubyte"
 
-
-def _idx(
-    folder: str,
-    classes: tuple[str, ...],
-    train: str = "train",
-    test: str = "t10k",
-    labels: str = "labels-idx1-ubyte",
-) -> IdxSet:
-    names = {"test": test, "train": train}
-    files = {
-        split: (f"{name}-images-idx3-ubyte", f"{name}-{labels}") for split, name in names.items()
-    }
-    return IdxSet(f"{folder}/raw", files, classes)
+    @property
+    def files(self) -> dict[str, tuple[str, str]]:
+        """The names of the files of images and of labels by split."""
+        return {
+            split: (f"{start}-images-idx3-ubyte", f"{start}-{self.labels}")
+            for split, start in (("test", self.test), ("train", self.train))
+        }
 
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -68,12 +63,12 @@ _HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 # Small letters that look like their capitals are one class with them.
 _BALANCED = tuple(sorted(set(string.digits + string.ascii_letters) - set("cijklmopsuvwxyz")))
 IDX_SETS = {
-    "MNIST": _idx("MNIST", _DIGITS),
-    "FashionMNIST": _idx("FashionMNIST", _CLOTHES),
-    "KMNIST": _idx("KMNIST", _HIRAGANA),
-    "QMNIST": _idx("QMNIST", _DIGITS, "qmnist-train", "qmnist-test", "labels-idx2-int"),
+    "MNIST": IdxSet(_DIGITS),
+    "FashionMNIST": IdxSet(_CLOTHES),
+    "KMNIST": IdxSet(_HIRAGANA),
+    "QMNIST": IdxSet(_DIGITS, "qmnist-train", "qmnist-test", "labels-idx2-int"),
     # Of its six ways to split, the one that its authors made for comparisons.
-    "EMNIST": _idx("EMNIST", _BALANCED, "emnist-balanced-train", "emnist-balanced-test"),
+    "EMNIST": IdxSet(_BALANCED, "emnist-balanced-train", "emnist-balanced-test"),
 }
 
 
@@ -82,18 +77,17 @@ def idx_source(name: str, root: Path) -> Source:
     comes out of train by hash. InputError when a file is not there or not whole."""
     chosen = IDX_SETS[name]
     found = {
-        split: [_find(name, chosen, root, file) for file in files]
-        for split, files in chosen.files.items()
+        split: [_find(name, root, file) for file in files] for split, files in chosen.files.items()
     }
-    labels = {split: _labels(name, split, path, chosen) for split, (_, path) in found.items()}
-    items = _items(name, {split: path for split, (path, _) in found.items()}, labels)
-    total = sum(map(len, labels.values()))
-    given = frozenset(found)
-    return Source(list(chosen.classes), items, total, given, published=True, in_memory=True)
+    images = {split: path for split, (path, _) in found.items()}
+    classes = list(chosen.classes)
+    labels = {split: _labels(name, split, path, len(classes)) for split, (_, path) in found.items()}
+    items, total = _items(name, images, labels), sum(map(len, labels.values()))
+    return Source(classes, items, total, frozenset(images), published=True, in_memory=True)
 
 
-def _find(name: str, chosen: IdxSet, root: Path, file: str) -> Path:
-    kept = root / chosen.folder / file
+def _find(name: str, root: Path, file: str) -> Path:
+    kept = root / name / "raw" / file
     for place in (kept, root / file):
         for path in (place, place.with_name(f"{file}.gz")):
             if path.is_file():
@@ -105,18 +99,17 @@ def _find(name: str, chosen: IdxSet, root: Path, file: str) -> Path:
     )
 
 
-def _labels(name: str, split: str, path: Path, chosen: IdxSet) -> np.ndarray:
+def _labels(name: str, split: str, path: Path, classes: int) -> np.ndarray:
     """The class indices (int64 N); of QMNIST's columns the first."""
     with _opened(name, path) as file:
         dtype, shape = _header(name, path, file)
         labels = np.frombuffer(_read(file, dtype.itemsize * math.prod(shape)), dtype)
         _end(name, path, file)
     labels = labels.reshape(shape).reshape(shape[0], -1)[:, 0].astype(np.int64)
-    count = len(chosen.classes)
-    for index in np.flatnonzero((labels < 0) | (labels >= count))[:1]:
+    for index in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:
         raise InputError(
             f"torchvision:{name}: {split}/{index:05d} has label {labels[index]}, which is none of "
-            f"{count} classes"
+            f"{classes} classes"
         )
     return labels
 

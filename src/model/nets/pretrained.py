@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.files import round_floats
-from src.model.nets.names import TORCHVISION
+from src.model.nets import TORCHVISION
 from src.model.nets.weights_file import NO_WEIGHTS, read_metadata
 from src.plumbing.errors import InputError
 
@@ -62,16 +62,17 @@ def normalisation(
     if "mean" not in about or "std" not in about:
         _say_once(f"weights: {weights} says no mean and std, so those of the data are used")
         return own
-    channels = meta["channels"]
-    mean = _per_channel(about["mean"], channels, weights, "mean")
-    std = _per_channel(about["std"], channels, weights, "std")
-    if not all(value > 0 for value in std):
-        raise _senseless(weights, "std")
-    numbers = {"mean": mean, "std": std}
-    shown = ", ".join(f"{key} {' '.join(f'{v:.4g}' for v in numbers[key])}" for key in numbers)
-    grey = ", averaged for grey images" if len(about["mean"]) > channels else ""
+    found = {key: _per_channel(about[key], meta["channels"]) for key in ("mean", "std")}
+    for key, numbers in found.items():
+        if not numbers or (key == "std" and min(numbers) <= 0):
+            raise InputError(
+                f"params.yaml: weights {weights} has metadata in which {key} makes no sense: "
+                "fetch it again with `python -m src.weights MODEL --force`"
+            )
+    shown = ", ".join(f"{key} {' '.join(f'{v:.4g}' for v in found[key])}" for key in found)
+    grey = ", averaged for grey images" if len(about["mean"]) > meta["channels"] else ""
     _say_once(f"weights: images enter the net with {shown} from {where}{grey}")
-    return mean, std
+    return found["mean"], found["std"]
 
 
 @functools.cache
@@ -80,22 +81,16 @@ def _say_once(line: str) -> None:
     print(line)
 
 
-def _per_channel(values: Any, channels: int, weights: str, name: str) -> list[float]:
+def _per_channel(values: Any, channels: int) -> list[float]:
+    """The numbers in metadata for so many channels; none where they make no sense."""
     if not isinstance(values, list) or len(values) not in (1, 3):
-        raise _senseless(weights, name)
+        return []
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        raise _senseless(weights, name)
+        return []
     numbers = [float(value) for value in values]
     if len(numbers) != channels:
         numbers = [sum(numbers) / len(numbers)] * channels
     return round_floats(numbers)  # as model.json will hold them
-
-
-def _senseless(weights: str, name: str) -> InputError:
-    return InputError(
-        f"params.yaml: weights {weights} has metadata in which {name} makes no sense: "
-        "fetch it again with `python -m src.weights MODEL --force`"
-    )
 
 
 def _about(weights: str, model_name: str) -> tuple[dict[str, Any], str]:
@@ -112,13 +107,7 @@ def disagreements(weights: str, model_name: str, meta: Mapping[str, Any]) -> lis
     if weights == NO_WEIGHTS:
         return []
     about, _ = _about(weights, model_name)
-    now = {
-        "size": meta["size"],
-        "interpolation": meta.get("interpolation", "bilinear"),
-        "crop_ratio": meta.get("crop_ratio", 1),
-        "fit": meta.get("fit", "crop"),
-        "channels": meta["channels"],
-    }
+    now = {"interpolation": "bilinear", "crop_ratio": 1, "fit": "crop", **meta}
     return [
         f"prepare.{key}={_shown(value)} (now {_shown(now[key])})"
         for key, value in settings(about).items()
@@ -129,13 +118,12 @@ def disagreements(weights: str, model_name: str, meta: Mapping[str, Any]) -> lis
 def settings(about: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `prepare` that make images as the weights with these metadata expect them."""
     input_size = about.get("input_size") or [None, None, None]
-    # A fit is named only where it is not the usual one, for which nobody has chosen it.
-    fit = about.get("fit") if about.get("fit") != "crop" else None
     found = {
         "size": input_size[1],
         "interpolation": about.get("interpolation"),
         "crop_ratio": about.get("crop_ratio"),
-        "fit": fit,
+        # Named only where it is not the usual one, for which nobody has chosen it.
+        "fit": about.get("fit") if about.get("fit") != "crop" else None,
         "channels": input_size[0],
     }
     return {key: round_floats(value) for key, value in found.items() if value is not None}

@@ -9,15 +9,15 @@ from timm.models import adapt_input_conv
 from torch import nn
 from torchvision import models
 
-from src.model.nets.names import TORCHVISION
+from src.model.nets import TORCHVISION
 from src.plumbing.errors import InputError
 from src.plumbing.params import did_you_mean
 
 
 def torchvision_net(name: str, classes: int, channels: int) -> nn.Module:
     """The net `name` with random weights; InputError for an unknown name, and for a net with
-    auxiliary outputs. For other than 3 channels its first convolution is replaced by one of the
-    same settings whose initial weights are summed over the colours, as timm does it."""
+    auxiliary outputs. For other than 3 channels the initial weights of its first convolution are
+    summed over the colours, as timm does it."""
     require_known(name)
     try:
         model = models.get_model(name, weights=None, num_classes=classes)
@@ -27,7 +27,9 @@ def torchvision_net(name: str, classes: int, channels: int) -> nn.Module:
             f"params.yaml: model {TORCHVISION}{name} cannot be built: {reason}"
         ) from None
     if channels != 3:
-        _replace_first_convolution(model, channels)
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        first.weight = nn.Parameter(adapt_input_conv(channels, first.weight.detach()))
+        first.in_channels = channels
     return model
 
 
@@ -41,37 +43,14 @@ def require_known(name: str, what: str = "params.yaml: model") -> None:
             f"{what} must be {TORCHVISION}<name> with the name of a classification "
             f"model of torchvision, got '{TORCHVISION}{name}'{hint}"
         )
-    if "aux_logits" in inspect.signature(_class_of(name)).parameters:
+    builder = models.get_model_builder(name)
+    returned = inspect.signature(builder).return_annotation
+    net: Any = returned if inspect.isclass(returned) else builder
+    if "aux_logits" in inspect.signature(net).parameters:
         raise InputError(
             f"{what} {TORCHVISION}{name} gives auxiliary outputs beside the logits, "
             "which train does not use: set another model"
         )
-
-
-def _class_of(name: str) -> Any:
-    annotation = inspect.signature(models.get_model_builder(name)).return_annotation
-    return annotation if inspect.isclass(annotation) else models.get_model_builder(name)
-
-
-def _replace_first_convolution(model: nn.Module, channels: int) -> None:
-    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        stride=old.stride,  # type: ignore[arg-type]
-        padding=old.padding,  # type: ignore[arg-type]
-        dilation=old.dilation,  # type: ignore[arg-type]
-        groups=old.groups,
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-    )
-    with torch.no_grad():
-        new.weight.copy_(adapt_input_conv(channels, old.weight))
-        if old.bias is not None and new.bias is not None:
-            new.bias.copy_(old.bias)
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, new)
 
 
 def about_weights(name: str) -> dict[str, Any] | None:

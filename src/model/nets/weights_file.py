@@ -6,7 +6,8 @@ safetensors writes several in an order that differs from run to run.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +35,13 @@ def write_weights(
 def read_metadata(path: Path | str) -> dict[str, Any] | None:
     """The metadata of a weights file, from the entry "image-experiments" or from entries of their
     own (values in JSON); None if it has none of ours. InputError if the file cannot be read."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from None
+    with _readable(path), safe_open(str(path), framework="pt") as file:
+        header = file.metadata() or {}
     if ENTRY in header:
         about = _from_json(header[ENTRY])
         return about if isinstance(about, dict) else None
-    known = (
-        "architecture",
-        "num_classes",
-        "input_size",
-        "mean",
-        "std",
-        "interpolation",
-        "crop_ratio",
-        "fit",
-        "source",
-    )
+    of_images = ("input_size", "mean", "std", "interpolation", "crop_ratio", "fit")
+    known = ("architecture", "num_classes", *of_images, "source")
     return {key: _from_json(header[key]) for key in known if key in header} or None
 
 
@@ -65,18 +54,20 @@ def _from_json(text: str) -> Any:
 
 def shapes_in(path: str) -> dict[str, list[int]]:
     """The shapes of the tensors in a weights file, by name; InputError if it cannot be read."""
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    """InputError for what is no safetensors file."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        yield
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path | str, error: Exception) -> InputError:
-    return InputError(
-        f"params.yaml: weights must be a safetensors file or {NO_WEIGHTS}, got '{path}' "
-        f"({' '.join(str(error).split())[:100]})"
-    )
+        raise InputError(
+            f"params.yaml: weights must be a safetensors file or {NO_WEIGHTS}, got '{path}' "
+            f"({' '.join(str(error).split())[:100]})"
+        ) from None
 
 
 def load_weights(model: nn.Module, name: str, weights: str) -> None:
@@ -85,19 +76,14 @@ def load_weights(model: nn.Module, name: str, weights: str) -> None:
     unless all else fits."""
     from timm.models import adapt_input_conv
 
-    try:
+    with _readable(weights):
         tensors = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise unreadable(weights, error) from None
     state = model.state_dict()
     conv = next((k for k, m in model.named_modules() if isinstance(m, nn.Conv2d)), "") + ".weight"
-    if (
-        conv in tensors
-        and conv in state
-        and {tensors[conv].shape[1], state[conv].shape[1]} == {1, 3}
-    ):
+    if conv in tensors and conv in state:
         before, after = tensors[conv].shape[1], state[conv].shape[1]
-        tensors[conv] = adapt_input_conv(after, tensors[conv], base_chans=before)
+        if {before, after} == {1, 3}:
+            tensors[conv] = adapt_input_conv(after, tensors[conv], base_chans=before)
     head = {f"{head_name(model)}.{part}" for part in ("weight", "bias")}
     if any(k in tensors and k in state and len(tensors[k]) != len(state[k]) for k in head):
         tensors |= {key: state[key] for key in head if key in state}

@@ -13,13 +13,7 @@ from typing import Any, Protocol
 
 from src.plumbing.errors import InputError
 
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 class BadSample(Exception):
@@ -61,11 +55,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A sample that could not be read; see BadSample."""
+    """A sample that cannot be used, see BadSample; in place of what reads it, where the source
+    knows that already."""
 
     reason: str
     remedy: str
-    detail: str
+    detail: str = ""
+
+    def __call__(self) -> tuple[bytes, Any]:
+        raise BadSample(self.reason, self.remedy, self.detail)
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ class Source:
     """`items`: `total` of them, those of given splits first in the order test, val: what these hold
     is not learnt. `given`: the splits that the source itself fills; no sample comes into them by
     hash. `published`: others test on these splits too, so that they stay whole: a sample that a
-    given split also has is left out of the other one. `in_memory`: the samples are
-    in this process already, and small: to send them to workers costs more than to pack them here
-    (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
+    given split also has is left out of the other one. `in_memory`: the samples are in this process
+    already, and small: to send them to workers costs more than to pack them here (measured).
+    `notes` go into report.json, `remarks` are lines for the person who looks on."""
 
     classes: list[str]
     items: Iterator[Item]
@@ -87,46 +85,33 @@ class Source:
     remarks: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A sample of which the source knows already that it cannot be used."""
-
-    reason: str
-    remedy: str
-
-    def __call__(self) -> tuple[bytes, Any]:
-        raise BadSample(self.reason, self.remedy)
-
-
 def text_of(name: str | os.PathLike[str]) -> str:
     """A file's name as text that can be printed and stored: names need not be UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\r", "\\r")
 
 
-def refuse_name(name: str) -> Refused | None:
+def refuse_name(name: str) -> Rejected | None:
     """What is wrong with a name that the tables of the packed data set cannot hold."""
     try:
         os.fsencode(name).decode("utf-8")
     except UnicodeDecodeError:
-        return Refused("its name is not UTF-8", "rename it")
+        return Rejected("its name is not UTF-8", "rename it")
     if "\r" in name:  # Python 3.11 writes it into a CSV without the quotes it needs
-        return Refused("its name has a carriage return in it", "rename it")
+        return Rejected("its name has a carriage return in it", "rename it")
     return None
 
 
-def twins(names: list[str]) -> list[list[str]]:
-    """The names that differ by case, accents' spelling or outer blanks alone, together."""
-    same: dict[str, list[str]] = {}
-    for name in names:
-        same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
-    return [group for group in same.values() if len(group) > 1]
-
-
 def remark_on_twins(classes: list[str]) -> list[str]:
+    """A line for each group of classes whose names differ by case, accents' spelling or outer
+    blanks alone."""
+    same: dict[str, list[str]] = {}
+    for name in classes:
+        same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, group))} differ by case, accents or blanks alone and are "
         "kept apart: give them one name if they are the same"
-        for group in twins(classes)
+        for group in same.values()
+        if len(group) > 1
     ]
 
 

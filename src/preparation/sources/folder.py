@@ -7,7 +7,6 @@ Files nested below a class folder, however deep, belong to that class. Names tha
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from src.preparation.sources.base import (
     Files,
     Item,
     Read,
-    Refused,
+    Rejected,
     Source,
     data_folder,
     refuse_name,
@@ -27,84 +26,52 @@ from src.preparation.sources.base import (
 )
 
 DEEPEST = 200  # folders in each other (choice)
-
-
-@dataclass
-class Found:
-    """What a walk through a folder met beside samples: files left out, by their ending."""
-
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def leave_out(self, name: str) -> None:
-        suffix = os.path.splitext(name)[1].lower()
-        self.left_out["hidden" if name.startswith(".") else text_of(suffix) or "no ending"] += 1
+Parents = Sequence[tuple[str | None, Path]]  # of class folders, each after its split
 
 
 def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     """The samples of class folders below `prepare.path`. What is missing of val and test is taken
     from train by hash."""
     root = data_folder(params["prepare.path"], "folder", "of class folders")
-    tops = _folders(root)
-    _refuse_a_mixture(root, tops)
-    parents: list[tuple[str | None, Path]] = [(None, root)]
-    places = [root]  # where files are no samples
-    if tops and tops[0].name.lower() in SPLIT_NAMES:
-        for top in tops:
-            if refused := _refuse_folder(top):
-                raise InputError(f"{top} cannot be used: {refused.reason}: {refused.remedy}")
-            require_readable(top)
-        places = [root, *tops]
-        parents = [(SPLIT_NAMES[top.name.lower()], top) for top in tops]
-        _require_train_once(root, [split for split, _ in parents])
-        # What a given test or val split holds is not learnt.
-        parents.sort(key=lambda parent: ("test", "val", "train").index(parent[0] or ""))
+    parents = _parents(root)
     given = [split for split, _ in parents if split]
-    found = Found()
-    counts: Counter[str] = Counter()
-    total, why = 0, ""
-    for place in places:
-        for entry in sorted(place.iterdir()):
-            if not _is_folder(entry):
-                found.leave_out(entry.name)
+    left_out, counts = Counter[str](), Counter[str]()
+    unusable: list[str] = []  # class folders
+    for place in {root, *(parent for _, parent in parents)}:  # where files are no samples
+        left_out.update(_ending(file.name) for file in place.iterdir() if not _is_folder(file))
     for _, parent in parents:
         for folder in _folders(parent):
-            refused = _refuse_folder(folder)
-            here = 1 if refused else sum(1 for _ in walk(folder, files, found))
-            total += here
-            if refused:
-                why = why or f"; {text_of(folder.name)}: {refused.reason}, {refused.remedy}"
+            if refused := _refuse_folder(folder):
+                unusable.append(f"{text_of(folder.name)}: {refused.reason}, {refused.remedy}")
             else:
-                counts[folder.name] += here
+                counts[folder.name] += sum(1 for _ in walk(folder, files, left_out))
     classes = sorted(name for name, count in counts.items() if count)
     empty = sorted(name for name, count in counts.items() if not count)
     if len(classes) < 2:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
             + (f" with samples ({', '.join(empty[:3])} without)" if empty else "")
-            + why
+            + (f"; {unusable[0]}" if unusable else "")
         )
     notes = {
         "given_splits": sorted(given),
-        "files_left_out": sum(found.left_out.values()),
-        "files_left_out_by_ending": dict(sorted(found.left_out.items())),
+        "files_left_out": left_out.total(),
+        "files_left_out_by_ending": dict(sorted(left_out.items())),
         "classes_without_pictures": empty,
     }
     remarks = remark_on_twins(classes)
-    if found.left_out:
-        count = notes["files_left_out"]
+    if count := left_out.total():
         many = "1 file was" if count == 1 else f"{count} files were"
         remarks.append(f"{many} left out: by name or place no sample")
     if empty:
         remarks.append(f"no class is made of folders without a sample: {', '.join(empty[:5])}")
     items = _items(root, files, parents, {name: label for label, name in enumerate(classes)})
+    total = counts.total() + len(unusable)
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
 
 
 def _items(
-    root: Path,
-    files: Files,
-    parents: list[tuple[str | None, Path]],
-    label_of: Mapping[str, int],
+    root: Path, files: Files, parents: Parents, label_of: Mapping[str, int]
 ) -> Iterator[Item]:
     for split, parent in parents:
         for folder in _folders(parent):
@@ -112,46 +79,46 @@ def _items(
             if refused := _refuse_folder(folder):
                 yield Item(text_of(name), 0, refused)
             elif folder.name in label_of:
-                for path, read in walk(folder, files, Found()):
+                for path, read in walk(folder, files, Counter()):
                     name = text_of(os.path.relpath(path, root))
                     item_split = None if split == "train" else split
                     yield Item(name, label_of[folder.name], read, item_split)
 
 
 def walk(
-    folder: Path | str, files: Files, found: Found, linked_folders: bool = False
+    folder: Path | str, files: Files, left_out: Counter[str], linked_folders: bool = False
 ) -> Iterator[tuple[str, Read]]:
     """Each file of a sample below `folder`, sorted by path, with how to read it. What cannot be
-    entered or named comes as Refused, the rest is counted in `found`. Links to files are followed;
-    those to folders are refused, since DVC would not see what is in them, unless `linked_folders`:
-    for files that are not versioned."""
-    above = [_identity(os.stat(parent)) for parent in Path(folder).absolute().parents]
-    yield from _walk(os.fspath(folder), files, found, above, linked_folders, DEEPEST)
+    entered or named comes as Rejected; `left_out` counts the other files, by their ending. Links to
+    files are followed; those to folders are refused, since DVC would not see what is in them,
+    unless `linked_folders`: for files that are not versioned."""
+    above = [os.stat(parent) for parent in Path(folder).absolute().parents]
+    yield from _walk(os.fspath(folder), files, left_out, above, linked_folders, DEEPEST)
 
 
 def _walk(
     folder: str,
     files: Files,
-    found: Found,
-    above: list[tuple[int, int]],
+    left_out: Counter[str],
+    above: list[os.stat_result],
     linked_folders: bool,
     deeper: int,
 ) -> Iterator[tuple[str, Read]]:
     if not deeper:
-        yield folder, Refused(f"it lies more than {DEEPEST} folders deep", "move it up")
+        yield folder, Rejected(f"it lies more than {DEEPEST} folders deep", "move it up")
         return
     try:
-        here = _identity(os.stat(folder))
-        if here in above:
-            yield folder, Refused("it is a link to a folder above it", "remove the link")
+        here = os.stat(folder)
+        if any(os.path.samestat(here, parent) for parent in above):
+            yield folder, Rejected("it is a link to a folder above it", "remove the link")
             return
         with os.scandir(folder) as scan:
             entries = sorted((entry.name, _is_folder(entry)) for entry in scan)
     except PermissionError:
-        yield folder, Refused("there is no permission to enter it", "`chmod u+rx` the folder")
+        yield folder, Rejected("there is no permission to enter it", "`chmod u+rx` the folder")
         return
     except OSError as error:
-        yield folder, Refused("it cannot be entered", f"repair the folder ({error.strerror})")
+        yield folder, Rejected("it cannot be entered", f"repair the folder ({error.strerror})")
         return
     for name, is_folder in entries:
         path = os.path.join(folder, name)
@@ -161,48 +128,50 @@ def _walk(
             if refused := None if linked_folders else _refuse_folder(Path(path)):
                 yield path, refused
             else:
-                yield from _walk(path, files, found, [*above, here], linked_folders, deeper - 1)
+                yield from _walk(path, files, left_out, [*above, here], linked_folders, deeper - 1)
         elif name.startswith(".") or not name.lower().endswith(files.suffixes):
-            found.leave_out(name)
+            left_out[_ending(name)] += 1
         else:
             yield path, refuse_name(path) or files.reader(path)
 
 
 def named_files(
     paths: Sequence[Path], kind: Files
-) -> tuple[list[Path], list[tuple[Path, Refused]]]:
+) -> tuple[list[Path], list[tuple[Path, Rejected]]]:
     """The files that `paths` name, and of a folder those of samples below it, as `walk` finds them;
     and the names of which there is nothing and the folders that cannot be entered, with the
     reason."""
     files: list[Path] = []
-    refused: list[tuple[Path, Refused]] = []
+    refused: list[tuple[Path, Rejected]] = []
     for path in paths:
         if path.is_dir():
-            for name, read in walk(path, kind, Found(), linked_folders=True):
-                if isinstance(read, Refused) and os.path.isdir(name):
+            for name, read in walk(path, kind, Counter(), linked_folders=True):
+                if isinstance(read, Rejected) and os.path.isdir(name):
                     refused.append((Path(name), read))
                 else:  # a name that no table could hold does no harm here
                     files.append(Path(name))
         elif os.path.lexists(path):  # where a link leads nowhere, reading it says so
             files.append(path)
         else:
-            refused.append((path, Refused("it does not exist", "name files, or a folder")))
+            refused.append((path, Rejected("it does not exist", "name files, or a folder")))
     return files, refused
 
 
-def _refuse_folder(folder: Path) -> Refused | None:
+def _refuse_folder(folder: Path) -> Rejected | None:
     """What is wrong with a folder of samples before anybody looks into it."""
     if folder.is_symlink():
-        return Refused(
+        return Rejected(
             "it is a link to a folder, and DVC does not look into it", "put the folder itself there"
         )
     if folder.name.endswith("~") or folder.name == "__pycache__":  # .dvcignore
-        return Refused("DVC takes no notice of a folder of that name", "rename it")
+        return Rejected("DVC takes no notice of a folder of that name", "rename it")
     return refuse_name(folder.name)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _ending(name: str) -> str:
+    """What files that are left out are counted by."""
+    suffix = os.path.splitext(name)[1].lower()
+    return "hidden" if name.startswith(".") else text_of(suffix) or "no ending"
 
 
 def _is_folder(entry: "os.DirEntry[str] | Path") -> bool:
@@ -218,11 +187,23 @@ def _folders(parent: Path) -> list[Path]:
     )
 
 
-def _require_train_once(root: Path, splits: list[str | None]) -> None:
+def _parents(root: Path) -> Parents:
+    """The folders that hold class folders, each after its split: `root` after None, or its split
+    folders, test and val first: what they hold is not learnt."""
+    tops = _folders(root)
+    _refuse_a_mixture(root, tops)
+    if not tops or tops[0].name.lower() not in SPLIT_NAMES:
+        return [(None, root)]
+    for top in tops:
+        if refused := _refuse_folder(top):
+            raise InputError(f"{top} cannot be used: {refused.reason}: {refused.remedy}")
+        require_readable(top)
+    splits = {SPLIT_NAMES[top.name.lower()]: top for top in tops}
     if "train" not in splits:
         raise InputError(f"{root} has split folders but no folder train")
-    if len(splits) != len(set(splits)):
+    if len(splits) < len(tops):
         raise InputError(f"{root} has two folders for one split: keep one of them")
+    return [(split, splits[split]) for split in ("test", "val", "train") if split in splits]
 
 
 def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:

@@ -3,11 +3,13 @@
 `prepare.path` is the folder, so that DVC tracks the table and the files as one dependency.
 """
 
+import codecs
 import csv
 import ntpath
 import os
 import posixpath
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,18 +21,18 @@ from src.preparation.sources.base import (
     SPLIT_NAMES,
     Files,
     Item,
-    Refused,
+    Rejected,
     Source,
     data_folder,
     refuse_name,
     remark_on_twins,
     text_of,
 )
-from src.preparation.sources.encoding import encoding_of
-from src.preparation.sources.folder import Found, walk
+from src.preparation.sources.folder import walk
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-CORRECT = "correct the row"
+# What a text that is not UTF-8 is shown as, so that its writer recognises the right encoding.
+OTHER_ENCODINGS = ("cp1251", "cp1252", "gb18030", "shift_jis")
 
 
 def csv_table(params: Mapping[str, Any], files: Files) -> Source:
@@ -64,7 +66,7 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
         "repeated_rows": repeated,
         "pictures_without_a_row": without_row,
         "encoding": table.encoding,
-        "delimiter": next(name for name, sign in DELIMITERS.items() if sign == table.delimiter),
+        "delimiter": table.delimiter,
     }
     remarks = remark_on_twins(classes)
     if repeated:
@@ -81,38 +83,33 @@ class _Table:
     """The file, its encoding, delimiter and the place of the columns."""
 
     def __init__(self, root: Path, params: Mapping[str, Any]):
-        self.root, self.path = root, root / params["prepare.csv_file"]
+        file = params["prepare.csv_file"]
+        self.root, self.path = root, root / file
         self.name = str(self.path)
-        if (
-            Path(params["prepare.csv_file"]).is_absolute()
-            or ".." in self.path.relative_to(root).parts
-        ):
+        if Path(file).is_absolute() or ".." in self.path.relative_to(root).parts:
             raise InputError(
                 "params.yaml: prepare.csv_file must lie in prepare.path, which DVC tracks"
             )
         if not os.path.isfile(self.path):  # Path's own raises where a name is too long
-            raise InputError(
-                f"params.yaml: prepare.csv_file {params['prepare.csv_file']} is no file in {root}"
-            )
-        self.encoding = encoding_of(self.path, params["prepare.csv_encoding"])
+            raise InputError(f"params.yaml: prepare.csv_file {file} is no file in {root}")
+        self.encoding = _encoding_of(self.path, params["prepare.csv_encoding"])
         names = {
             "path": params["prepare.csv_path_column"],
             "label": params["prepare.csv_label_column"],
             "split": params["prepare.csv_split_column"],
             "group": params["prepare.csv_group_column"],
         }
-        optional = ("split", "group")
         self.columns = {
             column: name
             for column, name in names.items()
-            if not (column in optional and name == "none")
+            if column in ("path", "label") or name != "none"
         }
         self.delimiter, self.header = self._read_header(params["prepare.csv_delimiter"])
 
-    def _records(self, sign: str) -> Iterator[tuple[int, list[str]]]:
+    def _records(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Line number and fields of each record, which may go over several lines."""
         with open(self.path, encoding=self.encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=sign, strict=True)
+            reader = csv.reader(file, delimiter=DELIMITERS[delimiter], strict=True)
             try:
                 for row in reader:
                     yield reader.line_num, row
@@ -122,17 +119,17 @@ class _Table:
                     "save the table again"
                 ) from None
 
-    def _read_header(self, delimiter: str) -> tuple[str, list[str]]:
-        signs = list(DELIMITERS.values()) if delimiter == "auto" else [DELIMITERS[delimiter]]
+    def _read_header(self, wanted: str) -> tuple[str, list[str]]:
+        """The delimiter, by name, and the fields of the first line."""
         header, unreadable = list[str](), list[InputError]()
-        for sign in signs:
+        for delimiter in DELIMITERS if wanted == "auto" else [wanted]:
             try:
-                _, read = next(self._records(sign), (0, []))
+                _, read = next(self._records(delimiter), (0, []))
             except InputError as error:  # quotes that end amiss with a wrong delimiter
                 unreadable.append(error)
                 continue
             if all(read.count(name) == 1 for name in self.columns.values()):
-                return sign, read
+                return delimiter, read
             header = max(header, read, key=len)
         if unreadable and len(header) < 2:
             raise unreadable[0]
@@ -160,6 +157,42 @@ class _Table:
             fields, wanted = len(row), len(self.header)
             wrong = f"its row has {fields} fields instead of {wanted}" if fields != wanted else ""
             yield line, values, wrong
+
+
+def _encoding_of(path: Path, wanted: str) -> str:
+    """The encoding of a file: as `wanted`, or with `auto` by its byte-order mark, or UTF-8.
+    InputError when the file cannot be read so."""
+    with open(path, "rb") as file:
+        utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = wanted
+    if wanted == "auto":
+        encoding = "utf-16" if utf16 else "utf-8"
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"  # the same, and leaves out a byte-order mark
+        with open(path, encoding=encoding, newline="") as text:
+            while text.read(2**20):
+                pass
+    except LookupError:
+        raise InputError(
+            f"params.yaml: prepare.csv_encoding {wanted} is no encoding: set auto, utf-8, cp1251"
+        ) from None
+    except UnicodeError as error:
+        if utf16 and codecs.lookup(encoding).name == "utf-16":
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+            raise InputError(
+                f"{path} is UTF-16 by its first bytes and is cut short or damaged ({reason}): "
+                "copy it again"
+            ) from None
+        if wanted != "auto":
+            raise InputError(f"{path} is not written in {wanted} (prepare.csv_encoding)") from None
+        with open(path, "rb") as file:
+            odd = next(line for line in file if not line.isascii())[:60].strip()
+        shown = ", ".join(f"{name} '{odd.decode(name, 'replace')}'" for name in OTHER_ENCODINGS)
+        raise InputError(
+            f"{path} is not UTF-8: set prepare.csv_encoding to the one that reads right: {shown}"
+        ) from None
+    return encoding
 
 
 def _fill(database: sqlite3.Connection, table: _Table) -> int:
@@ -226,13 +259,12 @@ def _first_refused(database: sqlite3.Connection) -> str:
 
 
 def _without_a_row(root: Path, files: Files, database: sqlite3.Connection) -> int:
-    count = 0
-    for path, read in walk(root, files, Found()):
-        name = os.path.relpath(path, root)
-        if not isinstance(read, Refused):
-            sql = "SELECT 1 FROM samples WHERE path = ?"
-            count += database.execute(sql, (name,)).fetchone() is None
-    return count
+    sql = "SELECT 1 FROM samples WHERE path = ?"
+    return sum(
+        database.execute(sql, (os.path.relpath(path, root),)).fetchone() is None
+        for path, read in walk(root, files, Counter())
+        if not isinstance(read, Rejected)
+    )
 
 
 def _items(
@@ -245,7 +277,7 @@ def _items(
     )
     for path, line, label, split, group, refused in database.execute(sql):
         if refused:
-            yield Item(path, 0, Refused(refused, f"{CORRECT} (line {line})"))
+            yield Item(path, 0, Rejected(refused, f"correct the row (line {line})"))
         else:
             given = None if split == "train" else split
             yield Item(path, label_of[label], files.reader(str(root / path)), given, group)

@@ -17,6 +17,7 @@ from src.plumbing.errors import InputError
 from src.plumbing.git import files_changed, output
 from src.plumbing.identity import Entry
 from src.plumbing.stage import Stage
+from src.plumbing.workspace import read_here
 from src.tracking.about import machine
 
 NAME_LENGTH = 80
@@ -54,9 +55,13 @@ def tags(stage: Stage) -> dict[str, str]:
 def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
     """The same for a tool that looks at the workspace and makes no result; `data`: the md5 of what
     it read, by path."""
+    # While a stage runs, params.yaml and the results always differ from HEAD.
+    changed = git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     found = {
         "stage": tool,
-        **_git_tags(),
+        "git.commit": head(),
+        "mlflow.source.git.commit": head(),  # MLflow's own: its pages show it as the source
+        "git.dirty": "" if changed is None else str(bool(changed.strip())).lower(),
         "code.sha256": code_sha256(),
         "data.md5": data_md5(data),
         **machine.tags(),
@@ -102,7 +107,7 @@ def train_entry(stage: Stage, fingerprint: str) -> Entry | None:
 
 
 def _locked_train(fingerprint: str) -> Entry | None:
-    entry = _locked(_read("dvc.lock"), "train")
+    entry = _locked_here("train")
     return entry if entry and identity.fingerprint_of(entry) == fingerprint else None
 
 
@@ -111,7 +116,7 @@ def changes(name: str, entry: Entry) -> list[str] | None:
     HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:subset`, `torch=2.15.1`, and `-...`
     for what is gone; None if HEAD has no such stage. Of data that a stage made it says what differs
     in the making: `prepare.size=64`."""
-    old = _locked(git("show", "HEAD:./dvc.lock") or "", name)
+    old = _locked(git("show", "HEAD:./dvc.lock"), name)
     if old is None:
         return None
     found = list(identity.differences(name, old, entry))
@@ -146,17 +151,23 @@ def changes(name: str, entry: Entry) -> list[str] | None:
 def _of_input(path: str, md5: str) -> list[str]:
     """Why an input changed: if a stage of the workspace's dvc.lock made it as data, what changed
     for that one; else its name."""
-    lock = _read("dvc.lock") if path.startswith("data/") else ""
-    for name in STAGES:
-        made = _locked(lock, name)
+    for name in STAGES if path.startswith("data/") else ():
+        made = _locked_here(name)
         if made and made["outs"].get(path) == md5:
             return changes(name, made) or [_short(path)]
     return [_short(path)]
 
 
-def _locked(lock: str, name: str) -> Entry | None:
+def _locked_here(name: str) -> Entry | None:
+    """The stage of this name in the workspace's dvc.lock."""
+    with suppress(InputError, OSError):
+        return _locked(read_here("dvc.lock"), name)
+    return None
+
+
+def _locked(lock: str | None, name: str) -> Entry | None:
     with suppress(InputError):  # one that git has with the marks of a conflict, say
-        return identity.locked_stage(lock, name)
+        return identity.locked_stage(lock or "", name)
     return None
 
 
@@ -217,26 +228,9 @@ def _dvc_tags() -> dict[str, str]:
     }
 
 
-def _git_tags() -> dict[str, str]:
-    # The second is MLflow's own: its pages show it as the source of a run.
-    found = {"git.commit": head(), "mlflow.source.git.commit": head()}
-    # While a stage runs, params.yaml and the results always differ from HEAD.
-    changed = git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
-    if changed is not None:
-        found["git.dirty"] = "true" if changed.strip() else "false"
-    return found
-
-
 def head() -> str:
     """The commit that is checked out; empty without one."""
     return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def git(*arguments: str) -> str | None:

@@ -6,11 +6,12 @@ takes 0.1 ms of CPU, sending it to a SQLite store some 10 ms (measured), every 3
 of a core.
 """
 
+import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +23,33 @@ STOP_SECONDS = 2.0  # how long to wait for a sample that a driver holds up (choi
 PREFIX = "system/"
 
 
-class Sampler:
-    """Logs a sample every 30 s by `log_metrics(metrics, step)`, from a thread of its own, inside a
-    `with` block. Steps count from `step` on. What cannot be read is left out; nothing raises."""
+@contextmanager
+def samples(
+    root: Path, log_metrics: Callable[[Mapping[str, float], int], None], step: int
+) -> Iterator[None]:
+    """Log a sample every 30 s by `log_metrics(metrics, step)`, from a thread of its own, inside the
+    block. Steps count from `step` on. What cannot be read is left out; nothing raises."""
+    stop = threading.Event()
 
-    def __init__(
-        self, root: Path, log_metrics: Callable[[Mapping[str, float], int], None], step: int
-    ):
-        self._root, self._log_metrics, self._step = root, log_metrics, step
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
-
-    def __enter__(self) -> "Sampler":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(STOP_SECONDS)
-
-    def _sample_until_stopped(self) -> None:
+    def sample_until_stopped() -> None:
         with suppress(Exception):  # no number of a machine is worth a line while something trains
             psutil.cpu_percent()  # the first sample is the use since this call
             process, gpus = psutil.Process(), gpu_monitor()
-            pause = FIRST
-            while not self._stop.wait(pause):
-                metrics = sample(self._root, process, gpus)
-                if self._stop.is_set():  # the driver took its time, and the journal may be closed
+            steps, pause = itertools.count(step), FIRST
+            while not stop.wait(pause):
+                metrics = sample(root, process, gpus)
+                if stop.is_set():  # the driver took its time, and the journal may be closed
                     return
-                self._log_metrics({PREFIX + key: metrics[key] for key in metrics}, self._step)
-                self._step += 1
+                log_metrics({PREFIX + key: metrics[key] for key in metrics}, next(steps))
                 pause = INTERVAL
+
+    thread = threading.Thread(target=sample_until_stopped, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS)
 
 
 def gpu_monitor() -> Any:

@@ -31,6 +31,7 @@ ADDRESS = re.compile(rb":/{2}[^\s:/]*:(?!\$?\{[^{}\s]*\}@)\S{1,1000}@\S")
 LARGEST = 2**20  # bytes of a patch, and of a file in it, that are worth reading (choice)
 TOO_LARGE = f"larger than {LARGEST} bytes"
 CUT = b"... cut: the difference is longer\n"
+CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")  # line breaks, and what a terminal obeys
 LEFT_OUT = "# left out: "  # git takes no notice of lines before the first file of a patch
 
 
@@ -55,7 +56,7 @@ def difference() -> bytes:
         except OSError as error:  # no place for temporary files
             more = [f"all files ({error.strerror})"]
         left_out += more
-    head = "".join(f"{LEFT_OUT}{_on_one_line(text)}\n" for text in left_out)
+    head = "".join(f"{LEFT_OUT}{CONTROL.sub('?', text)}\n" for text in left_out)
     text = os.fsencode(head) + patch
     if len(text) > LARGEST:
         return text[: text.rfind(b"\n", 0, LARGEST) + 1] + CUT
@@ -115,10 +116,6 @@ def _patch(base: str, prefix: str, names: list[str]) -> tuple[bytes, list[str]]:
 def _name(part: bytes) -> str:
     both = os.fsdecode(part.partition(b"\n")[0].removeprefix(b"diff --git "))
     return both[: len(both) // 2].strip('"').removeprefix("a/")
-
-
-def _on_one_line(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", "?", text)
 
 
 def _names(*arguments: str) -> list[str]:

@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -55,8 +55,7 @@ class Journal:
         _cut_torn_line(path)
         self._lock = threading.Lock()
         self._values: dict[tuple[str, int], set[str]] = {}
-        for point in self.read(0)[0]:
-            self._values.setdefault((point.key, point.step), set()).add(repr(point.value))
+        self._remember(self.read(0)[0])
 
     def append(self, metrics: Mapping[str, float], step: int) -> None:
         """Add the values of `metrics` at `step`; a value that differs from an earlier one of the
@@ -64,21 +63,20 @@ class Journal:
         of them is there, and they may be added again."""
         time_of_point = now()
         with self._lock:  # the loop and the thread that samples the machine
-            new: dict[str, float] = {}
+            new = []
             for key, value in metrics.items():
                 known = self._values.get((key, step), set())
                 if repr(float(value)) in known:  # as text: nan is equal to nan
                     continue
                 if known:
                     warn(f"{key} at step {step} was {', '.join(sorted(known))}, now {value!r}")
-                new[key] = float(value)
-            points = [
-                {"key": key, "value": value, "step": step, "time": time_of_point}
-                for key, value in new.items()
-            ]
-            self._write("".join(json.dumps(point) + "\n" for point in points).encode())
-            for key, value in new.items():
-                self._values.setdefault((key, step), set()).add(repr(value))
+                new.append(Point(key, float(value), step, time_of_point))
+            self._write("".join(json.dumps(vars(point)) + "\n" for point in new).encode())
+            self._remember(new)
+
+    def _remember(self, points: list[Point]) -> None:
+        for point in points:
+            self._values.setdefault((point.key, point.step), set()).add(repr(point.value))
 
     def _write(self, data: bytes) -> None:
         """Add whole lines or nothing: a disk that fills up takes the first part of them."""
@@ -117,15 +115,14 @@ class Journal:
 
 def add_points(root: Path, source: str, target: str) -> None:
     """Add the points of one journal to another one that is not being written; each once."""
-    if not (path := journal_path(root, source)).exists():
+    old, new = journal_path(root, source), journal_path(root, target)
+    if not old.exists():
         return
-    old = journal_path(root, target)
-    if old.exists():
-        _cut_torn_line(old)
-    known = set(old.read_bytes().splitlines()) if old.exists() else set()
-    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    with open(old, "ab") as file:
-        file.writelines(line for line in lines if line.rstrip(b"\n") not in known)
+    with open(new, "ab") as file:
+        _cut_torn_line(new)
+        known = set(new.read_bytes().splitlines(keepends=True))
+        lines = old.read_bytes().splitlines(keepends=True)
+        file.writelines(line for line in lines if line.endswith(b"\n") and line not in known)
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -188,27 +185,30 @@ def records(root: Path, store: str) -> list[Record]:
 
 def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
     """The record of a fingerprint's run in `store`; None if there is none that can be read."""
-    path = record_path(root, fingerprint)
-    record = _read_record(path, path)
+    record = _last_record(root, fingerprint)
     if record and record.store in ("", store):  # written before records named their store
         record.store = store
         return record
+    path = record_path(root, fingerprint)
     return _read_record(_aside(path, store), path)
 
 
 def finished_since(root: Path, fingerprint: str, time: float) -> bool:
     """Whether the last run with a fingerprint ended well after `time` (seconds since 1970), in
     whatever store."""
-    path = record_path(root, fingerprint)
-    record = _read_record(path, path)
-    return record is not None and record.state == "finished" and path.stat().st_mtime >= time
+    record = _last_record(root, fingerprint)
+    return bool(record and record.state == "finished" and record.path.stat().st_mtime >= time)
 
 
 def record_elsewhere(root: Path, fingerprint: str, store: str) -> Record | None:
     """The last record of a fingerprint, if its run is in another store than `store`."""
-    path = record_path(root, fingerprint)
-    record = _read_record(path, path)
+    record = _last_record(root, fingerprint)
     return record if record and record.store not in ("", store) else None
+
+
+def _last_record(root: Path, fingerprint: str) -> Record | None:
+    path = record_path(root, fingerprint)
+    return _read_record(path, path)
 
 
 def _aside(path: Path, store: str) -> Path:
@@ -230,15 +230,13 @@ def lock_path(root: Path, fingerprint: str) -> Path:
     return root / ".cache" / "locks" / f"{fingerprint}.lock"
 
 
-@contextmanager
-def hold(root: Path, fingerprint: str) -> Iterator[None]:
+def hold(root: Path, fingerprint: str) -> AbstractContextManager[None]:
     """Keep the journal, the record and the checkpoint of a fingerprint to this process; wait, and
     say for whom, while another one holds them."""
-    with locks.hold(lock_path(root, fingerprint), "works on the same inputs"):
-        yield
+    return locks.hold(lock_path(root, fingerprint), "works on the same inputs")
 
 
-def warn(message: str, prefix: str = "tracking: ") -> None:
+def warn(message: str) -> None:
     """One line on stderr, in place of a progress bar that may stand there."""
     start = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{start}{prefix}{message}", file=sys.stderr, flush=True)
+    print(f"{start}tracking: {message}", file=sys.stderr, flush=True)

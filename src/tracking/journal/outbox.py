@@ -125,10 +125,25 @@ class Outbox:
         self.send(self._tags, client, run_id)
 
 
-def outboxes(root: Path) -> list[str]:
-    """The names under which something may wait."""
-    folder = _path(root, "")
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+def run_to_be(
+    stage: str, name: str, params: Mapping[str, str], tags: Mapping[str, str], ended: bool = False
+) -> dict[str, Any]:
+    """What a run is to be that begins now, and has `ended` too, for `Outbox.describe_run`."""
+    return {
+        "stage": stage,
+        "name": name,
+        "params": params,
+        "tags": tags,
+        "start_time": now(),
+        **({"state": "finished", "end_time": now()} if ended else {"state": "running"}),
+    }
+
+
+def without_run(root: Path) -> list[str]:
+    """The fingerprints of runs that no store has; what waits for others lies under their run id."""
+    # A fingerprint has 64 hexadecimal digits (sha256), a run id of MLflow 32.
+    names = sorted(path.name for path in _path(root, "").glob("?" * 64))
+    return [name for name in names if Outbox(root, name).run()]
 
 
 def add_waiting(root: Path, source: str, target: str, move: bool) -> None:

@@ -21,7 +21,7 @@ from src.tracking.journal.journal import (
     record_path,
     records,
 )
-from src.tracking.journal.outbox import Outbox, add_waiting, outboxes
+from src.tracking.journal.outbox import Outbox, add_waiting, without_run
 from src.tracking.journal.shipping import Shipper
 from src.tracking.store import store
 from src.tracking.store.address import reason
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-FINGERPRINT_LENGTH = 64  # hexadecimal digits of a sha256; a run id of MLflow has 32
 FAILURES = 3  # of runs one after the other, before the store counts as gone (choice)
 
 
@@ -60,7 +59,7 @@ def send_all(root: Path) -> Sent:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     client, experiment_id = store.open_store(root)
     sent = Sent()
-    for fingerprint in _without_run(root):
+    for fingerprint in without_run(root):
         with locks.try_hold(lock_path(root, fingerprint)) as free:
             if not free:
                 sent.busy += 1
@@ -96,7 +95,7 @@ def close_the_dead(root: Path, client: "MlflowClient", experiment_id: str) -> No
     """Mark each run in the present store whose process is gone as killed. A run that cannot be
     closed is no reason to keep another one waiting: the next start tries again."""
     with suppress(Exception):  # whatever MLflow raises
-        for fingerprint in _without_run(root):
+        for fingerprint in without_run(root):
             with locks.try_hold(lock_path(root, fingerprint)) as free:
                 # It was killed between the answer of the store and its record.
                 if free and _find_made(root, client, experiment_id, fingerprint):
@@ -128,8 +127,7 @@ def make_run(
     run = _find_made(root, client, experiment_id, fingerprint)
     if run is None:
         tags = {**about["tags"], "fingerprint": fingerprint}
-        start = about["start_time"]
-        run = store.create_run(client, experiment_id, about["name"], tags, start)
+        run = store.create_run(client, experiment_id, about["name"], tags, about["start_time"])
     else:
         client.update_run(run.info.run_id, status="RUNNING", name=about["name"])
     run_id = run.info.run_id
@@ -159,12 +157,14 @@ def record_of(root: Path, fingerprint: str, run: "Run", stage: str, state: str) 
     return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
 
 
-def take_over(root: Path, name: str, run_id: str) -> None:
+def take_over(root: Path, name: str, run_id: str, move: bool = True) -> None:
     """Give a run the points, files and tags that wait under another name, such as a fingerprint
-    that had no run. May be called again when the process died in it."""
+    that had no run; `move`: and leave none there. May be called again when the process died in it.
+    """
     add_points(root, name, run_id)
-    add_waiting(root, name, run_id, move=True)
-    journal_path(root, name).unlink(missing_ok=True)
+    add_waiting(root, name, run_id, move)
+    if move:
+        journal_path(root, name).unlink(missing_ok=True)
 
 
 def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> None:
@@ -205,12 +205,3 @@ def _close(client: "MlflowClient", record: Record) -> None:
         client.set_terminated(record.run_id, "KILLED")
     record.state = "killed"
     record.save()
-
-
-def _without_run(root: Path) -> list[str]:
-    """The fingerprints of runs that no store has; what waits for others lies under their run id."""
-    return [
-        name
-        for name in outboxes(root)
-        if len(name) == FINGERPRINT_LENGTH and Outbox(root, name).run()
-    ]

@@ -67,21 +67,15 @@ def save(model: Path, target: Path, run_id: str | None) -> None:
 
 def _copy_code(folder: Path) -> Path:
     """Copy the files of src that the script imports, directly or not, to `folder`/src."""
-    found: set[str] = set()
-    todo = [SCRIPT.relative_to(ROOT).as_posix()]
+    todo = list(imports_of(SCRIPT.relative_to(ROOT).as_posix()))
     while todo:
-        for module in imports_of(todo.pop()):
-            names = module.split(".")
-            # Importing a module runs its packages.
-            packages = [
-                "/".join([*names[:depth], "__init__.py"]) for depth in range(1, len(names) + 1)
-            ]
-            for path in (f"{'/'.join(names)}.py", *packages):
-                if names[0] == "src" and path not in found and (ROOT / path).is_file():
-                    found.add(path)
-                    todo.append(path)
-    for path in found:
-        copy = folder / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, copy)
+        module = todo.pop()
+        base = module.replace(".", "/")
+        for path in (f"{base}.py", f"{base}/__init__.py"):
+            copy = folder / path
+            if path.startswith("src/") and (ROOT / path).is_file() and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / path, copy)
+                # Importing a module runs its packages.
+                todo += [module.rpartition(".")[0], *imports_of(path)]
     return folder / "src"

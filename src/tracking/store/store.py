@@ -124,10 +124,10 @@ def _try_file(file: Path) -> None:
 
 
 def _experiment_id(client: "MlflowClient", root: Path) -> str:
-    if parent_run_id():  # the user interface nests runs of one experiment only
-        given = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
-        if given not in ("", "0"):  # 0 is MLflow's "Default": nobody chose it
-            return given
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")  # 0 is "Default": nobody chose it
+    # The user interface nests runs of one experiment only.
+    if os.environ.get("MLFLOW_RUN_ID") and given not in ("", "0"):
+        return given
     title = os.environ.get("MLFLOW_EXPERIMENT_NAME") or root.resolve().name
     experiment = client.get_experiment_by_name(title)
     if experiment is None:
@@ -142,16 +142,12 @@ def _experiment_id(client: "MlflowClient", root: Path) -> str:
     return experiment.experiment_id
 
 
-def parent_run_id() -> str | None:
-    """The run that `mlflow run` opened for the whole project, if this process is below it."""
-    return os.environ.get("MLFLOW_RUN_ID") or None
-
-
 def create_run(
     client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, Any], start_time: int
 ) -> "Run":
-    """A new run, below that of `mlflow run` if there is one; `start_time` in milliseconds."""
-    parent = parent_run_id()
+    """A new run, below the one that `mlflow run` opened for the whole project, if this process runs
+    in it; `start_time` in milliseconds."""
+    parent = os.environ.get("MLFLOW_RUN_ID")
     nested = {"mlflow.parentRunId": parent, **tags} if parent else dict(tags)
     return client.create_run(experiment_id, start_time, nested, run_name=name)
 

@@ -1,46 +1,46 @@
 """Averages of the weights that follow the training, and such that do not."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from src.checks import TrainingSetup
-from src.checks.afterwards import average
+from src.checks.afterwards import evaluation
 from tests.checks import small_setup
-from tests.checks.small_setup import loud
+from tests.checks.small_setup import after_each_step, loud
 
 
 def averaged(
-    setup: TrainingSetup, made: Any, update: Any, net: Any, before: Any = None, every: int = 1
+    setup: TrainingSetup,
+    update: Any,
+    made: Any = copy.deepcopy,
+    before: Any = None,
+    every: int = 1,
 ) -> None:
-    """Evaluation on an average: `made(model)` makes it, `update(it, model)` follows a step, and
-    `net(it)` is evaluated."""
-    it, calls, plain = made(setup.model), 0, setup.train_step
+    """Evaluation on an average: `made(model)` makes it, `update(it, model)` follows every so many
+    steps, and `before(it, setup)` comes before an evaluation."""
+    it, calls = made(setup.model), itertools.count(1)
 
-    def step(setup: TrainingSetup, batch: Any) -> Any:
-        nonlocal calls
-        out = plain(setup, batch)  # type: ignore[misc]
-        calls += 1
-        if calls % every == 0:
+    def follow(setup: TrainingSetup) -> None:
+        if next(calls) % every == 0:
             update(it, setup.model)
-        return out
 
     def evaluate(setup: TrainingSetup, loader: Any) -> dict[str, float]:
         if before is not None:
             before(it, setup)
-        own, setup.model = setup.model, net(it)
-        try:
+        with patch.object(setup, "model", it):
             return small_setup.evaluate(setup, loader)
-        finally:
-            setup.model = own
 
-    setup.train_step, setup.evaluate = step, evaluate
+    after_each_step(setup, follow)
+    setup.evaluate = evaluate
 
 
 def lerp(decay: float, buffers: bool = True) -> Callable[[nn.Module, nn.Module], None]:
@@ -57,58 +57,41 @@ def lerp(decay: float, buffers: bool = True) -> Callable[[nn.Module, nn.Module],
 
 
 def ema(setup: TrainingSetup, decay: float, **more: Any) -> None:
-    averaged(setup, copy.deepcopy, lerp(decay), lambda it: it, **more)
+    averaged(setup, lerp(decay), **more)
 
 
 def ema_of_torch(setup: TrainingSetup, decay: float = 0.95, **more: Any) -> None:
-    averaged(
-        setup,
-        lambda model: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), **more),
-        lambda it, model: it.update_parameters(model),
-        lambda it: it,
-    )
+    made = partial(AveragedModel, multi_avg_fn=get_ema_multi_avg_fn(decay), **more)
+    averaged(setup, AveragedModel.update_parameters, made)
 
 
 def statistics_before_evaluation(setup: TrainingSetup) -> None:
-    averaged(
-        setup,
-        copy.deepcopy,
-        lerp(0.9, buffers=False),
-        lambda it: it,
-        before=lambda it, setup: update_bn(setup.train_loader, it),
-    )
+    bring = lambda it, setup: update_bn(setup.train_loader, it)  # noqa: E731
+    averaged(setup, lerp(0.9, buffers=False), before=bring)
 
 
 def exchanged_meanwhile(setup: TrainingSetup, decay: float) -> None:
     """Parameters of an average are put into the net for the while of an evaluation."""
     shadow = [p.detach().clone() for p in setup.model.parameters()]
-    plain = setup.train_step
 
-    def step(setup: TrainingSetup, batch: Any) -> Any:
-        out = plain(setup, batch)  # type: ignore[misc]
+    def follow(setup: TrainingSetup) -> None:
         for a, b in zip(shadow, setup.model.parameters(), strict=True):
             a.lerp_(b.detach(), 1 - decay)
-        return out
 
-    @contextmanager
-    def exchanged(model: nn.Module) -> Iterator[None]:
-        own = [p.detach().clone() for p in model.parameters()]
-        with torch.no_grad():
-            for p, a in zip(model.parameters(), shadow, strict=True):
-                p.copy_(a)
-            yield
-            for p, a in zip(model.parameters(), own, strict=True):
-                p.copy_(a)
+    @torch.no_grad()
+    def put(model: nn.Module, values: list[Tensor]) -> None:
+        for p, value in zip(model.parameters(), values, strict=True):
+            p.copy_(value)
 
     def evaluate(setup: TrainingSetup, loader: Any) -> dict[str, float]:
-        with exchanged(setup.model):
-            return small_setup.evaluate(setup, loader)
+        own = [p.detach().clone() for p in setup.model.parameters()]
+        put(setup.model, shadow)
+        found = small_setup.evaluate(setup, loader)
+        put(setup.model, own)
+        return found
 
-    setup.train_step, setup.evaluate = step, evaluate
-
-
-def mean_of_all(setup: TrainingSetup) -> None:
-    averaged(setup, AveragedModel, lambda it, model: it.update_parameters(model), lambda it: it)
+    after_each_step(setup, follow)
+    setup.evaluate = evaluate
 
 
 @pytest.mark.parametrize(
@@ -121,20 +104,20 @@ def mean_of_all(setup: TrainingSetup) -> None:
         lambda setup: ema(setup, 0.9, every=10),
         ema_of_torch,
         lambda setup: ema_of_torch(setup, use_buffers=True),
-        mean_of_all,
+        lambda setup: averaged(setup, AveragedModel.update_parameters, AveragedModel),
         statistics_before_evaluation,
         lambda setup: exchanged_meanwhile(setup, 0.95),
     ],
 )
 def test_averages_that_follow_are_fine(plant: small_setup.Plant) -> None:
-    assert loud(plant, average.check_eval_follows) == {}
+    assert loud(plant, evaluation.check_eval_follows) == {}
 
 
 @pytest.mark.parametrize(
     ("plant", "id", "cause"),
     [
         (
-            lambda setup: averaged(setup, copy.deepcopy, lerp(0.9, buffers=False), lambda it: it),
+            lambda setup: averaged(setup, lerp(0.9, buffers=False)),
             "eval_statistics",
             "average_without_buffers",
         ),
@@ -151,5 +134,5 @@ def test_averages_that_follow_are_fine(plant: small_setup.Plant) -> None:
 def test_averages_that_do_not_follow_are_found(
     plant: small_setup.Plant, id: str, cause: str
 ) -> None:
-    found = loud(plant, average.check_eval_follows)
+    found = loud(plant, evaluation.check_eval_follows)
     assert found.get(id, ("", ""))[1] == cause, found

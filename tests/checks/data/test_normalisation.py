@@ -4,9 +4,9 @@ import pytest
 from torch.utils.data import TensorDataset
 
 from src.checks import TrainingSetup
-from src.checks.data import normalisation
+from src.checks.data import values
 from tests.checks import small_setup
-from tests.checks.small_setup import loud
+from tests.checks.small_setup import declare, loud
 
 
 def dull(setup: TrainingSetup, low: int, high: int, used: tuple[float, float] | None) -> None:
@@ -19,15 +19,15 @@ def dull(setup: TrainingSetup, low: int, high: int, used: tuple[float, float] | 
     setup.train_data, setup.val_data = (
         TensorDataset(x[part], y[part]) for part in (slice(160), slice(160, None))
     )
-    setup.declared = {**setup.declared, "mean": mean.tolist(), "std": std.tolist()}
+    declare(setup, mean=mean.tolist(), std=std.tolist())
 
 
 @pytest.mark.parametrize(("low", "high"), [(120, 135), (0, 15), (240, 255), (100, 155)])
 def test_little_contrast_normalised_by_its_own_statistics_is_fine(low: int, high: int) -> None:
-    assert loud(lambda setup: dull(setup, low, high, None), normalisation.check_statistics) == {}
+    assert loud(lambda setup: dull(setup, low, high, None), values.check_statistics) == {}
 
 
 @pytest.mark.parametrize("used", [(0.0, 1.0), (0.5, 1.0), (0.5, 0.25)])
 def test_little_contrast_normalised_by_other_numbers_is_found(used: tuple[float, float]) -> None:
-    found = loud(lambda setup: dull(setup, 120, 135, used), normalisation.check_statistics)
+    found = loud(lambda setup: dull(setup, 120, 135, used), values.check_statistics)
     assert found["normalisation"][0] == "fail"

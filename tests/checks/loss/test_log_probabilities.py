@@ -1,7 +1,7 @@
 """A net that ends in log_softmax: losses that take log-probabilities, and one that does not."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import pytest
 from torch import Tensor, nn
@@ -10,17 +10,9 @@ from torch.nn import functional
 from src.checks import TrainingSetup
 from src.checks.net import outputs
 from src.checks.step.batch_to_gradient import check_step_and_loss
-from tests.checks.small_setup import CLASSES, loud
+from tests.checks.small_setup import CLASSES, bce, declare, loud, train_step
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def bce(smoothing: float) -> Loss:
-    def loss(logits: Tensor, y: Tensor) -> Tensor:
-        wanted = (1 - smoothing) * functional.one_hot(y, CLASSES) + smoothing / CLASSES
-        return functional.binary_cross_entropy_with_logits(logits, wanted)
-
-    return loss
 
 
 def focal_of_log_p(gamma: float) -> Loss:
@@ -30,17 +22,10 @@ def focal_of_log_p(gamma: float) -> Loss:
 def log_probabilities(setup: TrainingSetup, loss: Loss, own_step: bool = False) -> None:
     """The net ends in log_softmax; the loss is the set-up's or, with `own_step`, in its step."""
 
-    def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
-        setup.model.train()
-        setup.optimizer.zero_grad()
-        value = loss(setup.model(batch[0]), batch[1])
-        value.backward()
-        setup.optimizer.step()
-        return {"loss": value.item()}
-
     setup.model.append(nn.LogSoftmax(dim=1))  # type: ignore[operator]
     if own_step:
-        setup.train_step = step
+        own_loss = lambda setup, batch: loss(setup.model(batch[0]), batch[1])  # noqa: E731
+        setup.train_step = partial(train_step, loss_of=own_loss)
     else:
         setup.loss_fn = loss
 
@@ -61,7 +46,7 @@ def log_probabilities(setup: TrainingSetup, loss: Loss, own_step: bool = False) 
 )
 def test_losses_that_take_log_probabilities_are_fine(loss: Loss, own_step: bool) -> None:
     def plant(setup: TrainingSetup) -> None:
-        setup.declared = {**setup.declared, "label_smoothing": None}
+        declare(setup, label_smoothing=None)
         log_probabilities(setup, loss, own_step)
 
     assert loud(plant, outputs.check_outputs, check_step_and_loss) == {}

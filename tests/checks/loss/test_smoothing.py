@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from src.checks import TrainingSetup
 from src.checks.step.batch_to_gradient import check_step_and_loss
-from tests.checks.small_setup import loud, of_classes
+from tests.checks.small_setup import declare, loud, of_classes
 
 
 def focal(setup: TrainingSetup, classes: int, gamma: float, known: bool, factor: float = 1) -> None:
@@ -16,7 +16,7 @@ def focal(setup: TrainingSetup, classes: int, gamma: float, known: bool, factor:
 
     of_classes(setup, classes)
     setup.loss_fn = loss
-    setup.declared = {**setup.declared, **({"focal_gamma": gamma} if known else {})}
+    declare(setup, **({"focal_gamma": gamma} if known else {}))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -31,17 +31,14 @@ def test_focal_loss_is_fine(classes: int, gamma: float, known: bool) -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("factor", [0.02, 100.0])
 def test_a_temperature_in_a_focal_loss_is_found(classes: int, factor: float) -> None:
-    found = loud(
-        lambda setup: focal(setup, classes, 5.0, True, factor),
-        check_step_and_loss,
-    )
+    found = loud(lambda setup: focal(setup, classes, 5.0, True, factor), check_step_and_loss)
     assert found["temperature"] == ("fail", "temperature")
 
 
 def smoothed(setup: TrainingSetup, classes: int, used: float, declared: float) -> None:
     of_classes(setup, classes)
     setup.loss_fn = nn.CrossEntropyLoss(label_smoothing=used)
-    setup.declared = {**setup.declared, "label_smoothing": declared}
+    declare(setup, label_smoothing=declared)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

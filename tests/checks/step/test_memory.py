@@ -1,6 +1,7 @@
 """Graphs in memory are counted: losses that are kept with theirs are found."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,27 +9,7 @@ from torch import Tensor
 
 from src.checks import TrainingSetup
 from src.checks.step import real_steps
-from tests.checks.small_setup import loud
-
-
-def keeping(setup: TrainingSetup, keep: Any, accumulate: int = 1) -> None:
-    """A step that gives its loss to `keep`."""
-    calls = 0
-
-    def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
-        nonlocal calls
-        setup.model.train()
-        loss = setup.loss_fn(setup.model(batch[0]), batch[1]) / accumulate
-        loss.backward()
-        calls += 1
-        if calls % accumulate == 0:
-            setup.optimizer.step()
-            setup.optimizer.zero_grad()
-        keep(loss)
-        return {"loss": loss.item()}
-
-    setup.train_step = step
-    setup.declared = {**setup.declared, "accumulate": accumulate}
+from tests.checks.small_setup import accumulated, loud
 
 
 class Total:
@@ -41,16 +22,15 @@ class Total:
         self.sum = self.sum + loss
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("keep", [lambda: [].append, lambda: Total().add, lambda: {}.setdefault])
-def test_losses_kept_with_their_graphs_are_found(keep: Any, accumulate: int) -> None:
-    def plant(setup: TrainingSetup) -> None:
-        kept = keep()
-        if kept.__name__ == "setdefault":
-            numbered = kept
-            kept = lambda loss: numbered(id(loss), loss)  # noqa: E731
-        keeping(setup, kept, accumulate)
+def in_a_dict() -> Callable[[Tensor], object]:
+    kept: dict[int, Tensor] = {}
+    return lambda loss: kept.setdefault(id(loss), loss)
 
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("keep", [lambda: [].append, lambda: Total().add, in_a_dict])
+def test_losses_kept_with_their_graphs_are_found(keep: Any, accumulate: int) -> None:
+    plant = lambda setup: accumulated(setup, accumulate, keep())  # noqa: E731
     assert loud(plant, real_steps.check_steps).get("graphs") == ("warn", "graph_kept")
 
 
@@ -66,6 +46,6 @@ def test_a_short_window_of_losses_and_plain_numbers_are_fine(window: int) -> Non
             numbers.append(loss.item())
             detached.append(loss.detach())
 
-        keeping(setup, keep)
+        accumulated(setup, 1, keep)
 
     assert "graphs" not in loud(plant, real_steps.check_steps)

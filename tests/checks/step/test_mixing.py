@@ -1,5 +1,6 @@
 """Mixed labels are counted: those that follow their images are fine, others are found."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,22 @@ from torch.nn import functional
 from src.checks import TrainingSetup
 from src.checks.step.batch_to_gradient import check_step_and_loss
 from tests.checks import small_setup
-from tests.checks.small_setup import CLASSES, loud
+from tests.checks.small_setup import CLASSES, declare, loud, train_step
 
 
 def box(x: Tensor, other: Tensor, share: float) -> tuple[Tensor, float]:
     """Cutmix: a box of x[other] in x, and the share of x that is left."""
     side = max(1, round(x.shape[2] * (1 - share) ** 0.5))
     top = int(torch.randint(0, x.shape[2] - side + 1, ()))
-    mixed = x.clone()
-    mixed[..., top : top + side, top : top + side] = x[other][
-        ..., top : top + side, top : top + side
-    ]
+    mixed, place = x.clone(), slice(top, top + side)
+    mixed[..., place, place] = x[other][..., place, place]
     return mixed, 1 - (side / x.shape[2]) ** 2
 
 
 def mixing(setup: TrainingSetup, rule: str, form: str) -> None:
     """A step that mixes by `rule` and gives the loss shares ("soft") or calls it twice."""
 
-    def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
+    def loss(setup: TrainingSetup, batch: Any) -> Tensor:
         x, y = batch
         other, share = torch.randperm(len(x)), float(np.random.beta(0.6, 0.6))
         labels = y[other]
@@ -45,35 +44,22 @@ def mixing(setup: TrainingSetup, rule: str, form: str) -> None:
         entered = x if "labels alone" in rule else entered
         own = torch.ones(len(x)) if "images alone" in rule else own
         logits = setup.model(entered)
-        if form == "soft":
-            target = own[:, None] * functional.one_hot(y, CLASSES)
-            target = target + (1 - own[:, None]) * functional.one_hot(labels, CLASSES)
-            target = 0.9 * target + 0.1 / CLASSES if "smooth" in rule else target
-            loss = setup.loss_fn(logits, target)
-        else:
-            loss = own[0] * setup.loss_fn(logits, y) + (1 - own[0]) * setup.loss_fn(logits, labels)
-        setup.optimizer.zero_grad()
-        loss.backward()
-        setup.optimizer.step()
-        return {"loss": loss.item()}
+        if form == "twice":
+            return own[0] * setup.loss_fn(logits, y) + (1 - own[0]) * setup.loss_fn(logits, labels)
+        target = own[:, None] * functional.one_hot(y, CLASSES)
+        target = target + (1 - own[:, None]) * functional.one_hot(labels, CLASSES)
+        target = 0.9 * target + 0.1 / CLASSES if "smooth" in rule else target
+        return setup.loss_fn(logits, target)
 
-    setup.train_step = step
-    smoothing = 0.1 if "smooth" in rule else 0.0
-    setup.declared = {**setup.declared, "mixup": 0.6, "label_smoothing": smoothing}
+    setup.train_step = partial(train_step, loss_of=loss)
+    declare(setup, mixup=0.6, label_smoothing=0.1 if "smooth" in rule else 0.0)
+
+
+SOFT = ["sum", "box", "sum smooth", "box smooth", "row", "row smooth"]
 
 
 @pytest.mark.parametrize(
-    ("rule", "form"),
-    [
-        ("sum", "soft"),
-        ("box", "soft"),
-        ("sum smooth", "soft"),
-        ("box smooth", "soft"),
-        ("row", "soft"),
-        ("row smooth", "soft"),
-        ("sum", "twice"),
-        ("box", "twice"),
-    ],
+    ("rule", "form"), [*((rule, "soft") for rule in SOFT), ("sum", "twice"), ("box", "twice")]
 )
 def test_labels_that_are_mixed_like_their_images_are_fine(rule: str, form: str) -> None:
     assert loud(lambda setup: mixing(setup, rule, form), check_step_and_loss) == {}
@@ -110,19 +96,14 @@ def test_mixing_inside_the_net_is_not_judged() -> None:
                 hidden = share * hidden + (1 - share) * hidden[other]
             return self.rest(hidden)
 
-    def step(setup: TrainingSetup, batch: Any) -> dict[str, float]:
-        setup.model.train()
+    def loss(setup: TrainingSetup, batch: Any) -> Tensor:
         x, y = batch
         other, share = torch.randperm(len(x)), float(np.random.beta(0.6, 0.6))
         logits = setup.model(x, mix=(share, other))
-        loss = share * setup.loss_fn(logits, y) + (1 - share) * setup.loss_fn(logits, y[other])
-        setup.optimizer.zero_grad()
-        loss.backward()
-        setup.optimizer.step()
-        return {"loss": loss.item()}
+        return share * setup.loss_fn(logits, y) + (1 - share) * setup.loss_fn(logits, y[other])
 
     def plant(setup: TrainingSetup) -> None:
-        setup.model, setup.train_step = Net(), step
+        setup.model, setup.train_step = Net(), partial(train_step, loss_of=loss)
         setup.optimizer = torch.optim.AdamW(setup.model.parameters(), 3e-3)
 
     assert loud(plant, check_step_and_loss) == {}

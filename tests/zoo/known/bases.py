@@ -41,20 +41,28 @@ def declare(classes: int, mean: list, std: list, steps: int, **more: Any) -> dic
     }
 
 
-def save_all(setup: TrainingSetup) -> bytes:
-    """Model, optimizer and schedule as bytes."""
+def packed(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    state = {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
-    if setup.scheduler is not None:
-        state["scheduler"] = setup.scheduler.state_dict()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def load_all(setup: TrainingSetup, data: bytes) -> None:
-    """The counterpart of `save_all`."""
-    state = torch.load(io.BytesIO(data), weights_only=True)
-    setup.model.load_state_dict(state["model"])
+def unpacked(data: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def save_all(setup: TrainingSetup) -> bytes:
+    """Model, optimizer and schedule as bytes."""
+    state = {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
+    if setup.scheduler is not None:
+        state["scheduler"] = setup.scheduler.state_dict()
+    return packed(state)
+
+
+def load_all(setup: TrainingSetup, data: bytes, strict: bool = True) -> None:
+    """The counterpart of `save_all`; `strict`: whether the names in the model must fit."""
+    state = unpacked(data)
+    setup.model.load_state_dict(state["model"], strict=strict)
     setup.optimizer.load_state_dict(state["optimizer"])
     if setup.scheduler is not None:
         setup.scheduler.load_state_dict(state["scheduler"])
@@ -304,14 +312,15 @@ class MixupEmaStep:
         self.classes, self.decay, self.steps = classes, decay, 0
         self.beta = torch.distributions.Beta(alpha, alpha)
 
-    def __call__(self, setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
-        setup.model.train()
-        x, y = batch
+    def mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         share = self.beta.sample().item()
         other = torch.randperm(len(x))
         target = F.one_hot(y, self.classes).float()
-        x = share * x + (1 - share) * x[other]
-        target = share * target + (1 - share) * target[other]
+        return share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
+
+    def __call__(self, setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
+        setup.model.train()
+        x, target = self.mixed(*batch)
         setup.optimizer.zero_grad()
         loss = setup.loss_fn(setup.model(x), target)
         loss.backward()
@@ -344,13 +353,11 @@ class MixupEmaStep:
         return {"loss": loss / n, "accuracy": right / n}
 
     def save(self, setup: TrainingSetup) -> bytes:
-        file = io.BytesIO()
-        state = {"rest": save_all(setup), "average": self.average.state_dict(), "steps": self.steps}
-        torch.save(state, file)
-        return file.getvalue()
+        average = self.average.state_dict()
+        return packed({"rest": save_all(setup), "average": average, "steps": self.steps})
 
     def load(self, setup: TrainingSetup, data: bytes) -> None:
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        state = unpacked(data)
         load_all(setup, state["rest"])
         self.average.load_state_dict(state["average"])
         self.steps = state["steps"]

@@ -1,11 +1,12 @@
 """What is in the zoo: faults by name, each planted in a healthy base, harmless changes, healthy
 set-ups; and the tools to plant with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from tests.zoo.known.bases import Batches
 from tests.zoo.known.complete_setup import Factory, TrainingSetup
 
 Plant = Callable[[TrainingSetup], TrainingSetup | None]
+OnTensor = Callable[[Tensor], Tensor]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 BASES: dict[str, Factory] = {
     "digits_resnet": bases.digits_resnet,
@@ -41,13 +44,15 @@ FAULT_MODULES = (
 
 @dataclass(frozen=True)
 class Change:
-    """A change to a base: a fault or a harmless one. `subtle`: nothing says before training that it
-    is wrong, so it is listed and not counted."""
+    """A change to a base: a fault or a harmless one. `causes`: those that count as right for a
+    fault, any of them first or second in the first finding. `subtle`: nothing says before training
+    that it is wrong, so it is listed and not counted."""
 
     name: str
     text: str
     base: str
     plant: Plant
+    causes: Sequence[str] = ()
     subtle: bool = False
 
     def __call__(self) -> TrainingSetup:
@@ -60,26 +65,38 @@ FAULTS: dict[str, Change] = {}
 HARMLESS: dict[str, Change] = {}
 
 
-def _register(table: dict[str, Change], names: tuple[str, ...], subtle: bool) -> Callable:
-    def add(plant: Plant) -> Plant:
-        text = " ".join((plant.__doc__ or "").split())
-        for base in names:
-            name = plant.__name__ if base == names[0] else f"{plant.__name__}.{base}"
-            table[name] = Change(name, text, base, plant, subtle)
-        return plant
+def _put(setup: TrainingSetup, part: str, function: Callable) -> TrainingSetup:
+    changed: dict[str, Any] = {part: function}
+    return replace(setup, **changed)
+
+
+def _register(
+    table: dict[str, Change], bases: tuple[str, ...], replaces: str, *rest: Any
+) -> Callable[[Function], Function]:
+    def add(function: Function) -> Function:
+        plant: Plant = function
+        if replaces:
+            plant = partial(_put, part=replaces, function=function)
+        text = " ".join((function.__doc__ or "").split())
+        for base in bases:
+            name = function.__name__ if base == bases[0] else f"{function.__name__}.{base}"
+            table[name] = Change(name, text, base, plant, *rest)
+        return function
 
     return add
 
 
-def fault(*names: str, subtle: bool = False) -> Callable[[Plant], Plant]:
+def fault(
+    *bases: str, causes: Sequence[str], replaces: str = "", subtle: bool = False
+) -> Callable[[Function], Function]:
     """Enter a fault; on a second base its name ends in the base's. The function changes the set-up
-    in place or gives another one."""
-    return _register(FAULTS, names, subtle)
+    in place or gives another one; with `replaces` it takes the place of that part of the set-up."""
+    return _register(FAULTS, bases, replaces, causes, subtle)
 
 
-def harmless(*names: str) -> Callable[[Plant], Plant]:
+def harmless(*bases: str, replaces: str = "") -> Callable[[Function], Function]:
     """Enter a change that looks odd and is fine."""
-    return _register(HARMLESS, names, False)
+    return _register(HARMLESS, bases, replaces)
 
 
 def all_faults() -> dict[str, Change]:
@@ -103,34 +120,27 @@ def everything_healthy() -> dict[str, Factory]:
 # --- tools to plant with
 
 
-class After(nn.Module):
-    """A net and what is done to its output. Its parameters are the net's own."""
+def unchanged(x: Tensor) -> Tensor:
+    return x
 
-    def __init__(self, net: nn.Module, then: Callable[[Tensor], Tensor]):
+
+class Around(nn.Module):
+    """A net with what is done to its input and its output. Its parameters are the net's own."""
+
+    def __init__(self, net: nn.Module, first: OnTensor = unchanged, then: OnTensor = unchanged):
         super().__init__()
-        self.net, self.then = net, then
+        self.net, self.first, self.then = net, first, then
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.then(self.net(x))
+        return self.then(self.net(self.first(x)))
 
 
-class Before(nn.Module):
-    """A net and what is done to its input."""
-
-    def __init__(self, net: nn.Module, first: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.net, self.first = net, first
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.first(x))
+def after(setup: TrainingSetup, then: OnTensor) -> TrainingSetup:
+    return replace(setup, model=Around(setup.model, then=then))
 
 
-def after(setup: TrainingSetup, then: Callable[[Tensor], Tensor]) -> TrainingSetup:
-    return replace(setup, model=After(setup.model, then))
-
-
-def before(setup: TrainingSetup, first: Callable[[Tensor], Tensor]) -> TrainingSetup:
-    return replace(setup, model=Before(setup.model, first))
+def before(setup: TrainingSetup, first: OnTensor) -> TrainingSetup:
+    return replace(setup, model=Around(setup.model, first))
 
 
 class Mapped(Dataset):

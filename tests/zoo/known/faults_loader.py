@@ -34,14 +34,14 @@ def sorted_by_label(data: Any) -> Subset:
     return Subset(data, sorted(range(len(labels)), key=labels.__getitem__))
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["loader_sorted", "loader_not_shuffled"])
 def sorted_not_shuffled(setup: TrainingSetup) -> TrainingSetup:
     """Training images lie sorted by class and the loader does not shuffle."""
     data = sorted_by_label(setup.train_data)
     return replace(setup, train_data=data, train_loader=DataLoader(data, 32))
 
 
-@fault("shapes_vit")
+@fault("shapes_vit", causes=["loader_sorted", "loader_not_shuffled"])
 def list_sorted_not_shuffled(setup: TrainingSetup) -> TrainingSetup:
     """The list is sorted by class and the loader keeps its order."""
     data = sorted(setup.train_data, key=lambda item: item[1])
@@ -49,7 +49,7 @@ def list_sorted_not_shuffled(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_data=data, train_loader=loader)
 
 
-@fault("shapes_vit", "pretrained")
+@fault("shapes_vit", "pretrained", causes=["loader_repeats", "loader_incomplete"])
 def loader_repeats_first_batch(setup: TrainingSetup) -> TrainingSetup:
     """`next(iter(loader))` in the loop: always the first batch of a fixed order."""
 
@@ -60,21 +60,21 @@ def loader_repeats_first_batch(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_loader=Changed(setup.train_loader, first))
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["loader_incomplete"])
 def loader_over_few(setup: TrainingSetup) -> TrainingSetup:
     """A subset of 64 images left from debugging feeds the training loader."""
     few = Subset(setup.train_data, range(64))
     return replace(setup, train_loader=load_from(setup.train_loader, few))
 
 
-@fault("two_classes")
+@fault("two_classes", causes=["loader_incomplete"])
 def half_the_data_lost(setup: TrainingSetup) -> TrainingSetup:
     """As if for two processes, every second image is left to a process that does not exist."""
     half = Subset(setup.train_data, range(0, len(setup.train_data), 2))
     return replace(setup, train_loader=load_from(setup.train_loader, half))
 
 
-@fault("shapes_vit")
+@fault("shapes_vit", causes=["loader_incomplete"])
 def loader_empty(setup: TrainingSetup) -> TrainingSetup:
     """drop_last with a batch larger than the data: an epoch without a batch."""
     loader = load_from(setup.train_loader, setup.train_data, size=1000)
@@ -92,14 +92,14 @@ class ApartBatches(Batches):
             yield x, torch.tensor([self.data[i][1] for i in labels[part]])
 
 
-@fault("shapes_vit")
+@fault("shapes_vit", causes=["loader_misaligned"])
 def loader_shuffles_apart(setup: TrainingSetup) -> TrainingSetup:
     """The loader draws one order for the images and another for the labels."""
     loader = ApartBatches(setup.train_data, 32, shuffle=True, drop_last=True)
     return replace(setup, train_loader=loader)
 
 
-@fault("two_classes")
+@fault("two_classes", causes=["loader_misaligned"])
 def labels_shifted_in_collate(setup: TrainingSetup) -> TrainingSetup:
     """collate_fn rolls the labels of a batch by one."""
 
@@ -110,7 +110,7 @@ def labels_shifted_in_collate(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_loader=loader)
 
 
-@fault("mixup_ema")
+@fault("mixup_ema", causes=["loader_misaligned", "loader_repeats", "duplicates"])
 def same_image_in_batch(setup: TrainingSetup) -> TrainingSetup:
     """collate_fn fills the batch with its first image; the labels are those of all."""
 
@@ -121,7 +121,7 @@ def same_image_in_batch(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_loader=loader)
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["batch_too_small"])
 def batch_of_two(setup: TrainingSetup) -> TrainingSetup:
     """Batches of 2 for a net with BatchNorm at 1 x 1 pixels."""
     loader = load_from(setup.train_loader, setup.train_data, batch_size=2)
@@ -143,7 +143,7 @@ class NumpyAugmented(Dataset):
         return x.roll((int(dy), int(dx)), (1, 2)) + 0.1 * self.random.standard_normal(), y
 
 
-@fault("two_classes")
+@fault("two_classes", causes=["worker_seeds_equal"])
 def workers_draw_alike(setup: TrainingSetup) -> TrainingSetup:
     """Two workers and a generator inside the data set: the same draws in both, in every epoch."""
     data = NumpyAugmented(setup.train_data)
@@ -151,20 +151,20 @@ def workers_draw_alike(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_data=data, train_loader=loader)
 
 
-@fault("mixup_ema", "two_classes")
+@fault("mixup_ema", "two_classes", causes=["loader_of_other_data", "train_val_leakage"])
 def val_loader_of_train(setup: TrainingSetup) -> TrainingSetup:
     """The validation loader was made from the training data."""
     return replace(setup, val_loader=load_from(setup.val_loader, setup.train_data))
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["loader_incomplete"])
 def val_loader_cut(setup: TrainingSetup) -> TrainingSetup:
     """drop_last in validation with large batches: 449 images become 300."""
     loader = load_from(setup.val_loader, setup.val_data, batch_size=300, drop_last=True)
     return replace(setup, val_loader=loader)
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["eval_not_deterministic", "train_val_preprocessing_differ"])
 def val_augmented(setup: TrainingSetup) -> TrainingSetup:
     """The validation split got the random transform of training: no two evaluations agree."""
     val = copy(setup.val_data)

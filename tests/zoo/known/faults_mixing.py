@@ -3,6 +3,7 @@ schedule."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ Mixed = tuple[Tensor, Tensor, float]  # images, the labels that are mixed in, sh
 def mixing_step(mix: Callable[[Tensor, Tensor], Mixed]) -> Callable[..., dict]:
     """A step whose loss is that of both labels, weighted by their shares."""
 
+    @wraps(mix)
     def step(setup: TrainingSetup, batch: tuple[Tensor, Tensor]) -> dict:
         setup.model.train()
         images, other, share = mix(*batch)
@@ -43,48 +45,36 @@ def pasted(x: Tensor, order: Tensor) -> tuple[Tensor, float]:
     return mixed, 1 - side**2 / x[0, 0].numel()
 
 
-@fault("digits_resnet", "shapes_vit")
-def mixup_shares_exchanged(setup: TrainingSetup) -> TrainingSetup:
+@fault("digits_resnet", "shapes_vit", causes=["mixed_labels_differ"], replaces="train_step")
+@mixing_step
+def mixup_shares_exchanged(x: Tensor, y: Tensor) -> Mixed:
     """Mixup: the image's share goes to the label of its partner."""
-
-    def mix(x: Tensor, y: Tensor) -> Mixed:
-        order, share = torch.randperm(len(x)), float(torch.rand(()))
-        return share * x + (1 - share) * x[order], y[order], 1 - share
-
-    return replace(setup, train_step=mixing_step(mix))
+    order, share = torch.randperm(len(x)), float(torch.rand(()))
+    return share * x + (1 - share) * x[order], y[order], 1 - share
 
 
-@fault("shapes_vit")
-def mixup_labels_of_others(setup: TrainingSetup) -> TrainingSetup:
+@fault("shapes_vit", causes=["mixed_labels_differ"], replaces="train_step")
+@mixing_step
+def mixup_labels_of_others(x: Tensor, y: Tensor) -> Mixed:
     """Mixup draws one order for the images and another for the labels."""
-
-    def mix(x: Tensor, y: Tensor) -> Mixed:
-        order, share = torch.randperm(len(x)), float(torch.rand(()))
-        return share * x + (1 - share) * x[order], y[torch.randperm(len(x))], share
-
-    return replace(setup, train_step=mixing_step(mix))
+    order, share = torch.randperm(len(x)), float(torch.rand(()))
+    return share * x + (1 - share) * x[order], y[torch.randperm(len(x))], share
 
 
-@fault("shapes_vit")
-def cutmix_shares_exchanged(setup: TrainingSetup) -> TrainingSetup:
+@fault("shapes_vit", causes=["mixed_labels_differ"], replaces="train_step")
+@mixing_step
+def cutmix_shares_exchanged(x: Tensor, y: Tensor) -> Mixed:
     """Cutmix: the label of the box gets the share of what is left of the image."""
-
-    def mix(x: Tensor, y: Tensor) -> Mixed:
-        order = torch.randperm(len(x))
-        images, share = pasted(x, order)
-        return images, y[order], 1 - share
-
-    return replace(setup, train_step=mixing_step(mix))
+    order = torch.randperm(len(x))
+    images, share = pasted(x, order)
+    return images, y[order], 1 - share
 
 
-@fault("digits_resnet")
-def labels_mixed_alone(setup: TrainingSetup) -> TrainingSetup:
+@fault("digits_resnet", causes=["mixed_labels_differ"], replaces="train_step")
+@mixing_step
+def labels_mixed_alone(x: Tensor, y: Tensor) -> Mixed:
     """The mixed images are made, and the net is given the others."""
-
-    def mix(x: Tensor, y: Tensor) -> Mixed:
-        return x, y[torch.randperm(len(x))], float(torch.rand(()))
-
-    return replace(setup, train_step=mixing_step(mix))
+    return x, y[torch.randperm(len(x))], float(torch.rand(()))
 
 
 def averaged(setup: TrainingSetup, share: float, with_buffers: bool) -> TrainingSetup:
@@ -103,19 +93,19 @@ def averaged(setup: TrainingSetup, share: float, with_buffers: bool) -> Training
     return setup
 
 
-@fault("mixup_ema")
+@fault("mixup_ema", causes=["average_without_buffers"])
 def average_lacks_buffers(setup: TrainingSetup) -> TrainingSetup:
     """The average covers parameters; BatchNorm's statistics in it stay 0 and 1."""
     return averaged(setup, 0.1, with_buffers=False)
 
 
-@fault("mixup_ema")
+@fault("mixup_ema", causes=["average_too_slow"])
 def average_too_slow(setup: TrainingSetup) -> TrainingSetup:
     """A decay of 0.99999 from a recipe of a million steps."""
     return averaged(setup, 1e-5, with_buffers=True)
 
 
-@fault("digits_resnet")
+@fault("digits_resnet", causes=["graph_kept"])
 def losses_summed_as_tensors(setup: TrainingSetup) -> TrainingSetup:
     """The epoch's loss is a sum of tensors: the graphs of all steps stay in memory."""
     total: Any = 0.0
@@ -134,7 +124,7 @@ def losses_summed_as_tensors(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, train_step=step)
 
 
-@fault("shapes_vit")
+@fault("shapes_vit", causes=["graph_kept"])
 def logits_kept_with_graph(setup: TrainingSetup) -> TrainingSetup:
     """The outputs of all steps are kept for a metric, with their graphs."""
     kept: list[Tensor] = []
@@ -147,7 +137,7 @@ def logits_kept_with_graph(setup: TrainingSetup) -> TrainingSetup:
     return setup
 
 
-@fault("digits_resnet", "shapes_vit")
+@fault("digits_resnet", "shapes_vit", causes=["schedule_never_stepped"])
 def warm_up_from_0_not_stepped(setup: TrainingSetup) -> TrainingSetup:
     """The warm-up starts at 0, and the step that would end it is missing."""
     setup.scheduler = torch.optim.lr_scheduler.LambdaLR(

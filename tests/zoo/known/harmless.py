@@ -38,10 +38,10 @@ def warm_restarts(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, scheduler=schedule, train_step=step)
 
 
-@harmless("digits_resnet")
-def loss_in_float64(setup: TrainingSetup) -> TrainingSetup:
+@harmless("digits_resnet", replaces="loss_fn")
+def loss_in_float64(logits: Tensor, y: Tensor) -> Tensor:
     """The loss is computed in double precision."""
-    return replace(setup, loss_fn=lambda logits, y: F.cross_entropy(logits.double(), y))
+    return F.cross_entropy(logits.double(), y)
 
 
 @harmless("digits_resnet", "two_classes")
@@ -64,12 +64,10 @@ def log_softmax_with_nll(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, loss_fn=nn.NLLLoss(), declared=declared)
 
 
-@harmless("digits_resnet")
-def one_hot_targets(setup: TrainingSetup) -> TrainingSetup:
+@harmless("digits_resnet", replaces="loss_fn")
+def one_hot_targets(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy with one-hot targets."""
-    return replace(
-        setup, loss_fn=lambda logits, y: F.cross_entropy(logits, F.one_hot(y, 10).float())
-    )
+    return F.cross_entropy(logits, F.one_hot(y, 10).float())
 
 
 @harmless("two_classes")
@@ -114,21 +112,17 @@ def poly_loss(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, loss_fn=poly, declared={**setup.declared, "label_smoothing": 0.0})
 
 
-@harmless("digits_resnet")
-def clip_at_one_and_zero_grad_last(setup: TrainingSetup) -> TrainingSetup:
+@harmless("digits_resnet", replaces="train_step")
+def clip_at_one_and_zero_grad_last(setup: TrainingSetup, batch: tuple) -> dict:
     """Gradients are clipped at 1.0, and cleared to zeros at the end of the step."""
-
-    def step(setup: TrainingSetup, batch: tuple) -> dict:
-        setup.model.train()
-        loss = setup.loss_fn(setup.model(batch[0]), batch[1])
-        loss.backward()
-        nn.utils.clip_grad_norm_(setup.model.parameters(), 1.0)
-        setup.optimizer.step()
-        setup.scheduler.step()
-        setup.optimizer.zero_grad(set_to_none=False)
-        return {"loss": loss.detach()}
-
-    return replace(setup, train_step=step)
+    setup.model.train()
+    loss = setup.loss_fn(setup.model(batch[0]), batch[1])
+    loss.backward()
+    nn.utils.clip_grad_norm_(setup.model.parameters(), 1.0)
+    setup.optimizer.step()
+    setup.scheduler.step()
+    setup.optimizer.zero_grad(set_to_none=False)
+    return {"loss": loss.detach()}
 
 
 @harmless("shapes_vit")

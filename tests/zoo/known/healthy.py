@@ -75,10 +75,17 @@ def build(spec: Healthy) -> TrainingSetup:
         def both(setup: TrainingSetup) -> TrainingSetup:
             return replace(setup, model=torch.nn.ModuleList([setup.model, average]))
 
-        save = lambda setup: save_all(both(setup))  # noqa: E731
-        load = lambda setup, data: load_all(both(setup), data)  # noqa: E731
         inner = evaluate
-        evaluate = lambda setup, loader: inner(replace(setup, model=average.module), loader)  # noqa: E731
+
+        def save(setup: TrainingSetup) -> bytes:
+            return save_all(both(setup))
+
+        def load(setup: TrainingSetup, data: bytes, strict: bool = True) -> None:
+            load_all(both(setup), data, strict)
+
+        def evaluate(setup: TrainingSetup, loader: Any) -> dict[str, float]:
+            return inner(replace(setup, model=average.module), loader)
+
     declared = declare(
         spec.classes,
         mean,

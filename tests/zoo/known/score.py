@@ -6,7 +6,6 @@ all of it to .cache/zoo.json.
 """
 
 import argparse
-import math
 import multiprocessing
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.files import write_json
+from src.reports.metrics import interval
 
 STORED = Path(".cache/zoo.json")
 KINDS = ("fault", "subtle", "harmless", "healthy")
@@ -76,7 +76,6 @@ def run_case(name: str, with_rivals: bool = True) -> Result:
     import torch
 
     from src.checks import run
-    from tests.zoo.known.expected import expected
     from tests.zoo.known.rivals import RIVALS
 
     torch.set_num_threads(1)
@@ -89,7 +88,7 @@ def run_case(name: str, with_rivals: bool = True) -> Result:
     first = first_finding(report["checks"])
     result.causes = first["likely_causes"] if first else []
     if kind in ("fault", "subtle"):
-        result.expected = list(expected(name))
+        result.expected = list(factory.causes)
     for check in report["checks"]:
         if check["status"] in ("fail", "warn", "inconclusive"):
             ranks = {"fail": 0, "warn": 1, "inconclusive": 2}
@@ -117,18 +116,8 @@ def run_all(names: list[str], jobs: int, with_rivals: bool = True) -> Iterator[R
         yield from pool.map(run_case, names, [with_rivals] * len(names))
 
 
-def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    if total == 0:
-        return 0.0, 1.0
-    p, n = count / total, total
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def share(count: int, total: int) -> str:
-    low, high = wilson(count, total)
+    low, high = interval(count, total) if total else (0.0, 1.0)
     part = 100 * count / total if total else 0.0
     return f"{count} of {total} ({part:.1f} %, 95 %: {100 * low:.1f}-{100 * high:.1f})"
 

@@ -5,26 +5,38 @@ cross-entropy per class, for focal loss and for shares as targets, whatever the 
 """
 
 import math
+from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from src.checks.context import Context
-from src.checks.loss.confident_logits import LossAndGradient, check_confident
 from src.checks.reading import device_of
-from src.checks.report import Check, fail, finding, ok
+from src.checks.report import Check, fail, finding, ok, warn
+from src.checks.temporary import seed_all
 from src.checks.training_setup import TrainingSetup
 
+# (logits B x K, labels int64 B) -> (loss, its gradient B x K)
+LossAndGradient = Callable[[Tensor, Tensor], tuple[float, Tensor]]
+FAR = 20.0  # a logit that is sure of itself: e^-20 is 2e-9
+# Of the gradient at equal logits; cross-entropy, BCE and focal keep more than all of it at a sure
+# mistake, softmax and the like in front of the loss 1e-8 (by formula).
+SATURATED = 0.05
+# Of the loss at equal logits: CE of softmax gives 0.45 (2 classes) to 0.8, a bounded loss 0.
+FLOOR = 0.25
+GAIN = 0.1  # of what right answers may gain: all of the loss, or what smoothing leaves of that
+SAME = 0.02  # of a loss: log_softmax before it changes nothing
+NOTHING = 1e-3  # of the loss at equal logits
+SMOOTHING_TOLERANCE = 0.02
 PULL = 0.99  # cosine of a row's gradient before and after another row changed
 
 
 def loss_alone(ctx: Context, setup: TrainingSetup) -> LossAndGradient:
     """The set-up's loss function, called as the step calls it."""
-    device = device_of(setup.model)
-
     # The step may make shares of the loader's labels, and the loss take nothing else. One row more
     # than outputs: equal numbers of both would hide that in a broadcast.
-    soft = ctx.soft
+    device, soft = device_of(setup.model), ctx.soft
     rows = torch.arange(ctx.width + 1, device=device) % max(1, min(ctx.classes, ctx.width))
     if ctx.width > 1:
         try:
@@ -61,7 +73,7 @@ def check_loss(ctx: Context, loss: LossAndGradient, prefix: str = "loss") -> lis
     pull = _pull(id, loss, gradient, labels)
     if pull.status == "fail" and pull.likely_causes[0] != "class_weight_zero":
         return [contract, pull]
-    confident = check_confident(f"{prefix}_confident", ctx, loss, labels, value, gradient)
+    confident = _confident(f"{prefix}_confident", ctx, loss, labels, value, gradient)
     return [contract, pull, confident, _rows(f"{prefix}_rows", loss, labels, width)]
 
 
@@ -178,3 +190,147 @@ def _rows(id: str, loss: LossAndGradient, labels: Tensor, width: int) -> Check:
         text = f"the gradient of a row turns (cosine {lowest:.2f}) when another row changes"
         return fail(id, lowest, PULL, text, "loss_over_batch_axis", "samples_mixed")
     return ok(id, lowest, PULL, "a row's gradient depends on its own logits")
+
+
+def _sure_logits(labels: Tensor, width: int, size: float, right: bool) -> Tensor:
+    """Logits that are sure: of the label, or of the class after it."""
+    z = torch.full((len(labels), width), -size if right else 0.0)
+    rows = torch.arange(len(labels))
+    z[rows, labels] = size if right else -size
+    if not right:
+        z[rows, (labels + 1) % width] = size
+    return z
+
+
+def _confident(
+    id: str, ctx: Context, loss: LossAndGradient, labels: Tensor, value: float, gradient: Tensor
+) -> Check:
+    """A sure mistake must be pulled back, and sure right answers must cost next to nothing.
+    `value`, `gradient`: those of equal logits."""
+    rows, width = torch.arange(len(labels)), ctx.width
+    if ctx.log_probabilities:
+        cost = _cost_of_log_probabilities(ctx, loss, labels, value)
+        if cost is not None:
+            text = "the net gives log-probabilities and the loss wants logits: right answers, "
+            text += f"however sure, cost {cost:.3g}, equal ones {value:.3g}"
+            return fail(id, cost, None, text, "activation_before_loss", "wrong_loss")
+    _, wrong = loss(_sure_logits(labels, width, FAR, right=False), labels)
+    kept = (wrong[rows, labels].abs() / gradient[rows, labels].abs().clamp_min(1e-30)).min().item()
+    share, least = _lowest_loss(ctx, loss, labels) / value, _least_by_smoothing(ctx)
+    if not math.isfinite(kept) or not math.isfinite(share):
+        text = "the loss of sure logits, or its gradient, is NaN or infinite"
+        return fail(id, None, SATURATED, text, "loss_not_finite", "precision")
+    text = (
+        f"a sure mistake keeps {kept:.2g} of the gradient of equal logits; the loss of right "
+        f"answers is {share:.2g} of that of equal logits"
+    )
+    if kept < SATURATED:
+        causes, status = ["loss_bounded", "activation_before_loss"], "warn"
+        if share > FLOOR or (wrong[rows, labels] == 0).all():
+            causes, status = causes[::-1], "fail"
+        return finding(status, id, kept, SATURATED, text, *causes)
+    limit = 1 - GAIN * (1 - least)
+    if share > limit:
+        causes = ["wrong_loss", "label_smoothing_differs", "activation_before_loss"]
+        return fail(id, share, limit, f"{text}: right answers are no gain", *causes)
+    return ok(id, kept, SATURATED, text)
+
+
+def _lowest_loss(ctx: Context, loss: LossAndGradient, labels: Tensor) -> float:
+    """The lowest loss of right answers that are more or less sure."""
+    sizes = [1.0, 2.0, 4.0, 8.0, 16.0]
+    smoothing = ctx.declared.label_smoothing or 0.0
+    if 0 < smoothing < 1:  # where cross-entropy with it is lowest
+        sizes.append(math.log(1 + ctx.width * (1 - smoothing) / smoothing) / 2)
+    return min(loss(_sure_logits(labels, ctx.width, size, right=True), labels)[0] for size in sizes)
+
+
+def _least_by_smoothing(ctx: Context) -> float:
+    """What the declared smoothing leaves at least of the loss of equal logits, by formula: the
+    entropy of the smoothed label over that of equal shares."""
+    width, smoothing = ctx.width, ctx.declared.label_smoothing or 0.0
+    if not 0 < smoothing < 1:
+        return 0.0
+    other = smoothing / width
+    own = 1 - smoothing + other
+    return -(own * math.log(own) + (width - 1) * other * math.log(other)) / math.log(width)
+
+
+def _cost_of_log_probabilities(
+    ctx: Context, loss: LossAndGradient, labels: Tensor, value: float
+) -> float | None:
+    """What sure right answers cost, where the loss does not take log-probabilities: log_softmax
+    before it changes the loss, and one that is made for log-probabilities it is not either. Such a
+    loss costs nothing at probability 1, or falls below 0 for what is no log-probability."""
+    least = _lowest_loss(ctx, loss, labels)
+    if least < NOTHING * value:  # logits could give it NaN, which a step would keep
+        return None
+    z = 2 * torch.randn(len(labels), ctx.width, generator=torch.Generator().manual_seed(9))
+    seed_all(0)  # a step that mixes draws the same with and without
+    normalised = loss(z, labels)[0]
+    with patch.object(ctx, "log_probabilities", False):
+        seed_all(0)
+        plain, raised = loss(z, labels)[0], loss(z + FAR, labels)[0]
+    fits = math.isclose(plain, normalised, rel_tol=SAME) or raised < 0
+    return None if fits else least
+
+
+def check_smoothing(ctx: Context, loss: LossAndGradient, also: float) -> list[Check]:
+    """Smoothing and temperature of a loss with softmax. `also`: smoothing that the targets of the
+    loader have already."""
+    width = ctx.width
+    if width < 2:
+        return []
+    labels = torch.arange(min(ctx.classes, 32))
+    value, _ = loss(torch.zeros(len(labels), width), labels)
+    z = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(1))
+    _, gradient = loss(z, labels)
+    if gradient.sum(1).abs().max() > 1e-4 * gradient.abs().max():
+        return []  # not of softmax: BCE
+    size = 40.0
+    wrong = loss(_sure_logits(labels, width, size, right=False), labels)[0] / size
+    right = loss(_sure_logits(labels, width, size, right=True), labels)[0] / size
+    spread = 2 * (width - 1) / width
+    ratio = right / max(wrong, 1e-30)
+    smoothing = 2 * ratio / (spread + ratio)
+    temperature = wrong / max(value, 1e-30) * ctx.declared.even_loss(width) / (2 - smoothing)
+    high = 3.5
+    if width > 2 and smoothing < 0.005:
+        temperature = _temperature_by_ratio(loss, labels, width)
+    elif width == 2 and not ctx.declared.focal_gamma:
+        # A focal loss that is not declared rises up to 8 times as steeply, by (1 - 1 / 2) ** gamma.
+        high = 12.0
+    found = [_judge_smoothing(ctx.declared.label_smoothing, max(smoothing, also))]
+    # A hinge: no softmax, whatever its temperature, rises equally everywhere.
+    return found if abs(temperature) < 1e-6 else [*found, _judge_temperature(temperature, high)]
+
+
+def _judge_smoothing(declared: float | None, smoothing: float) -> Check:
+    id, text = "label_smoothing", f"label smoothing {smoothing:.3f}"
+    causes = ["label_smoothing_differs", "loss_scale"]
+    if declared is not None and abs(smoothing - declared) > SMOOTHING_TOLERANCE:
+        status, text = "fail" if smoothing > 0.5 else "warn", f"{text}, declared {declared:g}"
+        return finding(status, id, smoothing, declared, text, *causes)
+    if declared is None and smoothing > 0.5:
+        return warn(id, smoothing, 0.5, f"{text}, very strong", causes[0])
+    return ok(id, smoothing, declared, text)
+
+
+def _judge_temperature(temperature: float, high: float) -> Check:
+    id, text = "temperature", f"logits enter the loss times {temperature:.3g}"
+    if not 1 / 12 < temperature < (12 if high < 12 else 40):
+        return fail(id, temperature, 12.0, text, "temperature")
+    if not 1 / 3.5 < temperature < high:
+        return warn(id, temperature, high, text, "temperature")
+    return ok(id, temperature, high, text)
+
+
+def _temperature_by_ratio(loss: LossAndGradient, labels: Tensor, width: int) -> float:
+    """Two wrong classes whose logits differ by 1 are pushed down in the ratio of their
+    probabilities, e to the temperature: with focal loss, too."""
+    rows, first, second = torch.arange(len(labels)), (labels + 1) % width, (labels + 2) % width
+    z = torch.zeros(len(labels), width)
+    z[rows, first] = 1.0
+    _, gradient = loss(z, labels)
+    middle = float((gradient[rows, first] / gradient[rows, second]).median())
+    return math.log(middle) if middle > 0 else math.inf

@@ -4,6 +4,7 @@ The real step, loss and optimizer at the highest rate of the schedule; dropout i
 net gave in the step's own forward pass is judged, so that nothing else disturbs.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,12 +51,9 @@ class LearningCurve:
 def balanced_batch(ctx: Context, count: int) -> tuple[Tensor, Tensor]:
     """Training items of as many classes as there are, in turn: (inputs, labels)."""
     sample = ctx.sample
-    order: list[int] = []
-    rows = {int(c): torch.where(sample.y == c)[0].tolist() for c in sample.y.unique()}
-    while len(order) < min(count, len(sample)):
-        for left in rows.values():
-            if left and len(order) < count:
-                order.append(left.pop(0))
+    rows = [torch.where(sample.y == label)[0].tolist() for label in sample.y.unique()]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*rows))
+    order = [row for row in in_turn if row is not None][:count]
     return sample.x[order], sample.y[order]
 
 
@@ -65,7 +63,11 @@ def overfit(
     """Train a fresh set-up on (x, labels), in parts of `part` items, at `factor` times the peak
     learning rates, until every label is right and the loss is low."""
     setup, curve = ctx.fresh(), LearningCurve()
-    _without_dropout(setup.model)
+    for layer in setup.model.modules():  # what works against learning by heart
+        if isinstance(layer, _DropoutNd):
+            layer.p = 0.0
+        if hasattr(layer, "drop_prob") and isinstance(layer.drop_prob, float):
+            layer.drop_prob = 0.0  # type: ignore[assignment]  # timm's DropPath
     given: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -90,15 +92,6 @@ def overfit(
             if curve.reached or not math.isfinite(cost):
                 break
     return curve
-
-
-def _without_dropout(model: nn.Module) -> None:
-    """Switch off what works against learning by heart."""
-    for layer in model.modules():
-        if isinstance(layer, _DropoutNd):
-            layer.p = 0.0
-        if hasattr(layer, "drop_prob") and isinstance(layer.drop_prob, float):
-            layer.drop_prob = 0.0  # type: ignore[assignment]  # timm's DropPath
 
 
 def _logits_of_step(
@@ -175,11 +168,9 @@ def _judge_batch(ctx: Context, curve: LearningCurve, x: Tensor, labels: Tensor) 
     if curve.below(0.6) and curve.accuracy[-1] > 0.6:
         return ok(id, value, limit, f"{text}; still falling when the steps were used up")
     causes = ["labels_shuffled", "gradient_blocked", "bad_initialisation", "wrong_loss"]
-    first_label: dict[bytes, int] = {}
-    for row, label in zip(rows_as_bytes(x), labels.tolist(), strict=True):
-        if first_label.setdefault(row, label) != label:
-            causes = ["label_conflict", *causes]
-            break
+    labelled = set(zip(rows_as_bytes(x), labels.tolist(), strict=True))
+    if len({row for row, _ in labelled}) < len(labelled):
+        causes.insert(0, "label_conflict")
     if any(p._backward_hooks for p in ctx.fresh().model.parameters()):
         causes.insert(0, "gradient_changed")
     if ctx.clipped < 0.1:

@@ -1,1 +1,0 @@
-"""Checks of what a few steps learn."""
