@@ -83,7 +83,7 @@ def training_for(
 
 
 def next_epoch(training: Training) -> dict[str, float]:
-    training.epoch, training.step = training.epoch + 1, 0
+    training.epoch, training.step_in_epoch = training.epoch + 1, 0
     training.sums.zero_()
     return {}
 
@@ -95,7 +95,7 @@ def run_epochs(
     training.epoch, plan = 0, training.plan
     checkpoint = Checkpoint(Path("unused"), "0", 1e9, {})
     checkpoint.save = lambda state: None  # type: ignore[method-assign]
-    progress = Progress(plan.epochs, training.steps, plan.step_size, "images", 0, "off")
+    progress = Progress(plan.epochs, training.steps_per_epoch, plan.step_size, "images", 0, "off")
     training.run(checkpoint, progress, on_epoch)
     wait(training.learner.device)
 

@@ -28,7 +28,7 @@ def seconds(project: Path) -> tuple[float, float]:
         stage = Stage("train")
         off, on = _Alternating(stage), _Alternating(stage)
         with tracking.start(stage) as log:
-            for _ in range(STEPS // off.training.steps):
+            for _ in range(STEPS // off.training.steps_per_epoch):
                 off.one_epoch(lambda row: None)
                 on.one_epoch(log.log_epoch)
     return off.seconds, on.seconds
@@ -53,7 +53,9 @@ class _Alternating:
     def one_epoch(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
         training = self.training
         training.plan = replace(training.plan, epochs=training.epoch + 1)
-        progress = Progress(1, training.steps, training.plan.step_size, "images", 0, "off")
+        progress = Progress(
+            1, training.steps_per_epoch, training.plan.step_size, "images", 0, "off"
+        )
         start = time.thread_time()
         training.run(self.checkpoint, progress, on_epoch)
         self.seconds += time.thread_time() - start

@@ -39,17 +39,17 @@ def main(stage: Stage) -> None:
         stage.fingerprint,
         params["machine.checkpoint_minutes"],
         machine_kind(device),
-        params["machine.resume"] == "any",
+        anywhere=params["machine.resume"] == "any",
     )
     with (
-        tracking.start(stage, checkpoint.needed_kind, checkpoint.remove) as log,
+        tracking.start(stage, checkpoint.needed_kind, afterwards=checkpoint.remove) as log,
         readable_errors("train"),
     ):
         log.log_data(folder, ("train", "val"))
         if state := checkpoint.load():
             training.load_state_dict(state)
-            print(f"train: goes on after epoch {training.epoch}, step {training.step}")
-            for row in training.history:  # a power cut may have taken points
+            print(f"train: goes on after epoch {training.epoch}, step {training.step_in_epoch}")
+            for row in training.history:  # a power cut may have lost logged points
                 log.log_epoch(row)
         log.log_machines(checkpoint.kinds)
         with process.deferred() as stopping, progress_of(training, params) as progress:
@@ -71,8 +71,8 @@ def progress_of(training: Any, params: Any) -> Any:
 
     plan, samples = training.plan, len(training.train)
     per_step, unit = min(plan.step_size, samples), kind_of(training.train.meta)
-    done, mode = training.steps_done, params["machine.progress"]
-    return Progress(plan.epochs, training.steps, per_step, unit, done, mode)
+    done, mode = training.global_step, params["machine.progress"]
+    return Progress(plan.epochs, training.steps_per_epoch, per_step, unit, done, mode)
 
 
 def after_epoch(training: Any, log: Any, params: Any) -> Callable[[dict[str, float]], None]:

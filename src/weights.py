@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.model.nets import TORCHVISION
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 
@@ -25,7 +24,7 @@ FOLDER = Path("data/weights")
 def fetch(model: str, force: bool = False) -> Path:
     """The weights file of a model, fetched unless it is there already. InputError for a model that
     is unknown or has no pretrained weights, GateError when they cannot be fetched."""
-    from src.model.nets.pretrained import published
+    from src.model.nets.pretrained import TORCHVISION, published
     from src.model.nets.torchvision_models import fetch_tensors, require_known
     from src.model.nets.weights_file import write_weights
 

@@ -19,9 +19,8 @@ from torch import nn
 from src.base import imports
 from src.base.files import write_json
 from src.base.kinds import kind_of
-from src.model.create import create_model
+from src.model.create import OWN, create_model
 from src.model.description import FILE, TRAIN, read_description
-from src.model.nets import OWN
 from src.model.nets.weights_file import fill, write_weights
 from src.plumbing.errors import InputError
 

@@ -55,12 +55,13 @@ class Epochs:
         self.training, self.epoch, self.enter = training, 0, training.learner.enter
 
     def __len__(self) -> int:
-        return self.training.steps
+        return self.training.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         training, epoch, learner = self.training, self.epoch, self.training.learner
         self.epoch += 1
-        for step, batch in enumerate(training.batches(epoch), start=epoch * training.steps):
+        first = epoch * training.steps_per_epoch
+        for step, batch in enumerate(training.batches(epoch), start=first):
             rows, targets = prepare_batch(batch, learner, training.augment, training.mix, step)
             yield self.enter(rows), targets
 
@@ -114,7 +115,7 @@ def training_setup(
             "num_classes": len(train.meta["classes"]),
             "mean": train.meta["mean"] if own else learner.mean,
             "std": train.meta["std"] if own else learner.std,
-            "total_steps": params["epochs"] * training.steps,
+            "total_steps": params["epochs"] * training.steps_per_epoch,
             "label_smoothing": 0.0 if params["loss"] == "focal" else params["label_smoothing"],
             "focal_gamma": params["focal_gamma"] if params["loss"] == "focal" else 0.0,
             "mixup": max(params["mixup"], params["cutmix"]),
@@ -149,9 +150,9 @@ def _step(training: Training) -> Callable[..., dict[str, float]]:
         learner.model = learner.forward = given.model
         learner.criterion, learner.optimizer = given.loss_fn, given.optimizer  # type: ignore[assignment]
         inputs, targets = batch[0].to(learner.device), batch[1].to(learner.device)
-        step = training.steps_done
+        step = training.global_step
         loss, _, count, _ = update(learner, (inputs, targets), step).tolist()
-        training.step += 1
+        training.step_in_epoch += 1
         return {"loss": loss / count}
 
     return train_step

@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass
 class Best:
-    """The best epoch so far by validation, and its weights: of the average with `ema`, on CPU."""
+    """The best epoch so far by validation, and its weights on the CPU: with `ema` the average's."""
 
     epoch: int = 0
     score: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
@@ -49,9 +49,10 @@ class Best:
 class Training:
     """A training run that can stop after any step and go on with the same bits.
 
-    State: `epoch` (finished ones), `step` (finished ones of this epoch), `sums` of this epoch's
-    loss, hits, samples and gradient norms, the `lr` of the last step, the `history` (a row per
-    epoch), the `best` weights. No random numbers: they are a function of seed and step.
+    State: `epoch` (how many are finished), `step_in_epoch` (how many steps of this one are), `sums`
+    of this epoch's loss, hits, samples and gradient norms, the `lr` of the last step, the `history`
+    (a row per epoch), the `best` weights. No random numbers: they are a function of seed and
+    `global_step`.
     """
 
     def __init__(
@@ -73,27 +74,27 @@ class Training:
             freeze_epochs=params["freeze_epochs"],
             sampling=params["sampling"],
         )
-        self.steps = steps_per_epoch(len(train), self.plan.step_size)
-        self.learner = build_learner(params, train, device, self.steps)
+        self.steps_per_epoch = steps_per_epoch(len(train), self.plan.step_size)
+        self.learner = build_learner(params, train, device, self.steps_per_epoch)
         part = kind_part(self.learner.kind, "augment")
         self.mix: Mix = part.mix(params, len(train.meta["classes"]))
         self.augment: Augment = part.augmentation(params)
-        self.epoch = self.step = 0
+        self.epoch = self.step_in_epoch = 0
         self.sums = torch.zeros(4, device=device)
         self.lr = 0.0
         self.history: list[Row] = []
         self.best = Best()
 
     @property
-    def steps_done(self) -> int:
-        """Of all epochs together."""
-        return self.epoch * self.steps + self.step
+    def global_step(self) -> int:
+        """Finished steps of all epochs: the number of the next one."""
+        return self.epoch * self.steps_per_epoch + self.step_in_epoch
 
     def remarks(self) -> list[str]:
         """What a person should know before it begins, a line each."""
         plan, ema = self.plan, self.learner.ema
         found = [
-            warm_up_remark(ema.decay if ema else None, plan.epochs * self.steps),
+            warm_up_remark(ema.decay if ema else None, plan.epochs * self.steps_per_epoch),
             leftover_remark(len(self.train), plan.step_size, plan.sampling),
         ]
         return [line for line in found if line]
@@ -112,26 +113,27 @@ class Training:
         caller must not go on (`process.deferred` raises).
         """
         while not self.finished:
-            # Or frees it again; the first step then goes back to training mode.
+            # Later epochs free it again; the first step then goes back to training mode.
             self.learner.freeze_backbone(self.epoch < self.plan.freeze_epochs)
-            for batch in self.batches(self.epoch, self.step):
-                number = self.steps_done
-                batch = prepare_batch(batch, self.learner, self.augment, self.mix, number)
-                # The largest is the classifier's: `layer_decay` gives those before it smaller ones.
+            for batch in self.batches(self.epoch, self.step_in_epoch):
+                step = self.global_step
+                batch = prepare_batch(batch, self.learner, self.augment, self.mix, step)
+                # The classifier's rate is the largest: `layer_decay` lowers those of the layers
+                # before it.
                 self.lr = max(group["lr"] for group in self.learner.optimizer.param_groups)
-                self.sums += update(self.learner, batch, number)
-                self.step += 1
-                if self.step % LOG_EVERY == 0:
+                self.sums += update(self.learner, batch, step)
+                self.step_in_epoch += 1
+                if self.step_in_epoch % LOG_EVERY == 0:
                     loss, accuracy = self._finite_means()
-                    progress.show(self.step, loss, accuracy)
+                    progress.show(self.step_in_epoch, loss, accuracy)
                 progress.advance()
                 stop = stopping()
                 if stop or checkpoint.is_due():
                     checkpoint.save(self.state_dict())
                 if stop:
                     progress.say(
-                        f"train: stopped after epoch {self.epoch}, step {self.step} of "
-                        f"{self.steps}; the same dvc command goes on from there"
+                        f"train: stopped after epoch {self.epoch}, step {self.step_in_epoch} of "
+                        f"{self.steps_per_epoch}; the same dvc command goes on from there"
                     )
                     return
             row = self._finish_epoch()
@@ -146,7 +148,7 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or `patience` ran out, which frozen epochs do not touch."""
+        """Whether all epochs are done, or `patience` ran out; frozen epochs do not count for it."""
         patience = self.plan.patience
         waited = self.epoch - max(self.best.epoch, self.plan.freeze_epochs)
         return self.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
@@ -168,10 +170,10 @@ class Training:
         """Validate, keep the weights if they are the best, start the next epoch's count, and tell
         the schedule."""
         train_loss, train_accuracy = self._finite_means()
-        grad_norm = self.sums[3].item() / max(1, self.step)
+        grad_norm = self.sums[3].item() / max(1, self.step_in_epoch)
         val = validate(self.learner, self.val, self.reading)
         self._require_finite(val["loss"], "validation")
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
         row = {
             "epoch": self.epoch,
@@ -202,7 +204,7 @@ class Training:
         if not math.isfinite(loss):
             raise GateError(
                 f"train: the {kind} loss is NaN or infinite in epoch {self.epoch + 1}, by step "
-                f"{self.step}: lower lr (now {self.lr:g}) or look at the data"
+                f"{self.step_in_epoch}: lower lr (now {self.lr:g}) or look at the data"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,7 +218,7 @@ class Training:
             "scheduler": learner.scheduler.state_dict(),
             "scaler": learner.scaler.state_dict(),
             "epoch": self.epoch,
-            "step": self.step,
+            "step": self.step_in_epoch,
             "sums": self.sums,
             "lr": self.lr,
             "history": self.history,
@@ -230,7 +232,7 @@ class Training:
             getattr(learner, part).load_state_dict(state[part])
         if learner.ema is not None:
             learner.ema.module.load_state_dict(state["ema"])
-        self.epoch, self.step = state["epoch"], state["step"]
+        self.epoch, self.step_in_epoch = state["epoch"], state["step"]
         self.sums, self.lr = state["sums"].to(learner.device), state["lr"]
         self.history = state["history"]
         self.best = Best(**state["best"])

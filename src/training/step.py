@@ -1,5 +1,7 @@
-"""One optimizer step, in the order in which things happen: augment and mix the batch, forward and
-backward in micro-batches, clip, step the optimizer, the average and the schedule."""
+"""One optimizer step: the batch is augmented and mixed, goes forward and backward in micro-batches,
+the gradients are clipped, and optimizer, average and schedule take their step.
+
+`step` is the global one: it counts over all epochs, from 0."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -22,18 +24,18 @@ def prepare_batch(batch: Batch, learner: Learner, augment: Augment, mix: Mix, st
 
 
 def update(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
-    """One optimizer step and one of the schedule; returns what `train_step` does."""
+    """`train_step`, then the schedule's step; returns the sums of the first."""
     sums = train_step(learner, batch, step)
     learner.scheduler.step_update(step + 1)
     return sums
 
 
 def train_step(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
-    """One optimizer step on a batch (packed samples, targets int64 B or float B x K), forward and
-    backward in parts of at most `learner.micro_batch` samples (or three, if that is two).
+    """The optimizer's step on a batch (packed samples, targets int64 B or float B x K), forward and
+    backward in micro-batches of at most `learner.micro_batch` samples.
 
-    Returns [loss x B, correct, B, norm of the gradient] (float32, on the device): nothing here
-    waits for the device, and the first three can be summed over processes.
+    Returns [loss x B, correct, B, norm of the gradient] (float32, on the device). Nothing here
+    waits for the device.
     """
     rows, targets = batch
     seed_step(learner.seed, step, learner.device)
@@ -41,18 +43,19 @@ def train_step(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
         learner.train_mode()
     learner.optimizer.zero_grad(set_to_none=True)
     found: list[torch.Tensor] = []
-    # BatchNorm finds no variance in one sample: of parts of two, one takes an odd sample along.
+    # BatchNorm finds no variance in one sample: with micro-batches of two, one takes an odd sample
+    # along as its third.
     count = min(-(-len(rows) // learner.micro_batch), max(1, len(rows) // 2))
-    parts = zip(rows.tensor_split(count), targets.tensor_split(count), strict=True)
-    for part, wanted in parts:
+    micro_batches = zip(rows.tensor_split(count), targets.tensor_split(count), strict=True)
+    for inputs, wanted in micro_batches:
         with learner.autocast():
-            logits = learner.forward(learner.enter(part))
+            logits = learner.forward(learner.enter(inputs))
         if learner.precision in HALF:
             logits = logits.float()
         loss = learner.criterion(logits, wanted)
-        # A part counts by its size, so that the gradients add up to that of the batch. All of it is
-        # not multiplied: to start an operation on a GPU costs the host 10 to 30 microseconds.
-        share = loss if count == 1 else loss * (len(part) / len(rows))
+        # A micro-batch counts by its size, so that the gradients add up to that of the batch. A
+        # whole batch is not multiplied: starting an operation on a GPU costs 10 to 30 microseconds.
+        share = loss if count == 1 else loss * (len(inputs) / len(rows))
         learner.scaler.scale(share).backward()
         found.append(batch_sums(loss.detach(), logits.detach(), wanted))
     sums = reduce(torch.add, found)

@@ -179,10 +179,11 @@ def test_evaluate_says_what_changed_in_a_training_without_a_run(project: Path) -
 
 def test_a_child_run_is_described_by_its_result_alone(project: Path) -> None:
     train()
+    fingerprint = Stage("train").fingerprint
     evaluate()
     edit("params.yaml", "flip: false", "flip: true")
     edit("params.yaml", "batch_size: 32", "batch_size: 64")
-    evaluate(table="| table |")
+    evaluate(table="| table |", of=fingerprint)
     assert description(project) == "| table |"
 
 

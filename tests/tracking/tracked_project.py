@@ -207,10 +207,11 @@ def train_until(error: type[BaseException], step: int = 1) -> None:
         log_and_raise()
 
 
-def evaluate(accuracy: float = 0.75, table: str = "") -> None:
-    """An evaluation of the model of the present training, with a table of its results if given."""
+def evaluate(accuracy: float = 0.75, table: str = "", of: str = "") -> None:
+    """An evaluation of the model of the training with the fingerprint `of`, else of the present
+    one, with a table of its results if given."""
     stage = Stage("evaluate")
-    with tracking.reopen(stage, Stage("train").fingerprint, stage.deps_md5[MODEL]) as run:
+    with tracking.reopen(stage, of or Stage("train").fingerprint, stage.deps_md5[MODEL]) as run:
         run.log_metrics({"test/accuracy": accuracy}, step=0)
         if table:
             run.describe(table)

@@ -76,7 +76,7 @@ def test_no_step_waits_for_the_gpu(
                 training.best.score = [math.inf, math.inf]
                 torch.cuda.set_sync_debug_mode("warn")
 
-            progress = Progress(2, training.steps, batch_size, "images", 0, "off")
+            progress = Progress(2, training.steps_per_epoch, batch_size, "images", 0, "off")
             try:
                 training.run(checkpoint_in(tmp_path / str(batch_size)), progress, on_epoch)
             finally:

@@ -72,7 +72,7 @@ def test_a_killed_run_ends_in_the_same_bits(
 ) -> None:
     """Killed after any step, in mid-epoch too; every part of the state survives."""
     whole = ended(splits, tmp_path / "whole", **options)
-    assert whole.steps == 6
+    assert whole.steps_per_epoch == 6
     for after in (1, 5, 6, 7, 13):
         second = resumed(lambda: make_training(splits, **options), tmp_path / f"{after}", after)
         assert same_state(whole.state_dict(), second.state_dict()), after
@@ -113,11 +113,11 @@ def test_a_run_that_is_asked_to_stop_goes_on_from_that_step(splits: Splits, tmp_
         first, folder = make_training(splits), tmp_path / f"{after}"
 
         def stopping(first: Training = first, after: int = after) -> bool:
-            return first.steps_done >= after
+            return first.global_step >= after
 
         run(first, folder, stopping=stopping)
         second = taken_up(make_training(splits), folder)
-        assert second.steps_done == after
+        assert second.global_step == after
         run(second, tmp_path / "second")
         assert same_state(whole.state_dict(), second.state_dict()), after
 

@@ -47,7 +47,7 @@ def test_a_step_reads_nothing_back(
     steps: list[int] = []
 
     def end_epoch(training: loop.Training) -> loop.Row:
-        steps.append(training.step)
+        steps.append(training.step_in_epoch)
         training.epoch += 1
         return {}
 

@@ -71,7 +71,7 @@ def test_a_batch_larger_than_the_data_keeps_the_size_of_its_parts(
     few: Splits, tmp_path: Any, accumulate: int
 ) -> None:
     training = make_training(few, accumulate=accumulate, epochs=1)
-    assert training.steps == 1
+    assert training.steps_per_epoch == 1
     seen: list[int] = []
     training.learner.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     (batch,) = training.batches(0)

@@ -139,7 +139,7 @@ def resumed(make: Callable[[], Training], folder: Path, after: int) -> Training:
     assert (saved is None) == (after == 1)  # before the first checkpoint: it starts over
     if saved:
         training.load_state_dict(saved)
-    assert training.steps_done == after - 1
+    assert training.global_step == after - 1
     run(training, folder / "second")
     return training
 

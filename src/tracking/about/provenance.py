@@ -56,11 +56,11 @@ def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
     """The same for a tool that looks at the workspace and makes no result; `data`: the md5 of what
     it read, by path."""
     # While a stage runs, params.yaml and the results always differ from HEAD.
-    changed = git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
+    commit, changed = head(), git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     found = {
         "stage": tool,
-        "git.commit": head(),
-        "mlflow.source.git.commit": head(),  # MLflow's own: its pages show it as the source
+        "git.commit": commit,
+        "mlflow.source.git.commit": commit,  # MLflow's own: its pages show it as the source
         "git.dirty": "" if changed is None else str(bool(changed.strip())).lower(),
         "code.sha256": code_sha256(),
         "data.md5": data_md5(data),
