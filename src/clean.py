@@ -4,7 +4,6 @@ Results, runs, what still has to be sent to MLflow, and the checkpoints of unfin
 stay. The working copies of killed experiments, which DVC leaves behind, go.
 """
 
-import argparse
 import shutil
 import sys
 from contextlib import suppress
@@ -22,9 +21,7 @@ WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.clean", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("clean", __doc__)
     parser.parse_args()
     workspace.require_project()
     root = workspace.main_repository()

@@ -6,7 +6,6 @@ what changed, then whether it is more than noise: between trainings with several
 images at hand. Choices are made on val; `--final` looks at test and is counted.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -28,9 +27,7 @@ LENGTH = 100  # bytes of a figure's name (choice)
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.compare", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("compare", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="the first is what to beat")
     parser.add_argument("--final", action="store_true", help="use test; the look is counted")
     parser.add_argument("--log", metavar="WHY", help="add an entry to docs/experiments.md")

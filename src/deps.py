@@ -4,7 +4,6 @@ The deps and params of the stages are what their code imports and reads; the pag
 made of the comments in params.yaml and of the types in src/plumbing/schema.py.
 """
 
-import argparse
 import re
 import sys
 
@@ -18,8 +17,7 @@ TABLE = "\n| key | accepts | what it is |\n|---|---|---|\n"
 
 def main() -> None:
     """The command line."""
-    summary = (__doc__ or "").split("\n")[0]
-    argparse.ArgumentParser(prog="python -m src.deps", description=summary).parse_args()
+    command.parser("deps", __doc__).parse_args()
     params.load(ROOT)
     for name, rewrite in (("dvc.yaml", deps.rewrite), ("docs/params.md", with_tables)):
         file = ROOT / name

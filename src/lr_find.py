@@ -16,7 +16,7 @@ from typing import Any
 
 from src.base.files import write_bytes, write_csv
 from src.experiments.lr import curve
-from src.plumbing import command, dvc_files, identity, overrides, workspace
+from src.plumbing import command, dvc_files, hashes, identity, overrides, workspace
 from src.plumbing import params as params_yaml
 from src.plumbing.errors import InputError
 
@@ -25,9 +25,7 @@ FOLDER = Path("results/lr_find")  # in .gitignore: no stage reads or writes it
 
 def parse_arguments() -> argparse.Namespace:
     """The arguments. InputError for a number that is too small."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.lr_find", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("lr_find", __doc__)
     parser.add_argument(
         "--on", choices=("prepared", "subset"), help="the data set (default: train_on)"
     )
@@ -125,7 +123,7 @@ def log(
             "lr_find/loss": first.losses.tolist(),
             "lr_find/smooth": first.smooth.tolist(),
         },
-        {folder: dvc_files.md5_of(folder)},
+        {folder: hashes.md5_of(folder)},
         files,
         "\n".join(["```", *lines, "```"]),
     )

@@ -58,9 +58,7 @@ def _parse_arguments() -> argparse.Namespace:
 
     positive, device = accepted_by("epochs"), accepted_by("machine.device")
 
-    parser = argparse.ArgumentParser(
-        prog="python -m src.predict", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("predict", __doc__)
     parser.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="files or folders")
     parser.add_argument(
         "--json", action="store_true", help="an object per line, with the probability of each class"

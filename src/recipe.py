@@ -70,10 +70,8 @@ def _value(key: str, value: Any) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.recipe",
-        description="Arguments for `dvc exp run` that set the params of a recipe.",
-    )
+    about = "Arguments for `dvc exp run` that set the params of a recipe."
+    parser = command.parser("recipe", about)
     parser.add_argument("name", nargs="?", help="a recipe; without it, all are listed")
     parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help="instead of the recipe's")
     parser.add_argument(

@@ -6,7 +6,6 @@ stopped or killed is simply given again. Without N: the leaderboard of the trial
 grid needs no tool: `dvc exp run --queue -S 'lr=1e-3,3e-3' -S 'optimizer=adamw,sgd'`.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Mapping
@@ -41,9 +40,7 @@ def prefix_of(dimensions: list[space.Dimension], seed: int, configuration: Confi
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.search", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("search", __doc__)
     parser.add_argument("count", type=int, nargs="?", metavar="N", help="how many trials")
     parser.add_argument(
         "--workers", type=int, metavar="J", help="run them, so many at a time; without, queue them"

@@ -5,7 +5,6 @@ an experiment or a commit, are not run again. Then mean, standard deviation and 
 validation accuracy: a gain smaller than that is none. `compare` and `verify` find the same seeds.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 
@@ -49,9 +48,7 @@ def summary(values: Mapping[int, float]) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.seeds", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("seeds", __doc__)
     parser.add_argument("count", type=int, metavar="N", help="how many seeds")
     parser.add_argument("--workers", type=int, default=1, metavar="J", help="trainings at a time")
     overrides.add_option(parser)

@@ -6,7 +6,6 @@ files once each, into the right runs, those that could not be created included. 
 is gone are closed as killed.
 """
 
-import argparse
 import sys
 
 from src.plumbing import command, workspace
@@ -18,9 +17,7 @@ from src.tracking.store.address import reason
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(
-        prog="python -m src.sync", description=(__doc__ or "").split("\n")[0]
-    ).parse_args()
+    command.parser("sync", __doc__).parse_args()
     workspace.require_project()
     root = workspace.main_repository()
     name = store.name(root)

@@ -4,7 +4,6 @@
 and those params that differ between the rows.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -219,9 +218,7 @@ def show(rows: list[Row], hidden: int) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.table", description="The experiments side by side."
-    )
+    parser = command.parser("table", "The experiments side by side.")
     parser.add_argument("--all", action="store_true", help="also those on earlier commits")
     parser.add_argument("--csv", action="store_true", help="print CSV, with nothing shortened")
     arguments = parser.parse_args()

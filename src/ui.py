@@ -5,7 +5,6 @@ Ctrl-C, on this machine only.
 one worker it is two processes and 0.5 GB (measured).
 """
 
-import argparse
 import http.client
 import os
 import signal
@@ -135,7 +134,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m src.ui", description="Browse the runs.")
+    parser = command.parser("ui", "Browse the runs.")
     parser.add_argument(
         "--port", type=int, default=PORT, help=f"default: {PORT}, or the next free one"
     )

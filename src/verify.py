@@ -10,7 +10,6 @@ that had the tag gets `verified=no`; 1 too, before anything runs, when the files
 not those of its dvc.lock.
 """
 
-import argparse
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -37,9 +36,7 @@ def _take_back(root: Path, run_id: str) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.verify", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("verify", __doc__)
     parser.add_argument("name", nargs="?", metavar="REV|EXPERIMENT|RUN ID", default="HEAD")
     arguments = parser.parse_args()
     workspace.require_project()

@@ -4,7 +4,6 @@ MODEL is a name of timm (`resnet18`, or with a tag `resnet18.a1_in1k`) or `torch
 stage opens a network connection: what is fetched here goes into DVC, and `weights` names it.
 """
 
-import argparse
 import pickle
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.model.nets.names import TORCHVISION
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 
@@ -24,7 +24,7 @@ FOLDER = Path("data/weights")
 def fetch(model: str, force: bool = False) -> Path:
     """The weights file of a model, fetched unless it is there already. InputError for a model that
     is unknown or has no pretrained weights, GateError when they cannot be fetched."""
-    from src.model.nets.pretrained import TORCHVISION, published
+    from src.model.nets.pretrained import published
     from src.model.nets.torchvision_models import fetch_tensors, require_known
     from src.model.nets.weights_file import write_weights
 
@@ -162,9 +162,7 @@ def next_steps(model: str, path: Path) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.weights", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("weights", __doc__)
     parser.add_argument("model", metavar="MODEL", help="a name of timm, or torchvision:<name>")
     parser.add_argument("--force", action="store_true", help="fetch it again if it is there")
     arguments = parser.parse_args()

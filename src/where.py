@@ -5,7 +5,6 @@ metrics and to the MLflow runs that made them. A run is found by what it is: the
 stage in that dvc.lock, first among the local records, then in MLflow.
 """
 
-import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass, field
@@ -137,9 +136,7 @@ def _cell(group: dict[str, float], key: str) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.where", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("where", __doc__)
     names = "EXPERIMENT|REV|RUN ID"
     parser.add_argument("name", nargs="?", metavar=names, help="default: the workspace")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")

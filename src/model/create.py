@@ -9,13 +9,11 @@ from torch import nn
 from src.base.kinds import kind_part
 from src.base.randomness import seed_initial_weights
 from src.model.device import readable_errors
-from src.model.nets.pretrained import TORCHVISION
+from src.model.nets.names import OWN, TORCHVISION
 from src.model.nets.timm_models import timm_net
 from src.model.nets.weights_file import NO_WEIGHTS, head_name, load_weights
 from src.plumbing.errors import InputError
 from src.yours import net as yours
-
-OWN = "own"  # `model` in params.yaml for src/yours/net.py
 
 
 def create_model(

@@ -19,8 +19,9 @@ from torch import nn
 from src.base import imports
 from src.base.files import write_json
 from src.base.kinds import kind_of
-from src.model.create import OWN, create_model
+from src.model.create import create_model
 from src.model.description import FILE, TRAIN, read_description
+from src.model.nets.names import OWN
 from src.model.nets.weights_file import fill, write_weights
 from src.plumbing.errors import InputError
 

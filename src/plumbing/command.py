@@ -1,5 +1,6 @@
 """What runs the work of a stage or tool: every ending is one line and an exit code."""
 
+import argparse
 import errno
 import os
 import sys
@@ -10,6 +11,12 @@ from src.plumbing import process
 from src.plumbing.errors import GateError, InputError
 
 ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
+
+
+def parser(tool: str, docstring: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m src.<tool>`; the first line of the docstring describes the tool."""
+    description = (docstring or "").partition("\n")[0]
+    return argparse.ArgumentParser(prog=f"python -m src.{tool}", description=description)
 
 
 def guarded(work: Callable[[], None]) -> int:

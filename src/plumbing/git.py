@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.plumbing import dvc_files
+from src.plumbing import hashes
 from src.plumbing.errors import InputError
 
 
@@ -86,7 +86,7 @@ def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -
     for name in listed.split("\0")[:-1]:
         text = output("show", f"{found}:./{name}", folder=folder) or ""
         files[name.removeprefix(f"{dep}/")] = hashlib.md5(text.encode()).hexdigest()
-    return found if dvc_files.md5_of_folder(files) == md5 else ""
+    return found if hashes.md5_of_folder(files) == md5 else ""
 
 
 def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from src.plumbing import dvc_files, params
+from src.plumbing import dvc_files, hashes, params
 from src.plumbing.dvc_files import VERSIONS_FILE, StageEntry
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
@@ -151,7 +151,7 @@ def differences_from_lock(
             continue
         given = {**dict.fromkeys(entry.params), **values}  # None for a key that params.yaml lacks
         params = declared_values(entry, given, versions)
-        deps = {dep: dvc_files.md5_of(Path(folder, dep)) for dep in entry.deps if hashed(dep)}
+        deps = {dep: hashes.md5_of(Path(folder, dep)) for dep in entry.deps if hashed(dep)}
         before = {
             "params": {key: locked["params"].get(key) for key in params},
             "deps": {dep: locked["deps"].get(dep) for dep in deps},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import src
-from src.plumbing import dvc_files, identity, locks, params, process, workspace
+from src.plumbing import dvc_files, hashes, identity, locks, params, process, workspace
 from src.plumbing.command import ACTIVATE, guarded
 from src.plumbing.errors import GateError, InputError
 
@@ -75,7 +75,7 @@ class Stage:
     @functools.cached_property
     def deps_md5(self) -> dict[str, str]:
         """The md5 of each dependency, as DVC writes it."""
-        return {dep: dvc_files.md5_of(dep) for dep in self.entry.deps}
+        return {dep: hashes.md5_of(dep) for dep in self.entry.deps}
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -131,9 +131,9 @@ def _folder_state(folder: Path) -> dict[str, Any]:
     listed: dict[str, Any] = {}
     count, total = 0, 0
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not dvc_files.LEFT_OUT.fullmatch(name)]
+        folders[:] = [name for name in folders if not hashes.LEFT_OUT.fullmatch(name)]
         for name in names:
-            if dvc_files.LEFT_OUT.fullmatch(name):
+            if hashes.LEFT_OUT.fullmatch(name):
                 continue
             file = os.path.join(parent, name)
             if (found := _content_or_time(file)) is None:

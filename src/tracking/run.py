@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.plumbing.dvc_files import md5_of
 from src.plumbing.errors import InputError
+from src.plumbing.hashes import md5_of
 from src.plumbing.stage import Stage
 from src.tracking import continuation
 from src.tracking.about import description, system, uncommitted

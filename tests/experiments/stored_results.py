@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from src.plumbing.dvc_files import STAGES, VERSIONS_FILE, md5_of, md5_of_folder
+from src.plumbing.dvc_files import STAGES, VERSIONS_FILE
+from src.plumbing.hashes import md5_of, md5_of_folder
 from src.plumbing.identity import METRICS, Entry
 from src.plumbing.stage import Stage
 from tests import template

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from src import table
 from src.base.imports import ROOT
-from src.plumbing.dvc_files import VERSIONS_FILE, md5_of
+from src.plumbing.dvc_files import VERSIONS_FILE
+from src.plumbing.hashes import md5_of
 from src.table import Row
 from tests import template
 from tests.conftest import set_params

@@ -12,7 +12,7 @@ import yaml
 from src import where
 from src.base.imports import ROOT
 from src.experiments import target
-from src.plumbing import dvc_files, identity
+from src.plumbing import dvc_files, hashes, identity
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 from src.tracking.journal import journal
@@ -212,7 +212,7 @@ def test_metrics_of_another_network_are_not_shown(root: Path) -> None:
     assert "no results/evaluate/metrics.json of this network" in text
     Path(METRICS).write_text(original)
     # Train has run again, evaluate has not: the first is what train made.
-    edit("dvc.lock", dvc_files.md5_of(MODEL), "0" * 32)
+    edit("dvc.lock", hashes.md5_of(MODEL), "0" * 32)
     assert find(root).metrics is None
 
 

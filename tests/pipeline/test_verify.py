@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from src.plumbing.dvc_files import md5_of
+from src.plumbing.hashes import md5_of
 from tests.conftest import set_params
 from tests.pipeline.clone import commit, lock, run
 

@@ -48,6 +48,7 @@ SETTINGS: Mapping[str, object] = {
     "on_fail": "report",
 }  # fmt: skip
 PICTURES = 120  # enough for each class in each split, whatever the round adds
+TORN_AT = (2, 40)  # the steps between which a `torn` kill comes
 MOST_TOO_LATE = 4  # rounds one after the other without a kill
 PER_ROUND = 8  # kills at most, so that a seed comes to its end
 WEIGHTS = (1, 1, 2, 7, 1)  # how often each is the one to be killed in: training is what resumes
@@ -86,18 +87,11 @@ class Death:
 class Torture:
     """Two repositories with the same project, one of which is disturbed."""
 
-    def __init__(
-        self,
-        folder: Path,
-        draws: random.Random,
-        settings: Mapping[str, object] = SETTINGS,
-        torn_at: tuple[int, int] = (2, 40),
-    ):
-        """`torn_at`: the optimizer's steps between which a `torn` kill comes."""
-        self.draws, self.torn_at = draws, torn_at
+    def __init__(self, folder: Path, draws: random.Random):
+        self.draws = draws
         self.calm, self.disturbed = folder / "calm", folder / "disturbed"
         for clone in (self.calm, self.disturbed):
-            new_clone(clone, **settings)
+            new_clone(clone, **SETTINGS)
         (folder / "watch").mkdir()
         (folder / "watch/sitecustomize.py").write_text(WATCH)
         self.steps = folder / "watch/steps"
@@ -158,7 +152,7 @@ class Torture:
         """Start `command` and kill it in a stage, `target`, or in a later one if that is done; what
         it printed, and the death, None if it was too late."""
         self._restore_lock()
-        more = {"TORTURE_TEAR": str(self.draws.randint(*self.torn_at))} if kind == "torn" else {}
+        more = {"TORTURE_TEAR": str(self.draws.randint(*TORN_AT))} if kind == "torn" else {}
         self.steps.write_text("0")
         part = self.draws.random()
         with tempfile.NamedTemporaryFile() as output:

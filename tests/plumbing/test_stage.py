@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.base.imports import ROOT
-from src.plumbing import dvc_files, identity, workspace
+from src.plumbing import dvc_files, hashes, identity, workspace
 from src.plumbing import stage as stage_module
 from src.plumbing.command import guarded
 from src.plumbing.errors import GateError, InputError
@@ -232,13 +232,13 @@ def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
     folder.mkdir()
     code = folder / "a.py"
     code.write_text("a = 1\n")
-    before = dvc_files.md5_of(folder)
+    before = hashes.md5_of(folder)
     names = ["__pycache__/a.cpython-311.pyc", ".a.py.swp", "a.py~", ".DS_Store"]
     names += [".ipynb_checkpoints/a-checkpoint.py"]
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
-    assert dvc_files.md5_of(folder) == before
+    assert hashes.md5_of(folder) == before
     assert list(stage_module._folder_state(folder)) == [str(code)]
 
     python(tmp_path, "-m", "dvc", "init", "--no-scm", "--quiet")
@@ -247,4 +247,4 @@ def test_what_editors_leave_is_no_part_of_a_folder(tmp_path: Path) -> None:
     ended = python(tmp_path, "-m", "dvc", "check-ignore", "code/a.py", *left_out)
     assert ended.stdout.splitlines() == left_out
     (folder / "b.py").write_text("b = 1\n")
-    assert dvc_files.md5_of(folder) != before
+    assert hashes.md5_of(folder) != before

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from src.plumbing import locks
-from src.plumbing.dvc_files import md5_of
 from src.plumbing.errors import GateError
+from src.plumbing.hashes import md5_of
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.journal.journal import lock_path

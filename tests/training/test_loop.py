@@ -92,16 +92,23 @@ def test_history_has_the_rate_of_the_epoch_itself(splits: Splits, tmp_path: Path
     assert [row["lr"] for row in training.history] == pytest.approx([0.01, 0.01, 0.001])
 
 
-def test_the_schedule_is_part_of_the_checkpoint(splits: Splits, tmp_path: Path) -> None:
-    """The test above would notice a resume that forgets a part of the state."""
-    first = make_training(splits, schedule="cosine")
+# What a cosine sets follows from the number of steps; a plateau's counters stand in the checkpoint.
+PARTS = {"cosine": ("model", "optimizer", "sums", "best", "history"), "plateau": ("scheduler",)}
+
+
+@pytest.mark.parametrize("schedule", PARTS)
+def test_a_resume_that_forgets_a_part_is_noticed(
+    splits: Splits, tmp_path: Path, schedule: str
+) -> None:
+    options: dict[str, Any] = {"schedule": schedule, "decay_epochs": 1, "warmup": 0}
+    first = make_training(splits, **options)
     with pytest.raises(Killed):
         run(first, tmp_path, 8, minutes=1e-9)
     saved = checkpoint_in(tmp_path).load()
     assert saved is not None
-    whole = ended(splits, tmp_path / "whole", schedule="cosine")
-    for part in ("model", "optimizer", "sums", "best", "history"):
-        broken = make_training(splits, schedule="cosine")
+    whole = ended(splits, tmp_path / "whole", **options)
+    for part in PARTS[schedule]:
+        broken = make_training(splits, **options)
         broken.load_state_dict({**saved, part: broken.state_dict()[part]})
         run(broken, tmp_path / part)
         assert not same_state(whole.state_dict(), broken.state_dict()), part

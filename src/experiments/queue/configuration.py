@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from src.experiments import stored
-from src.plumbing import dvc_files, git, identity, params
+from src.plumbing import dvc_files, git, hashes, identity, params
 from src.plumbing.errors import GateError, InputError
 
 LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (birthday bound)
@@ -81,7 +81,7 @@ class Configuration:
         code = sorted(filter(dvc_files.is_code, deps))
         listed = git.output("ls-files", "--others", "-z", "--", *code) or ""
         for name in filter(None, listed.split("\0")):
-            if not any(map(dvc_files.LEFT_OUT.fullmatch, Path(name).parts)):
+            if not any(map(hashes.LEFT_OUT.fullmatch, Path(name).parts)):
                 raise InputError(
                     f"{name} is not in git, and the queue does not see it: git add it, or move it"
                 )
@@ -110,4 +110,4 @@ def _md5(dep: str) -> str:
         return str(outs[0].get("md5", ""))
     if not Path(dep).exists():
         raise InputError(f"{dep} does not exist: name another one in params.yaml")
-    return dvc_files.md5_of(dep)
+    return hashes.md5_of(dep)

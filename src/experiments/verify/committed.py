@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from src.plumbing import dvc_files, git, identity, params
+from src.plumbing import dvc_files, git, hashes, identity, params
 
 
 def changed_sources(lock: str, folder: Path) -> list[str]:
@@ -46,6 +46,6 @@ def changed_outputs(lock: str, folder: Path) -> list[str]:
             if not (folder / path).exists():
                 if path in entry.uncached:
                     found.append(f"{path} is not in git")
-            elif dvc_files.md5_of(folder / path) != outs.get(path):
+            elif hashes.md5_of(folder / path) != outs.get(path):
                 found.append(f"{path} is not what {name} wrote")
     return found

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from src.base.files import round_floats
+from src.model.nets.names import TORCHVISION
 from src.model.nets.weights_file import NO_WEIGHTS, read_metadata
 from src.plumbing.errors import InputError
 
-TORCHVISION = "torchvision:"  # what stands before a name of torchvision's in params.yaml
 # timm's words for how an image that is not square becomes square, as prepare.fit has them.
 FITS = {"center": "crop", "border": "pad", "squash": "squash"}
 

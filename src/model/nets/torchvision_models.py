@@ -9,7 +9,7 @@ from timm.models import adapt_input_conv
 from torch import nn
 from torchvision import models
 
-from src.model.nets.pretrained import TORCHVISION
+from src.model.nets.names import TORCHVISION
 from src.plumbing.errors import InputError
 from src.plumbing.params import did_you_mean
 
