@@ -26,9 +26,8 @@ def main() -> None:
 
 
 def with_tables(page: str) -> str:
-    """docs/params.md, whose text is `page`, with the tables of today below its introduction. A
-    comment `integer >= 0: what it is` gives two cells; in place of the first of any other comment
-    stands what the schema says."""
+    """docs/params.md, whose text is `page`, with today's tables below its introduction. A comment
+    `integer >= 0: what it is` gives two cells; before any other one stands what the schema says."""
     text, section = page.partition(TABLE)[0] + TABLE, ""
     file = (ROOT / params.FILE).read_text(encoding="utf-8")
     for indent, name, value, comment in re.findall(r"(?m)^( *)(\w+): *(.*?) *# (.+)$", file):

@@ -3,9 +3,8 @@
 Choices are made on val; test is for the end. The model is rebuilt from its two files, and from
 src/yours/net.py if it is that net.
 
-With `evaluate.refresh_batchnorm: test` a split is evaluated with the BatchNorm statistics of its
-own samples, all at once and without their labels. A prediction then depends on the other samples
-of the split: the numbers hold where samples come in such sets, not for one sample at a time.
+With `evaluate.refresh_batchnorm: test` the BatchNorm statistics are those of the split's own
+samples, without labels: the numbers hold for samples that come in such sets, not one at a time.
 """
 
 from pathlib import Path
@@ -70,12 +69,9 @@ def main(stage: Stage) -> None:
 def predict(
     model: Any, description: dict[str, Any], data: Any, train: Any, params: Any, device: Any
 ) -> Any:
-    """Probabilities (float64 N x K) for the PackedSplit `data`, with the net and `description` of
-    `load_model` and the options `evaluate` of params; `train` is the training split.
-
-    Softmax of the logits, or, where `activation` in model.json is sigmoid, sigmoids divided by
-    their sum. InputError for outputs that are not numbers.
-    """
+    """Probabilities (float64 N x K) for the PackedSplit `data`: the softmax of the logits or, where
+    `activation` in model.json is sigmoid, sigmoids divided by their sum. `train` is the training
+    split. InputError for outputs that are not numbers."""
     import copy
 
     import numpy as np

@@ -1,7 +1,6 @@
 """What the `-P lr=3e-3` of `mlflow run` does: `dvc exp run -S lr=3e-3`, after a look at the values.
 
-MLflow hands on a parameter that MLproject does not declare as `--lr 3e-3`, so that MLproject need
-not list the keys of params.yaml.
+MLflow hands on what MLproject does not declare as `--lr 3e-3`, so MLproject lists no keys.
 """
 
 import sys

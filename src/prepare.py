@@ -28,12 +28,9 @@ def main(stage: Stage) -> None:
 
 
 def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, Report]":
-    """Write the packed data set that `params` describe into `folder`; returns the kind's `Quality`,
-    which has counted on the way, and the report.
-
-    InputError for samples that cannot be used, a sample or group in two splits, or a class without
-    a sample in a split, as `on_bad` and `on_leak` say; the report is then in the folder `failed`.
-    """
+    """Write the packed data set of `params` into `folder`; returns the kind's `Quality` and the
+    report. InputError for samples that cannot be used, a sample or group in two splits, or a class
+    that a split lacks, as `on_bad` and `on_leak` say; the report is then in `failed`."""
     from contextlib import ExitStack, closing
 
     from src.base.files import write_json

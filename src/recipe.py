@@ -37,11 +37,8 @@ def title(name: str) -> str:
 
 
 def read(name: str) -> dict[str, str]:
-    """The params that a recipe sets, as the texts of their values; lists as `[1,2]`.
-
-    InputError for a name that is no recipe, for a key that params.yaml does not have, a double one,
-    or a value that its key does not accept.
-    """
+    """The params that a recipe sets, as texts; lists as `[1,2]`. InputError for a name that is no
+    recipe, an unknown or double key, or a value that its key does not accept."""
     path = FOLDER / f"{name}.yaml"
     found = overrides.keys_in(_text(name), path)
     with overrides.mistakes_in(path):

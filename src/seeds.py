@@ -1,8 +1,7 @@
 """What other seeds give: `python -m src.seeds N [-S KEY=VALUE ...]` trains N of them.
 
-One configuration over the seeds 0 .. N-1, through DVC's queue; seeds that have a result already, as
-an experiment or a commit, are not run again. Then mean, standard deviation and interval of the
-validation accuracy: a gain smaller than that is none. `compare` and `verify` find the same seeds.
+One configuration over the seeds 0 .. N-1, through DVC's queue, less seeds that have a result. Then
+mean, standard deviation and interval of the validation accuracy: a smaller gain is none.
 """
 
 import sys

@@ -1,7 +1,6 @@
 """Stage `subset`: a small, balanced part of the prepared data, for quick first looks.
 
-Mean and standard deviation stay those of the full training split, so that a sample enters the
-net in the same way on every rung of the ladder.
+Mean and standard deviation stay those of the full training split: samples enter the net alike.
 """
 
 from pathlib import Path
@@ -38,9 +37,8 @@ def main(stage: Stage) -> None:
 
 
 def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]:
-    """Indices of `per_class` samples of each class of a PackedSplit, in ascending order; of every
-    class as many as the rarest one has, if that is fewer (a class without any does not count). The
-    hash of a sample decides, so adding samples exchanges few."""
+    """Indices of `per_class` samples of each class that has any, or as many as the rarest has, in
+    ascending order. The hash of a sample decides, so adding samples exchanges few."""
     import numpy as np
 
     from src.data.split import hash_share

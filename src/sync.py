@@ -1,9 +1,8 @@
 """Send to MLflow what waits on this machine: `python -m src.sync`.
 
-A server that is down does not stop a training; its numbers, files and even its run wait in
-`.cache`. The next stage that opens a run sends what is its own, this sends everything: points and
-files once each, into the right runs, those that could not be created included. Runs whose process
-is gone are closed as killed.
+While a server is down, numbers, files and even runs wait in `.cache`. A stage that opens a run
+sends what is its own; this sends everything once, and makes the runs that are missing. Runs whose
+process is gone are closed as killed.
 """
 
 import sys

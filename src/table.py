@@ -122,8 +122,7 @@ def differing(rows: list[Row]) -> list[str]:
 
 
 def layout(rows: list[Row], console: "Console") -> "Table":
-    """The rows as a table of at most the console's width, in which long cells take several lines.
-    Params that find no room share the last column."""
+    """The rows in the console's width: long cells wrap, params without room share a column."""
     keys, unlimited = differing(rows), console.options.update_width(10_000)
     for count in range(len(keys), -1, -1):
         table = _table(rows, keys[:count], keys[count:], console.width)

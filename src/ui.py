@@ -107,8 +107,7 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -
         try:
             opener.open(address + "health", timeout=5).close()
             return
-        # A connection to a port where nothing listens yet may get that port as its own, and then
-        # reads back what it asked.
+        # A connection to a port where nobody listens may be one to itself, and read what it asked.
         except (OSError, http.client.HTTPException):
             time.sleep(0.2)
     raise GateError(f"the MLflow server does not answer after {START_SECONDS:.0f} s: see {log}")

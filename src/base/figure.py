@@ -41,8 +41,7 @@ def shown_name(name: str) -> str:
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG. Without the version of matplotlib in it, equal figures are equal
-    bytes."""
+    """The figure as PNG; without matplotlib's version in it, equal figures are equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

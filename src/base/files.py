@@ -30,10 +30,8 @@ def round_floats(value: Any) -> Any:
 
 
 def write_bytes(path: Path | str, data: bytes, durable: bool = False) -> None:
-    """Write `data` under a temporary name and rename it to `path`; parents are made.
-
-    `durable` also waits until the disk has it, so that a power cut leaves the old or the new file.
-    """
+    """Write `data` under a temporary name and rename it to `path`; parents are made. `durable` also
+    waits for the disk, so that a power cut leaves the old or the new file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -99,8 +97,7 @@ class CsvWriter:
 
 
 def scratch_database() -> sqlite3.Connection:
-    """An empty database in a temporary file without a name, gone with the connection: for what is
-    looked up about each of millions of samples, in little memory."""
+    """An empty temporary database on disk, for look-ups of millions of samples in little memory."""
     database = sqlite3.connect("", isolation_level=None)
     database.execute("PRAGMA cache_size = -16000")  # kB (choice)
     database.execute("PRAGMA journal_mode = OFF")

@@ -18,9 +18,8 @@ EXCLUDED = ("src/tracking/", "src/plumbing/")
 
 def files_of(*modules: str) -> set[str]:
     """Paths, relative to the repository, of the files that `modules` (`src.train`) can run: their
-    own and all that these import, directly or not, less what cannot change an output and files
-    that hold a docstring alone. ValueError, with file and line, for an import that only a run of
-    the code could tell."""
+    own and all that these import, less what cannot change an output and files with a docstring
+    alone. ValueError, with file and line, for an import that only a run of the code could tell."""
     found: set[str] = set()
     todo = list(modules)
     while todo:

@@ -1,5 +1,4 @@
-"""The figures of results (curves, confusion matrix, reliability) as PNG bytes, the same bytes for
-the same numbers."""
+"""Figures of results (curves, confusion matrix, reliability) as PNG; equal numbers, equal bytes."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,6 +1,5 @@
 """The one place that seeds. Randomness is a function of (seed, purpose, step), never a state that
-is carried along: a run that is killed anywhere goes on with the same bits, and the number of
-reading processes changes nothing."""
+is carried along: a killed run goes on with the same bits, whatever the number of processes."""
 
 import hashlib
 
@@ -34,8 +33,7 @@ def sample_order(seed: int, epoch: int, count: int) -> torch.Tensor:
 
 
 def balanced_order(seed: int, epoch: int, labels: torch.Tensor) -> torch.Tensor:
-    """As many indices as there are `labels` (int64, N), drawn with replacement such that each class
-    that occurs is as probable as any other: int64 of shape (N,)."""
+    """N indices (int64) drawn from `labels` (int64, N) with replacement, each class as likely."""
     draws = generator(seed, "order", epoch)
     classes, counts = labels.unique(return_counts=True)
     starts = counts.cumsum(0) - counts

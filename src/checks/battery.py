@@ -58,9 +58,8 @@ def run(
     on_check: Callable[[str], object] = lambda name: None,
 ) -> Report:
     """Check the set-ups that `factory()` gives, a fresh one each time, in about `budget_seconds` on
-    two processor cores. What is done follows from an estimate of the cost, never from the clock:
-    two runs give the same report. The random state is left as it was. `on_check` is given the name
-    of each check of `BATTERY` before it begins or is left out."""
+    two processor cores. Estimated cost, not the clock, decides what is done: two runs give the same
+    report. The random state is kept. `on_check` gets each name of `BATTERY` before its check."""
     ctx = Context(factory, budget_seconds)
     with random_state_kept(), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")

@@ -65,8 +65,7 @@ def draw(data: Any, indices: Sequence[int], name: str) -> Sample:
 
 
 class Context:
-    """The factory and what is known of its set-ups. `fresh()` gives a new one; each check that
-    trains or replaces a part takes one of its own."""
+    """The factory and facts about its set-ups. A check that changes one takes a `fresh()` one."""
 
     def __init__(self, factory: Callable[[], TrainingSetup], budget_seconds: float):
         self.factory, self.budget = factory, float(budget_seconds)

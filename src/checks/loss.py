@@ -78,8 +78,7 @@ def check_loss(ctx: Context, loss: LossAndGradient, prefix: str = "loss") -> lis
 
 
 def _contract(id: str, ctx: Context, loss: LossAndGradient, value: float, count: int) -> Check:
-    """Whether `value`, the loss of `count` rows of equal logits, is that of a known kind of loss,
-    as a mean or as a sum."""
+    """`value`, the loss of `count` rows of equal logits, is a known loss's, as a mean or a sum."""
     even = ctx.declared.even_loss(ctx.classes)
     name = "log K of focal loss" if ctx.declared.focal_gamma else "log K"
     known = {name: even, "log 2": math.log(2), "K log 2": ctx.classes * math.log(2)}
@@ -246,8 +245,7 @@ def _lowest_loss(ctx: Context, loss: LossAndGradient, labels: Tensor) -> float:
 
 
 def _least_by_smoothing(ctx: Context) -> float:
-    """What the declared smoothing leaves at least of the loss of equal logits, by formula: the
-    entropy of the smoothed label over that of equal shares."""
+    """Entropy of the declared smoothed label over that of equal shares: the least relative loss."""
     width, smoothing = ctx.width, ctx.declared.label_smoothing or 0.0
     if not 0 < smoothing < 1:
         return 0.0
@@ -276,8 +274,7 @@ def _cost_of_log_probabilities(
 
 
 def check_smoothing(ctx: Context, loss: LossAndGradient, also: float) -> list[Check]:
-    """Smoothing and temperature of a loss with softmax. `also`: smoothing that the targets of the
-    loader have already."""
+    """Smoothing and temperature of a softmax loss. `also`: smoothing already in the targets."""
     width = ctx.width
     if width < 2:
         return []
@@ -326,8 +323,7 @@ def _judge_temperature(temperature: float, high: float) -> Check:
 
 
 def _temperature_by_ratio(loss: LossAndGradient, labels: Tensor, width: int) -> float:
-    """Two wrong classes whose logits differ by 1 are pushed down in the ratio of their
-    probabilities, e to the temperature: with focal loss, too."""
+    """Wrong classes 1 logit apart are pushed down in the ratio e^temperature, by focal loss too."""
     rows, first, second = torch.arange(len(labels)), (labels + 1) % width, (labels + 2) % width
     z = torch.zeros(len(labels), width)
     z[rows, first] = 1.0

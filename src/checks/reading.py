@@ -31,8 +31,7 @@ def labels_of(batch: Any) -> Tensor:
 
 
 def as_labels(targets: Any, single: bool = False) -> Tensor:
-    """Targets as int64 labels on the CPU: shares and one-hot give their largest. `single`: the
-    targets are those of one item."""
+    """Targets as int64 labels on the CPU, of shares the largest. `single`: targets of one item."""
     found = to_tensor(targets).detach().cpu()
     if single:
         found = found[None]

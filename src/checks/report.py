@@ -83,8 +83,7 @@ class Report:
         return {"status": self.status, "checks": [asdict(check) for check in self.checks]}
 
     def as_text(self, colour: bool | None = None) -> str:
-        """A table with one line per check; what was found comes with its causes. `colour` None:
-        where stdout is a terminal and NO_COLOR is not set."""
+        """A table, a line per check, with causes. `colour` None: on a terminal without NO_COLOR."""
         if colour is None:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         width = max((len(check.id) for check in self.checks), default=0)

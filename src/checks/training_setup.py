@@ -12,17 +12,16 @@ from torch import nn
 class TrainingSetup:
     """A fresh, independent training: nothing in it is shared with what `factory()` gave before.
 
-    `loss_fn(logits, target)` gives the loss that is trained. `train_data`, `val_data` are
-    map-style, an item is (input, label); the loaders yield batches (inputs, targets) and are read
-    anew for each epoch. `train_step(self, batch)` trains on one micro-batch with `model`,
-    `loss_fn` and `optimizer` of the set-up it is given and returns {"loss": ...}; the optimizer
-    steps inside every `accumulate`-th call. `evaluate(self, loader)` gives {"loss", "accuracy"}.
-    `save(self)` gives the bytes from which `load(fresh, bytes)` goes on.
+    `loss_fn(logits, target)` is trained. `train_data`, `val_data` are map-style with items (input,
+    label); the loaders yield (inputs, targets) and are read anew each epoch. `train_step(self,
+    batch)` trains on one micro-batch with `model`, `loss_fn` and `optimizer` of `self` and returns
+    {"loss": ...}; the optimizer steps in every `accumulate`-th call. `evaluate(self, loader)` gives
+    {"loss", "accuracy"}. `save(self)` gives the bytes from which `load(fresh, bytes)` goes on.
 
-    `declared`: what the training is meant to be, as far as known: num_classes, mean, std (per
-    channel, of images in 0..1), total_steps (of the optimizer), accumulate, label_smoothing,
-    focal_gamma (of a focal loss with softmax), mixup, precision (fp32 | bf16 | fp16), frozen (names
-    of parameters, or how they begin). A check that needs a key which is not there is left out.
+    `declared`: what is known of the training: num_classes, mean, std (per channel, of images in
+    0..1), total_steps (of the optimizer), accumulate, label_smoothing, focal_gamma (of a focal loss
+    with softmax), mixup, precision (fp32 | bf16 | fp16), frozen (parameter names or prefixes). A
+    check whose key is missing is left out.
     """
 
     model: nn.Module
@@ -67,8 +66,7 @@ class Declared:
         return cls(**{key.name: key.metadata["read"](given[key.name]) for key in known})
 
     def even_loss(self, classes: int) -> float:
-        """The loss of equal logits, where it is a softmax's: cross-entropy, or the declared focal
-        loss, which weighs it by (1 - probability of the label) ^ gamma."""
+        """Softmax loss of equal logits, for focal loss weighed by (1 - probability) ^ gamma."""
         return math.log(classes) * (1 - 1 / classes) ** self.focal_gamma
 
     def is_frozen(self, name: str) -> bool:

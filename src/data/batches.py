@@ -13,14 +13,12 @@ EVAL_BATCH = 128  # samples per forward pass outside training: fixed, so that bi
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches in `count` samples, at least one. What does not fill a batch is left out of
-    this epoch; the order differs in the next one."""
+    """Whole batches in `count` samples, at least one; each epoch leaves out another remainder."""
     return max(1, count // batch_size)
 
 
 def leftover_remark(count: int, batch_size: int, sampling: str) -> str:
-    """A line where an epoch leaves out a good part of the samples, or a step has fewer than
-    `batch_size`; else empty."""
+    """A line if an epoch drops many samples or a step has fewer than `batch_size`, else empty."""
     if batch_size > count:
         return (
             f"train: one step of {count} samples per epoch: there are no {batch_size} (batch_size "
@@ -44,10 +42,9 @@ def training_batches(
     reading: Reading = MAPPED,
     sampling: str = "random",
 ) -> Iterator[Batch]:
-    """The batches of an epoch from `first_step` on: (rows, of images uint8 B x H x W x C,
-    labels int64 B) on the device. The order is a function of (seed, epoch). `sampling`: random
-    visits each sample once; balanced draws with replacement, each class equally often.
-    `reading` does not change them."""
+    """(rows, of images uint8 B x H x W x C, labels int64 B) on the device, from `first_step` of the
+    epoch on. The order is a function of (seed, epoch). `sampling`: random visits each sample once;
+    balanced draws each class equally often, with replacement. `reading` changes nothing."""
     if sampling == "balanced":
         order = balanced_order(seed, epoch, torch.from_numpy(data.labels)).numpy()
     else:

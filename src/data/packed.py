@@ -36,19 +36,15 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
 
 
 def row_of(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a packed sample, by meta.json: `shape` and `dtype`, or those of images,
-    uint8 H x W x C."""
+    """Shape and dtype of a packed sample: those in meta.json, else of images, uint8 H x W x C."""
     shape = meta.get("shape") or (meta["size"], meta["size"], meta["channels"])
     return tuple(shape), np.dtype(meta.get("dtype", "uint8"))
 
 
 class PackedSplit:
-    """One split of a packed data set.
-
-    `labels` (int64, N), `paths` and `sha256` of the sources (N), `meta` as in meta.json. Samples
-    are mapped, not read: `rows(indices)` copies just those out. InputError when the files are not
-    whole or do not belong together.
-    """
+    """One split of a packed data set: `labels` (int64, N), `paths` and `sha256` of the sources (N),
+    `meta` as in meta.json. Samples are mapped, not read: `rows(indices)` copies just those out.
+    InputError when the files are not whole or do not belong together."""
 
     def __init__(self, folder: Path | str, split: str):
         self.folder, self.split = Path(folder), split

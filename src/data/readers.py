@@ -1,5 +1,4 @@
-"""Ways to read the samples of index lists, all with the same batches: resident on the device,
-mapped with a thread that reads ahead, mapped with worker processes. `machine.reading` chooses."""
+"""Reading samples: resident on the device, or mapped with a thread or processes reading ahead."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,7 @@ from src.plumbing.errors import InputError
 Batch = tuple[torch.Tensor, torch.Tensor]
 Indices = Sequence[np.ndarray]
 
-# Of the free memory of the device, the share that the samples of one split may take to stay there:
-# a training holds two splits, and leaves more than half to the net and to others. (choice)
+# Of the device's free memory, the most for one split: a training holds two. (choice)
 RESIDENT_SHARE = 0.25
 AHEAD = 3  # batches that the thread reads before they are asked for (choice)
 PART_BYTES = 64 * 2**20  # copied at once on the way to the device (choice)
@@ -31,8 +29,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Reading:
-    """`mode`: auto | resident | mapped | workers, as `machine.reading`; `workers`: the processes
-    that read for the last of these. It cannot change a batch."""
+    """`mode`: auto | resident | mapped | workers (so many processes). No mode changes a batch."""
 
     mode: str = "auto"
     workers: int = 0
@@ -49,16 +46,14 @@ MAPPED = Reading("mapped")  # for few batches, which are not worth moving all sa
 def read_batches(
     data: PackedSplit, batches: Indices, device: torch.device, reading: Reading = MAPPED
 ) -> Iterator[Batch]:
-    """For each of the index arrays (int64, B) in `batches`: rows (of images uint8 B x H x W x C)
-    and labels int64 B, on the device. An iterator that is dropped early ends its thread or
-    processes; what went wrong there is raised here. InputError when `resident` is asked for and
-    does not fit."""
+    """Rows (of images uint8 B x H x W x C) and labels int64 B, on the device, for each index array
+    (int64, B) of `batches`. Dropping the iterator ends its thread or processes, whose errors are
+    raised here. InputError when `resident` is asked for and does not fit."""
     return TIERS[tier(data, device, reading)](data, batches, device, reading.workers)
 
 
 def tier(data: PackedSplit, device: torch.device, reading: Reading) -> str:
-    """The way that `reading` chooses for a split: with auto `resident` if its samples take at most
-    RESIDENT_SHARE of the device's free memory, else `workers` if there are some, else `mapped`."""
+    """With auto: `resident` within RESIDENT_SHARE, then `workers` if any are set, else `mapped`."""
     if reading.mode != "auto":
         return reading.mode
     is_there = data in _resident and _resident[data][0] == device
@@ -68,8 +63,7 @@ def tier(data: PackedSplit, device: torch.device, reading: Reading) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; for the CPU, and for MPS, which shares its memory, those
-    of the host or of its container, whichever are fewer."""
+    """Free bytes on the device; for CPU and MPS those of the host, or of its container if fewer."""
     import psutil
 
     if device.type == "cuda":

@@ -1,7 +1,6 @@
 """Which split a sample belongs to: a hash of its content against fixed thresholds.
 
-So adding, removing or renaming samples moves no other one, identical samples always fall into
-the same split, and no list of files has to be kept.
+Identical samples share a split, changes of other samples move none, and no list is kept.
 """
 
 import hashlib

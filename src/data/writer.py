@@ -1,8 +1,7 @@
 """Samples into a few packed files: arrays in shards, a table per split, meta.json.
 
-A packed data set is a folder with `<split>-<kind>-00000.npy` (a row per sample, at most 256 MB
-each; of images uint8, N x H x W x C), `<split>.csv` (index, label, path, sha256 of the source) and
-`meta.json`.
+Files: `<split>-<kind>-00000.npy` (a row per sample, up to 256 MB; of images uint8, N x H x W x C),
+`<split>.csv` (index, label, path, sha256 of the source) and `meta.json`.
 """
 
 import math
@@ -20,8 +19,7 @@ SHARD_BYTES = 256 * 2**20
 
 
 class SplitWriter:
-    """Writes one split of a packed data set into `folder`, sample by sample, in shards. `meta`:
-    meta.json, as far as it is known, which says what a row is."""
+    """Writes a split into shards in `folder`. `meta` (meta.json so far) says what a row is."""
 
     def __init__(self, folder: Path, split: str, meta: Mapping[str, Any]):
         self.folder, self.split, self.kind = folder, split, kind_of(meta)

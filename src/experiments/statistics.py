@@ -81,9 +81,8 @@ def paired(differences: Sequence[float], step: float) -> Paired:
 
 
 def share_limits(wins: float, n: int) -> tuple[float, float]:
-    """The exact 95 % interval for a share of `wins` in `n` (Clopper and Pearson 1934), which leaves
-    out 1/2 where the sign test rejects it and nowhere else; `wins` may hold halves, between whose
-    neighbours it lies."""
+    """The exact 95 % interval for a share of `wins` in `n` (Clopper and Pearson 1934); `wins` may
+    hold halves. It leaves out 1/2 where the sign test rejects it, and nowhere else."""
     from scipy import special
 
     low = float(special.betaincinv(wins, n - wins + 1, LEVEL / 2)) if wins else 0.0
@@ -106,8 +105,7 @@ class OnImages:
 
 
 def on_images(first: np.ndarray, second: np.ndarray, seed: int = 0) -> OnImages:
-    """`first`, `second`: bool N, whether each image was classified correctly. Percentile bootstrap
-    over images, drawn from `seed`."""
+    """`first`, `second`: bool N, correct or not; percentile bootstrap over images, from `seed`."""
     n = len(first)
     only_first, only_second, p = mcnemar(first, second)
     apart = only_first + only_second
@@ -142,8 +140,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict(n: int, difference: float | None, p: float | None) -> str:
-    """What may be said of training again, from `n` common seeds and a corrected p: better, worse or
-    undecided."""
+    """Training again is better, worse or undecided, by `n` common seeds and a corrected p."""
     if n < LEAST_SEEDS or difference is None or p is None or p >= LEVEL:
         return "undecided"
     return "better" if difference > 0 else "worse"

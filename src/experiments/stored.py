@@ -96,8 +96,7 @@ def _finished(given: Iterable[tuple[str, str, str]]) -> list[Result]:
 
 
 def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) -> Result | None:
-    """The result of entries of dvc.lock and the text of the metrics; None if those are not of this
-    training, or there are none."""
+    """The result of dvc.lock's entries and a metrics text; None if that is not of this training."""
     train, evaluate = stages["train"], stages.get("evaluate")
     if metrics is None or not identity.metrics_belong(metrics, train, evaluate):
         return None
@@ -107,8 +106,7 @@ def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) ->
 @cache
 def stages_of(lock: str) -> Stages:
     """The entries of the text of a dvc.lock; empty if it has no training with a seed."""
-    # Each entry alone, and once: an entry that many commits share is read once, and the YAML of
-    # 200 whole files would take seconds.
+    # Each entry alone and, if commits share it, once: YAML of 200 whole files takes seconds.
     try:
         entries = {match[1]: _entry(match[1], match[0]) for match in ENTRY.finditer(lock)}
         return entries if SEED in entries["train"]["params"] else {}
@@ -134,8 +132,7 @@ def inputs_of(stages: Stages, name: str) -> identity.Entry:
 
 
 def configuration(stages: Stages) -> str:
-    """What decides a result but for its seed, as a text to compare: the inputs of train and
-    evaluate."""
+    """What decides a result but for its seed: the inputs of train and evaluate, as text."""
     inputs = {name: inputs_of(stages, name) for name in ("train", "evaluate") if name in stages}
     parts = {name: [identity.canonical(x["params"]), x["deps"]] for name, x in inputs.items()}
     return json.dumps(parts, sort_keys=True)

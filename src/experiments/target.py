@@ -34,8 +34,7 @@ class Target:
         return workspace.read_here(path)
 
     def locked(self) -> tuple[str, stored.Stages]:
-        """The text of its dvc.lock and the entries in it by stage; InputError if it cannot be read,
-        or has no trained network."""
+        """dvc.lock as text, and its entries by stage. InputError if unreadable or without a net."""
         lock = self.read("dvc.lock")
         if lock is None:
             raise InputError(f"{self.title}: there is no dvc.lock yet; `make repro` makes it")
@@ -58,8 +57,7 @@ def find_target(name: str | None, root: Path) -> Target:
 
 
 def resolve(name: str | None) -> Target:
-    """As `find_target`, but for the id of an MLflow run. An experiment goes before a branch of the
-    same name."""
+    """As `find_target`, without MLflow's run ids; an experiment goes before a branch so named."""
     if name is None:
         return Target("workspace")
     known = git.experiments()
@@ -147,8 +145,7 @@ def has_model(tags: Mapping[str, str], train: identity.Entry) -> bool:
 
 
 def run_of(root: Path, train: identity.Entry) -> str | None:
-    """The id of the run with the inputs and the model of an entry of train; None if there is none,
-    or the store does not answer."""
+    """The run id for the inputs and model of an entry of train; None without a run or an answer."""
     fingerprint = identity.fingerprint_of(train)
     run_id = lookup.run_with(root, fingerprint)
     if run_id is None:

@@ -56,11 +56,9 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, seed: int, step: int) -> Tensor:
-        """`images` B x H x W x C in 0..255, changed sample by sample: same shape and device.
-
-        With crop and flips alone the dtype stays (uint8) and so do the values of the pixels;
-        everything else gives float32 in 0..255. Nothing waits for the device.
-        """
+        """`images` B x H x W x C in 0..255, changed sample by sample: same shape and device. Crop
+        and flips alone keep the dtype (uint8) and the values of the pixels; all else gives float32
+        in 0..255. Nothing waits for the device."""
         count, height, width, _ = images.shape
         if self.scale < 1 or self.rotation:
             matrices = self.draw_matrices(count, height, width, seed, step)
@@ -151,8 +149,7 @@ def draw_rectangles(
 
 
 def fill_rectangles(images: Tensor, rectangles: Tensor) -> Tensor:
-    """`images` B x H x W x C with `rectangles` (4 x B, see `draw_rectangles`) in the mean colour
-    of each image; float32 of the same shape."""
+    """`images` B x H x W x C, `rectangles` (int64 4 x B) in each image's mean colour; float32."""
     images = images.float()
     inside = geometry.rectangle_mask(rectangles, images.shape[1], images.shape[2])
     return torch.where(inside, images.mean(dim=(1, 2), keepdim=True), images)

@@ -6,8 +6,7 @@ SIDE = 16  # pixels: logistic regression then takes seconds on any data (choice)
 
 
 def features(rows: np.ndarray) -> np.ndarray:
-    """Packed images (uint8 N x H x W x C) as float32 rows in 0..1, averaged over blocks down to at
-    most 16 x 16."""
+    """Images (uint8 N x H x W x C) as float32 rows in 0..1: block means, at most 16 x 16."""
     count, side, _, channels = rows.shape
     block = -(-side // SIDE)
     kept = side // block * block

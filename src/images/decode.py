@@ -105,8 +105,7 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
 
 
 def decode(content: bytes) -> Image8:
-    """The first frame of the image in `content`, upright, its transparency put on white, more
-    than 8 bits scaled; BadSample when there is none, or only a part of one."""
+    """The first frame, upright, transparency on white, 8 bits; BadSample if missing or cut off."""
     with warnings.catch_warnings():
         # Each is decided here: too many pixels are refused below, and what is wrong only beside the
         # pixels (EXIF, a palette's transparency) does not matter.

@@ -18,10 +18,9 @@ def fit_image(
 
     `fit`: `crop` keeps the middle square, `pad` adds black, `squash` ignores the aspect ratio.
     `interpolation`: Pillow's bilinear, bicubic, lanczos (these average over the area when they
-    reduce) or nearest. `crop_ratio`, in (0, 1]: the share of the side that is kept. It is as if
-    `fit` made a square of `size` / `crop_ratio` and the middle `size` x `size` were cut out of it
-    (timm's crop_pct), so `pad` loses its black first and `squash` cuts both sides by one share.
-    InputError for another `fit`.
+    reduce) or nearest. `crop_ratio`, in (0, 1]: the share of the side that is kept, as if the
+    middle were cut out of a square of `size` / `crop_ratio` (timm's crop_pct): `pad` loses its
+    black first, `squash` cuts both sides by one share. InputError for another `fit`.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     method = Image.Resampling[interpolation.upper()]
@@ -40,15 +39,13 @@ def fit_image(
 
 
 def _middle(image: Image.Image, width: float, height: float) -> tuple[float, float, float, float]:
-    """The box of that size, in pixels and their parts, in the middle of the image. Resampling
-    still sees the pixels around it, as when the whole image is resized and then cut."""
+    """A box in the middle, in fractional pixels: resampling still sees the pixels around it."""
     left, top = (image.width - width) * 0.5, (image.height - height) * 0.5
     return left, top, left + width, top + height
 
 
 def _pad(image: Image.Image, size: int, method: Image.Resampling, side: float) -> Image.Image:
-    """The middle square of `side` source pixels as `size` x `size`, black where it is wider than
-    the image."""
+    """The middle square of `side` source pixels as `size` x `size`, black beyond the image."""
     width, height = min(image.width, side), min(image.height, side)
     # An image that is much longer than wide keeps a line of pixels.
     target = max(1, round(width / side * size)), max(1, round(height / side * size))

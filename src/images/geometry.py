@@ -21,11 +21,9 @@ def draw_boxes(
     count: int, height: int, width: int, scale: float, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """Boxes of resized crops, (size, centre), float64 2 x B each, vertical first: size as a share
-    of the side, centre from -1 to 1 between the edges.
-
-    The area is uniform in [scale, 1], the logarithm of the aspect ratio too; as in torchvision the
-    first of ten tries that lies in the image counts, or else the whole image.
-    """
+    of the side, centre from -1 to 1 between the edges. The area is uniform in [scale, 1], the
+    logarithm of the aspect ratio too; as in torchvision the first of ten tries that lies in the
+    image counts, or else the whole image."""
     draws = generator(seed, "augment.scale", step)
     area = scale + (1 - scale) * uniform(draws, (TRIES, count))
     ratio = log_uniform(draws, CROP_RATIO, (TRIES, count)) * height / width
@@ -38,13 +36,11 @@ def draw_boxes(
 def affine_matrices(
     size: Tensor, centre: Tensor, mirrored: Tensor, angle: Tensor, aspect: float
 ) -> Tensor:
-    """Where each output point is taken from, for a box that is turned about its centre.
-
-    `size`, `centre` 2 x B as from `draw_boxes`; `mirrored` bool 2 x B, vertical first; `angle` B
-    in degrees, positive turns the image counter-clockwise; `aspect` height / width in pixels.
-    Returns float32 B x 2 x 3 in the coordinates of torch.nn.functional.affine_grid
-    (align_corners=False): from (x, y, 1) in the output to (x, y) in the image.
-    """
+    """Where each output point of a box that is turned about its centre is taken from: float32 B x 2
+    x 3 in the coordinates of torch.nn.functional.affine_grid (align_corners=False), from (x, y, 1)
+    in the output to (x, y) in the image. `size`, `centre` 2 x B as from `draw_boxes`; `mirrored`
+    bool 2 x B, vertical first; `angle` B in degrees, positive turns the image counter-clockwise;
+    `aspect` height / width in pixels."""
     down, across = torch.where(mirrored, -size, size)
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
     x = torch.stack([cos * across, -sin * down * aspect, centre[1]], dim=1)
@@ -77,8 +73,7 @@ def _pixel_centres(count: int, device: torch.device) -> Tensor:
 
 
 def rectangle_mask(rectangles: Tensor, height: int, width: int) -> Tensor:
-    """bool B x H x W x 1, true inside; `rectangles` int64 4 x B: top, bottom, left, right, of
-    which bottom and right lie outside."""
+    """bool B x H x W x 1; `rectangles` int64 4 x B: top, bottom, left, right, ends exclusive."""
     top, bottom, left, right = rectangles[:, :, None, None, None]
     row = torch.arange(height, device=rectangles.device)[:, None, None]
     column = torch.arange(width, device=rectangles.device)[:, None]

@@ -1,5 +1,4 @@
-"""Images on their way into the net and back: in training, validation, evaluation and prediction
-alike."""
+"""Images on their way into the net and back, in every stage alike."""
 
 import functools
 from collections.abc import Sequence
@@ -9,8 +8,7 @@ from torch import Tensor
 
 
 def enter(rows: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Packed images, B x H x W x C in 0..255, as the net takes them: float32 B x C x H x W,
-    normalised by `mean` and `std` per channel in 0..1."""
+    """Images B x H x W x C in 0..255, normalised per channel in 0..1, as float32 B x C x H x W."""
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), rows.device)
     return (rows.float() * scale - shift).permute(0, 3, 1, 2).contiguous()
 

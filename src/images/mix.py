@@ -1,6 +1,5 @@
-"""mixup and CutMix, per sample on the whole batch: shares and partners drawn on the CPU for the
-global batch, one weighted sum on the device. A function of (seed, step), which timm's Mixup is not:
-it draws from NumPy's global generator."""
+"""mixup and CutMix per sample: drawn on the CPU for the global batch, one weighted sum on the
+device. A function of (seed, step); timm's Mixup draws from NumPy's global generator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +15,11 @@ from src.images.geometry import rectangle_mask, to_device
 
 @dataclass(frozen=True)
 class Mix:
-    """`mixup`, `cutmix`: alpha of the Beta(alpha, alpha) that a sample's own share is drawn from;
-    0 = off. With both on, each sample takes one of the two with probability 1/2. `classes`: the
-    width of the targets.
-
-    mixup (arXiv:1710.09412) is a weighted sum of two samples, CutMix (arXiv:1905.04899) pastes a
-    rectangle of the other one. The other one is given by a random permutation of the batch, so a
-    sample may meet itself.
-    """
+    """`mixup`, `cutmix`: alpha of the Beta(alpha, alpha) that a sample's own share is drawn from; 0
+    = off. With both on, each sample takes one of the two with probability 1/2. `classes`: the width
+    of the targets. mixup (arXiv:1710.09412) is a weighted sum of two samples, CutMix
+    (arXiv:1905.04899) pastes a rectangle of the other one. A random permutation of the batch gives
+    the other one, so a sample may meet itself."""
 
     mixup: float
     cutmix: float
@@ -37,11 +33,9 @@ class Mix:
     def __call__(
         self, images: Tensor, labels: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """`images` B x H x W x C in 0..255 and `labels` int64 B, on one device.
-
-        Off: both unchanged. On: images float32 in 0..255 of the same shape and targets float32
-        B x classes, rows adding up to one. Nothing waits for the device.
-        """
+        """`images` B x H x W x C in 0..255 and `labels` int64 B, on one device. Off: both
+        unchanged. On: images float32 in 0..255 of the same shape and targets float32 B x classes,
+        rows adding up to one. Nothing waits for the device."""
         if not self.mixup and not self.cutmix:
             return images, labels
         count, height, width, _ = images.shape
@@ -63,11 +57,9 @@ class Mix:
     def draw(
         self, count: int, height: int, width: int, seed: int, step: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(is_cutmix bool B, share of the own image float64 B, rectangles int64 4 x B: top,
-        bottom, left, right, empty for mixup). The share of CutMix is that of the true area: a
-        rectangle is cut off at the edges."""
-        draws = generator(seed, "mix.choice", step)
-        is_cutmix = torch.rand(count, generator=draws) < 0.5
+        """(is_cutmix bool B, own share float64 B, rectangles int64 4 x B: top, bottom, left, right,
+        empty for mixup). CutMix's share counts the area left after cutting at the edges."""
+        is_cutmix = torch.rand(count, generator=generator(seed, "mix.choice", step)) < 0.5
         if not (self.mixup and self.cutmix):
             is_cutmix = torch.full_like(is_cutmix, bool(self.cutmix))
         cutmix = _beta(self.cutmix, count, seed, "mix.cutmix", step)
@@ -80,8 +72,7 @@ class Mix:
 
 
 def _beta(alpha: float, count: int, seed: int, purpose: str, step: int) -> Tensor:
-    """float64 B; ones for alpha 0. By numpy: torch draws beta numbers from its global generator
-    alone."""
+    """float64 B, ones for alpha 0. By numpy: torch draws beta from its global generator alone."""
     if not alpha:
         return torch.ones(count, dtype=torch.float64)
     draws = np.random.default_rng(derive(seed, purpose, step))
@@ -89,8 +80,7 @@ def _beta(alpha: float, count: int, seed: int, purpose: str, step: int) -> Tenso
 
 
 def _rectangles(share: Tensor, height: int, width: int, seed: int, step: int) -> Tensor:
-    """int64 4 x B: CutMix's rectangles of the area 1 - `share` about a uniform centre, cut off at
-    the edges."""
+    """int64 4 x B: CutMix's rectangles of area 1 - `share`, centred uniformly, cut at the edges."""
     draws = generator(seed, "mix.rectangle", step)
     sides = torch.tensor([[height], [width]])
     # As in timm, an odd size keeps its last row: half of it would be lost by rounding down twice.

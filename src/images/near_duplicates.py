@@ -1,5 +1,4 @@
-"""Images that are nearly the same: a hash of 64 bits per image, pairs whose hashes are close,
-and how much two images differ.
+"""Images that are nearly the same: hashes of 64 bits, close pairs, how much two images differ.
 
 Integers throughout, in floats that hold them exactly: the same on every machine.
 """
@@ -71,12 +70,10 @@ def close_pairs(hashes: np.ndarray, groups: np.ndarray, most: int) -> tuple[np.n
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How much each of the images `first` (uint8 N x ...) differs from that in `second`: the mean
-    absolute difference of their pixels beyond that of their means, as a share of the mean absolute
-    deviation of the plainer one. float64 N; 0 = the same up to brightness, near 1 = unrelated.
-
-    As a share, since images with large empty parts differ little whatever they show.
-    """
+    """How much each of the images `first` (uint8 N x ...) differs from that in `second`: float64 N,
+    0 = the same up to brightness, near 1 = unrelated. The mean absolute difference of pixels beyond
+    that of the means, as a share of the plainer one's mean absolute deviation, since images with
+    large empty parts differ little whatever they show."""
     one, two = (images.reshape(len(images), -1).astype(np.float64) for images in (first, second))
     one -= one.mean(axis=1, keepdims=True)
     two -= two.mean(axis=1, keepdims=True)

@@ -1,5 +1,4 @@
-"""Images into packed rows: those of a source while a data set is prepared, and new ones for
-prediction, in the same way."""
+"""Images into packed rows, in the same way for preparation and for prediction."""
 
 import hashlib
 import io
@@ -49,10 +48,9 @@ FILES = Files(SUFFIXES, ImageFile)
 
 @dataclass(frozen=True)
 class Packed:
-    """An image that was read: sha256 (hex) of its content, `row` (uint8 H x W x C), sums of its
-    values and of their squares per channel, whether it shows nothing (`is_flat`), the perceptual
-    `hash` (0 if it shows nothing: such images are all alike), and what it was: width and height
-    in pixels (upright), mode, whether it was turned, number of frames."""
+    """An image as read: sha256 (hex) of its content, `row` (uint8 H x W x C), sums of values and of
+    squares per channel, `is_flat` if it shows nothing, perceptual `hash` (0 if flat: those are all
+    alike); its upright width and height in pixels, mode, whether turned, number of frames."""
 
     sha256: str
     row: np.ndarray
@@ -129,11 +127,9 @@ def packer(params: Mapping[str, Any]) -> Packer:
 
 
 def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
-    """A new image as the packed data set of a model would hold it: uint8 H x W x C.
-
-    `sample`: the path of a file, its bytes, or an image of Pillow in any size and mode;
-    `description`: model.json; `name`: what an InputError calls the image that cannot be used.
-    """
+    """A new image as the packed data set of a model would hold it: uint8 H x W x C. `sample`: the
+    path of a file, its bytes, or a Pillow image in any size and mode; `description`: model.json;
+    `name`: what an InputError calls an image that cannot be used."""
     channels, size, _ = description["input_size"]
     try:
         if isinstance(sample, Image.Image):
@@ -162,8 +158,8 @@ def example(description: Mapping[str, Any]) -> bytes:
 
 
 def _sums(row: np.ndarray) -> tuple[list[int], list[int]]:
-    """Sum and sum of squares per channel, by Pillow's histogram: at 224 px a tenth of numpy's time
-    (measured)."""
+    """Sums per channel of values and of squares, by Pillow's histogram: a tenth of numpy's time
+    (measured at 224 px)."""
     squeezed = row[:, :, 0] if row.shape[2] == 1 else row
     counts = np.array(Image.fromarray(squeezed).histogram()).reshape(-1, 256)
     values = np.arange(256)

@@ -1,8 +1,7 @@
-"""What a person should look at before training on a data set: samples, class balance, sizes and
-shapes, near-duplicates across splits, and a table of its quality.
+"""What to look at before training: samples, class balance, sizes, near-duplicates, quality.
 
-Counted image by image while a data set is packed: 8 bytes are kept of each, all else are counts
-and sums. Integers throughout, so that the same images in the same order give the same bytes.
+Counted while a data set is packed: 8 bytes per image are kept, the rest is counts and sums.
+Integers throughout, so that the same images in the same order give the same bytes.
 """
 
 import csv
@@ -44,8 +43,7 @@ Rows = dict[Member, tuple[int, str]]  # class index and path of images
 
 
 class _Split:
-    """What is counted of the images of one split; `pixels`, their `sums` per channel and those of
-    their `squares` in integers: exact, in any order."""
+    """Counts of one split. `pixels`, `sums` and `squares` per channel: exact, in any order."""
 
     def __init__(self, classes: int, channels: int):
         self.counts = np.zeros(classes, dtype=np.int64)
@@ -58,8 +56,7 @@ class _Split:
 
     def mean_and_std(self, least: float, constant: float) -> dict[str, list[float]]:
         """`mean` and `std` per channel, in units of the full range (0..1). A channel whose variance
-        (in grey levels) is not above `least` is constant: its deviation, in grey levels, counts as
-        `constant`."""
+        is at most `least` is constant: its deviation counts as `constant` (both in grey levels)."""
         mean = [int(total) / self.pixels for total in self.sums]
         pairs = zip(self.squares, mean, strict=True)
         variance = [int(square) / self.pixels - m * m for square, m in pairs]
@@ -107,8 +104,7 @@ class Quality:
             self.frames += image.frames - 1
 
     def meta(self) -> dict[str, Any]:
-        """Mean and standard deviation per channel of the training images, for meta.json; that of
-        a constant channel is 1, so that nothing is divided by 0."""
+        """Mean and std per training channel, for meta.json; std 1, not 0, for a constant one."""
         return self.splits["train"].mean_and_std(1e-6, 255.0)
 
     def notes(self) -> dict[str, Any]:
@@ -131,9 +127,8 @@ class Quality:
         self.shapes[middle + max(-middle, min(middle, step))] += 1
 
     def write(self, folder: Path, report: Report) -> None:
-        """Write the figures, quality.json and quality.md into `folder`, a packed data set that is
-        complete (its meta.json too) and holds the images of `add` in that order. `report`: that
-        of the same images, which counted those left out and the identical ones."""
+        """Write figures, quality.json and quality.md into `folder`, a complete packed data set
+        (with meta.json) of the images of `add`, in order. `report` counts those left out."""
         meta = read_meta(folder)
         shards = {split: _Shards(folder, meta, split) for split in SPLITS}
         write_bytes(folder / "samples.png", self._samples(shards["train"]))
@@ -195,8 +190,7 @@ class Quality:
 
     def _samples(self, train: "_Shards") -> bytes:
         """The first images of each class, a row each, or half a row of many classes."""
-        many = len(self.classes) > MANY_CLASSES
-        each = FEWER_PER_CLASS if many else PER_CLASS
+        each = FEWER_PER_CLASS if len(self.classes) > MANY_CLASSES else PER_CLASS
         images, captions = [], []
         for label, name in enumerate(self.classes[:SAMPLED_CLASSES]):
             indices = self.samples.get(label, [])[:each]

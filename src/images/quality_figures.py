@@ -16,9 +16,8 @@ COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 @same_for_everyone()
 def class_balance(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> bytes:
-    """`counts`: by split the images of each class (K). Left the images, right the share of each
-    split, in which dashed lines are those of the whole. Of more than CLASSES_SHOWN classes, the
-    rarest and the most frequent."""
+    """`counts`: by split the images of each class (K). Left the images, right shares of splits,
+    dashed for the whole. Of more than CLASSES_SHOWN classes, the rarest and most frequent."""
     from matplotlib.figure import Figure
 
     table = np.stack(list(counts.values()))
@@ -57,9 +56,8 @@ def class_balance(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> b
 def size_distribution(
     sizes: np.ndarray, shapes: np.ndarray, octave: Sequence[int], size: int, title: str
 ) -> bytes:
-    """`sizes` W x H: images by width and height; `shapes`: by width / height, the middle one for
-    1. Both in logarithmic steps, `octave` of them (for sizes, for shapes) per doubling. `size`:
-    that of the packed images, in pixels."""
+    """`sizes` W x H: images by width and height; `shapes`: by width / height, the middle one is 1.
+    `octave`: logarithmic steps per doubling (sizes, shapes). `size`: of packed images, in px."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 

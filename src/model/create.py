@@ -1,5 +1,4 @@
-"""The net, built by the name that params.yaml gives: one of timm, of torchvision, of the kind of
-sample, or your own."""
+"""The net by the name in params.yaml: of timm, torchvision, the kind of sample, or your own."""
 
 from collections.abc import Sequence
 
@@ -81,8 +80,7 @@ def _net_not_of_timm(name: str, classes: int, input_size: list[int], kind: str) 
 def _check_forward(
     model: nn.Module, name: str, classes: int, inputs: torch.Tensor, training: bool = False
 ) -> None:
-    """Inputs of zeros through the net, so that a size or a net that does not fit is reported in one
-    line. Leaves its statistics as they are."""
+    """Zeros through the net, to report a size or net that does not fit; leaves its statistics."""
     statistics = {key: value.clone() for key, value in model.named_buffers()} if training else {}
     model.train(training)
     size = inputs.shape[-1]

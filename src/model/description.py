@@ -19,8 +19,7 @@ Accepts = Callable[[Any], bool]
 
 
 def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of model.json in `folder`; `needed`: keys that must be there beside those of
-    prediction. InputError names the file and the key that is missing or makes no sense."""
+    """model.json of `folder`, with the keys `needed` too. InputError names a missing or bad one."""
     path = folder / FILE
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -80,9 +80,8 @@ def _gpu_of_the_driver() -> str | None:
 
 @contextmanager
 def readable_errors(stage: str) -> Iterator[None]:
-    """One line in place of torch's paragraphs. An operation that is not deterministic: InputError
-    where that is an error, else its name on stderr, once. InputError, too, when memory runs out, or
-    when a step has a single sample, from which BatchNorm cannot learn."""
+    """InputError of one line when memory runs out, BatchNorm gets a single sample, or an operation
+    is not deterministic where that is an error; else its name on stderr, once."""
     named: set[str] = set()
     show = warnings.showwarning
 

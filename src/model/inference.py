@@ -25,13 +25,10 @@ def logits_of(
     reading: Reading = MAPPED,
     flip: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(logits float B x K, labels int64 B) for all of `data` in its order, on the device; the net
-    is in evaluation mode.
-
-    `flip`: the mean of the logits for a sample and its mirror image. Logits, because their mean
-    fits either activation: it is the geometric mean of the odds, for sigmoid of each class, for
-    softmax between classes.
-    """
+    """(logits float B x K, labels int64 B) for all of `data` in its order, on the device, with the
+    net in evaluation mode. `flip`: the mean of the logits for a sample and its mirror image. Of
+    logits, since it fits both activations: it is the geometric mean of the odds, for sigmoid of
+    each class, for softmax between classes."""
     model.eval()
     part = kind_part(kind_of(data.meta), "input")
     for rows, labels in ordered_batches(data, device, reading):
@@ -52,10 +49,8 @@ def refresh_batchnorm(
 ) -> None:
     """Replace the statistics of all BatchNorm layers by those of `data`: the mean over batches of
     the batch mean and of the unbiased batch variance, each sample counting alike ("precise
-    BatchNorm", Wu and Johnson 2021). Nothing else of the net changes; labels are not read.
-
-    InputError for a net that keeps no BatchNorm statistics, or fewer than two samples.
-    """
+    BatchNorm", Wu and Johnson 2021). Nothing else changes; labels are not read. InputError for a
+    net that keeps no BatchNorm statistics, or fewer than two samples."""
     layers = [
         module
         for module in model.modules()
@@ -88,12 +83,9 @@ def refresh_batchnorm(
 
 
 def _mixed_batches(count: int) -> list:
-    """Indices of all `count` samples in batches of at most EVAL_BATCH, in a fixed random order.
-
-    Packed samples often lie class by class: batches in that order would give the variance within
-    a class. Sizes differ by one at most, so that no batch is left with a single sample, which has
-    no variance where the net has come down to 1 x 1.
-    """
+    """Indices of all `count` samples in batches of at most EVAL_BATCH, in a fixed random order:
+    class by class, as samples are often packed, the variance would be that within a class. Sizes
+    differ by one at most: a single sample has no variance where the net has come down to 1 x 1."""
     order = torch.randperm(count, generator=generator(0, "batchnorm", 0))
     return [part.numpy() for part in order.tensor_split(-(-count // EVAL_BATCH))]
 

@@ -16,9 +16,8 @@ BATCH = 128  # as in evaluation; larger samples take less with --batch (choice)
 
 
 def read_sample(sample: Any, description: Mapping[str, Any], name: str) -> "np.ndarray":
-    """A sample (the path of a file, its bytes, or what its kind knows, such as an image of Pillow)
-    as the packed data set of the model would hold it. `description`: model.json; `name` is what an
-    InputError calls a sample that cannot be used."""
+    """`sample` (path, bytes, or what its kind knows, such as a Pillow image) as the model's packed
+    data set would hold it. `description`: model.json. `name`: what an InputError calls it."""
     return kind_part(kind_of(description), "packing").read_new(sample, description, name)
 
 
@@ -28,12 +27,9 @@ def predict_rows(
     rows: "Sequence[np.ndarray]",
     batch: int = BATCH,
 ) -> "np.ndarray":
-    """Probabilities (float64 N x K, in the order of description["classes"]) of samples as
-    `read_sample` gives them.
-
-    `model` and `description` as load_model gives them; computes on the device that the model is on,
-    `batch` samples at a time. InputError for a net that gives something other than numbers.
-    """
+    """Probabilities (float64 N x K, in the order of description["classes"]) of samples from
+    `read_sample`, `batch` at a time, on the device of the model. `model`, `description`: from
+    load_model. InputError for a net that gives something other than numbers."""
     import numpy as np
     import torch
 
@@ -58,8 +54,7 @@ def predict_rows(
 def predict_files(
     model: "nn.Module", description: Mapping[str, Any], files: Sequence[Path], batch: int = BATCH
 ) -> "Iterator[tuple[Path, np.ndarray | InputError]]":
-    """Each file with its probabilities (float64 K), or with what is wrong with it. Holds no more
-    than `batch` samples at a time."""
+    """Each file with its probabilities (float64 K) or its error; holds `batch` samples at most."""
     for start in range(0, len(files), batch):
         part = files[start : start + batch]
         read: dict[Path, Any] = {}

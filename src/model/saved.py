@@ -31,9 +31,8 @@ FOLDER = Path("models")
 def save_model(
     state: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path = FOLDER
 ) -> None:
-    """Write the two files. `description`: what model.json is to hold, which `read_description`
-    checks. The weights file says what it expects of samples, so that another training can start
-    from it."""
+    """Write the two files. `description`: model.json, which `read_description` checks. The weights
+    file says what it expects of samples, so that another training can start from it."""
     keys = ("architecture", "input_size", "mean", "std", "fit", "interpolation", "crop_ratio")
     about = {key: description[key] for key in keys if key in description}
     write_weights(folder / "model.safetensors", state, about)
@@ -44,9 +43,8 @@ def save_model(
 def load_model(
     folder: Path = FOLDER, needed: Sequence[str] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The net in evaluation mode, on the CPU, and its description, in which the keys `needed` are
-    there beside those of prediction. InputError names the file, and the key, that is wrong; a line
-    on stderr says that own_net, or what it uses, is another than in training."""
+    """The net in evaluation mode, on the CPU, and its description with the keys `needed`.
+    InputError names the wrong file and key; a line on stderr says if own_net's code has changed."""
     description = read_description(folder, needed)
     try:
         tensors = load_file(folder / "model.safetensors")
@@ -80,8 +78,7 @@ def load_model(
 
 
 def _own_code() -> str:
-    """A hash of src/yours/net.py with the files of src/ that it imports, directly or not. Comments
-    on lines of their own and empty lines do not count."""
+    """A hash of src/yours/net.py and the src/ files it imports, without comment and blank lines."""
     files = sorted(imports.files_of("src.yours.net"))
     text = "\n".join((imports.ROOT / file).read_text(encoding="utf-8") for file in files)
     lines = [line.rstrip() for line in text.splitlines()]

@@ -46,9 +46,8 @@ def code_of(stage: str) -> list[str]:
 
 
 def params_of(stage: str) -> list[str]:
-    """The keys of params.yaml that the code of a stage reads, in the order of the schema, less
-    those that it fixes and `machine.*`. InputError, with file and line, for a key that only a run
-    of the code could tell."""
+    """The keys of params.yaml that a stage's code reads, in the schema's order, less those it fixes
+    and `machine.*`. InputError, with file and line, for a key that only a run could tell."""
     paths = _files_of(stage)
     found = [_keys(path, (ROOT / path).read_text(encoding="utf-8")) for path in paths]
     read, fixed = (set().union(*sets) for sets in zip(*found, strict=True))
@@ -68,9 +67,8 @@ def versions_of(stage: str) -> list[str]:
 
 
 def require_declared(pipeline: str) -> None:
-    """InputError if code that a stage of the template can run is none of its deps in `pipeline`,
-    the text of dvc.yaml: an edit there would re-run nothing, and dvc.lock would vouch for another
-    result. Stages that somebody added are theirs to declare."""
+    """InputError if a stage of the template can run code that is none of its deps in `pipeline`,
+    the text of dvc.yaml: an edit there would re-run nothing. Other stages are not looked at."""
     for stage, entry in _entries(pipeline):
         deps = tuple(entry["deps"])
         for path in sorted(_files_of(stage)):

@@ -27,9 +27,8 @@ def run(
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `git` in `folder` to its end. `given`: its standard input; `environment`: variables in
-    addition to those of this process; `seconds`: subprocess.TimeoutExpired after that time.
-    InputError if git is not installed."""
+    """Run `git` in `folder` to its end. `given`: its standard input; `environment`: more variables;
+    `seconds`: subprocess.TimeoutExpired after that time. InputError if git is not installed."""
     variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
     try:
         return subprocess.run(
@@ -65,9 +64,8 @@ def files_between(dep: str, since: str, until: str = "", folder: Path | str = ".
 
 
 def files_changed(dep: str, md5: str, folder: Path | str = ".") -> list[str]:
-    """The files of the code folder `dep` that differ from the ones for which dvc.lock has `md5`:
-    DVC knows one hash, git knows the files. `dep` itself if it is a file, if it was not there
-    before (`md5` is empty), or if git cannot say."""
+    """The files of the code folder `dep` that differ from those with the hash `md5` in dvc.lock.
+    `dep` itself if it is a file, if `md5` is empty (it was not there), or if git cannot say."""
     if dep.endswith(".py") or not md5:
         return [dep]
     since = commit_of(dep, md5, folder=folder)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`. While another process has it, wait, and say on stderr "process
-    <id> <what>; waiting until it ends"."""
+    """Hold the lock file `path`; while another process does, wait and say so (`what` it does)."""
     with try_hold(path, what):
         # Not renamed into place: it is a hint for people, and holds a few bytes.
         path.with_suffix(".pid").write_text(str(os.getpid()))

@@ -19,8 +19,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Give a tool the option `-S KEY=VALUE`, as `dvc exp run` has it: the list `values`, for
-    `merge`."""
+    """Give a tool the option `-S KEY=VALUE` of `dvc exp run`: the list `values`, for `merge`."""
     parser.add_argument(
         "-S",
         action="append",
@@ -86,8 +85,7 @@ def merge(values: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
 
 
 def arguments(values: Mapping[str, str]) -> list[str]:
-    """`-S KEY=VALUE ...` for `dvc exp run`, in the syntax of its overrides. InputError for a value
-    that its key does not accept."""
+    """`-S KEY=VALUE ...` as `dvc exp run` takes it. InputError for a value that its key refuses."""
     words = []
     for key, value in values.items():
         params.parse_override(key, value)
@@ -96,8 +94,7 @@ def arguments(values: Mapping[str, str]) -> list[str]:
 
 
 def as_override(key: str, value: str) -> str:
-    """The value such that DVC, which parses it by Hydra's grammar, takes it for this very text, or
-    for a list."""
+    """The value in Hydra's grammar, so that DVC takes it for this very text or for a list."""
     if params.is_list(key, value):
         return re.sub(r"\s+", "", value)
     if PLAIN.fullmatch(value):

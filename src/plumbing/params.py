@@ -40,11 +40,8 @@ def mark_as_changed() -> None:
 
 def load(folder: Path | str = ".", overrides: Mapping[str, str] | None = None) -> dict[str, Value]:
     """Every key of `folder`/params.yaml, sections dotted (`prepare.size`), as typed values, with
-    `overrides` in place of some of them: texts by key, as `dvc exp run -S` takes them.
-
-    Raises InputError, in one line, for the first mistake: a missing, unknown or double key, or a
-    value that its key does not accept.
-    """
+    `overrides` (texts, as `dvc exp run -S` takes them) in place of some. InputError, in one line,
+    for the first mistake: a missing, unknown or double key, or a value that is not accepted."""
     path = Path(folder) / FILE
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)

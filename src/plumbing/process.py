@@ -24,8 +24,7 @@ PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
 INSIST_SECONDS = 60.0  # until a stage that outlives its parents gets SIGTERM again (choice)
 LOOK_SECONDS = 0.1  # between two looks at processes that are about to end (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
-# Of an OSError that a person has to mend: a full or read-only disk, a missing permission, a file
-# where a folder has to be.
+# OSErrors that a person has to mend, such as a full disk or a file in the place of a folder.
 CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR)
 
 
@@ -43,15 +42,13 @@ _arrived: int | None = None
 
 
 def share_cores() -> None:
-    """Let OpenMP's threads sleep while they wait for work. By default they spin: two trainings at a
-    time on two cores ran at half the speed together, three at a tenth (measured). Call it before
-    torch is imported, which reads the variable once."""
+    """Let OpenMP's threads sleep while they wait, before torch is imported. When they spin, two
+    trainings on two cores ran at half the speed together, three at a tenth (measured)."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def print_any_text() -> None:
-    """Let stdout escape, as stderr does, what its encoding lacks, such as a file's name in another
-    alphabet than the terminal's."""
+    """Let stdout escape, as stderr does, what its encoding lacks, such as some names of files."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -73,13 +70,10 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Inside the block a first signal only makes the yielded function return True. It is raised
-    when the block ends, also in place of an error that it caused, as in worker processes, but not
-    in place of a checkpoint that could not be written. A second signal is raised at once.
-
-    Raised in the middle of a step it would leave half of it done, and in a destructor of the loader
-    it would be lost.
-    """
+    """Inside the block a first signal makes the yielded function return True: raised in a step it
+    would leave half of it done, in a destructor of the loader it would be lost. It is raised when
+    the block ends, also in place of an error that it caused, as in worker processes, but not in
+    place of a checkpoint that could not be written. A second signal is raised at once."""
     global _waits, _arrived
     _waits, _arrived = True, None
     try:
@@ -114,9 +108,8 @@ def end_with_parents() -> None:
 
 
 def _may_be_dvc(pid: int) -> bool:
-    """Whether the first parent that is no shell can be the DVC that began this process. A DVC that
-    was killed while Python started here left its stage to the system's first process, and the
-    stage would train to its end for nobody."""
+    """Whether the first parent that is no shell can be the DVC that began this process. If DVC was
+    killed while Python started, that is the system's first process: nobody wants the result."""
     import psutil
 
     try:
@@ -160,8 +153,7 @@ def wait_for(processes: Sequence["psutil.Process"], seconds: float) -> None:
 
 
 def _parents() -> list[int]:
-    """The ids of the parents up to the first that is no shell; 0, which is no program's, stands
-    for one that cannot be seen."""
+    """Ids of the parents up to the first that is no shell; 0 stands for one that cannot be seen."""
     import psutil
 
     found: list[int] = []

@@ -1,7 +1,7 @@
 """What every stage does around its work, so that its result can be trusted.
 
-`run` refuses code from elsewhere, reads and checks params.yaml before anything heavy is imported,
-notes the inputs at the start and compares them as the last act, and turns every ending into one
+`run_stage` refuses code from elsewhere, reads and checks params.yaml before anything heavy is
+imported, compares the inputs at the end with those at the start, and turns every ending into one
 line and an exit code: 0 done, 1 a gate failed, 2 wrong input, 130/143 interrupted.
 """
 
@@ -25,10 +25,7 @@ FILES_LISTED = 5000  # of a folder, to name the one that changed; 2 MB (choice)
 
 class DeclaredParams(Mapping[str, Any]):
     """The params that a stage declares in dvc.yaml; InputError for another one, a change of which
-    would not run the stage again.
-
-    `read` collects the keys that were read, so that a test can hold them equal to dvc.yaml.
-    """
+    would not run the stage again. `read`: the keys that were read, for a test of dvc.yaml."""
 
     def __init__(self, values: Mapping[str, Any], declared: tuple[str, ...]):
         self._values = values

@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 
 class _Bar:
-    """A bar of `total` units on stderr, where that is a terminal; elsewhere the classes below print
-    lines in its place. `mode`: auto or off."""
+    """A bar of `total` units on a terminal, else lines of the subclasses. `mode`: auto or off."""
 
     SECONDS = 15.0  # between two lines now and then (choice)
     FORMAT: str | None = None  # of the bar; else tqdm's own, with the rate and the time left
@@ -55,8 +54,7 @@ class _Bar:
 
 class Progress(_Bar):
     """Progress of `epochs` epochs of `steps` steps of `batch_size` samples: a bar, or a line per
-    epoch. `unit` is what people call several samples; `done` steps were made before (a resumed
-    run)."""
+    epoch. `unit`: what people call samples; `done`: steps made before (a resumed run)."""
 
     def __init__(self, epochs: int, steps: int, batch_size: int, unit: str, done: int, mode: str):
         self.epochs, self.steps, self.batch_size, self.unit = epochs, steps, batch_size, unit
@@ -100,8 +98,7 @@ def _minutes(seconds: float) -> str:
 
 
 class Counted(_Bar):
-    """Progress of `total` samples of a stage: a bar, or a line now and then. `unit` is what people
-    call several samples."""
+    """Progress of a stage's `total` samples, called `unit`: a bar, or a line now and then."""
 
     def __init__(self, stage: str, total: int, unit: str, mode: str):
         self.stage, self.total, self.unit = stage, total, unit

@@ -27,8 +27,7 @@ def main_repository(cwd: Path | None = None) -> Path:
 
 
 def require_project() -> None:
-    """InputError in a subfolder of a project: the paths of the project would not be found there,
-    and what is made would be made in the wrong place."""
+    """InputError in a subfolder of a project, where the paths of the project lead nowhere."""
     here = Path.cwd()
     if any((here / name).exists() for name in PROJECT_FILES):
         return
@@ -49,6 +48,5 @@ def read_here(path: str) -> str | None:
 
 
 def search_path() -> str:
-    """PATH with the programs of this environment first: stages call `python` by name, and DVC's
-    workers `dvc`."""
+    """PATH with this environment's programs first: stages call `python`, DVC's workers `dvc`."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

@@ -43,8 +43,7 @@ class Ledger:
         )
 
     def place(self, item: Item, sha256: str) -> str | None:
-        """The split of a sample; None when it would be a leak: another split has the same content
-        or a sample of the same group."""
+        """A sample's split; None for a leak: another split has its content or one of its group."""
         hashed = None if item.split else f"group {item.group}" if item.group else sha256
         split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
         group = self._known("groups", "first", "name", item.group) if item.group else None
@@ -76,8 +75,7 @@ class Ledger:
                 yield split, names
 
     def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
-        """Class index and what is hashed, content or group, of samples that go by hash: so many
-        different ones of each class."""
+        """Distinct (class index, hashed content or group), at most `most_per_class` per class."""
         wanted = "label = ? AND hashed IS NOT NULL LIMIT ?"
         sql = f"SELECT DISTINCT label, hashed FROM contents WHERE {wanted}"
         for label in range(len(self.classes)):

@@ -21,8 +21,7 @@ def shares_by_hash(source: Source, params: Mapping[str, Any]) -> tuple[float, fl
 
 
 def decide(report: Report, params: Mapping[str, Any], failed: Path) -> None:
-    """InputError when the samples must not be used as they are; `failed`: where the report then
-    is kept."""
+    """InputError when the samples must not be used; `failed`: where the report is kept then."""
     if wrong := _first_wrong(report, params, failed):
         report.copy_to(failed)
         raise InputError(f"prepare: {wrong}")

@@ -24,8 +24,7 @@ from src.preparation.sources.base import Item
 
 
 class Packer(Protocol):
-    """Packs samples of one kind; each as a row with its sha256, or the reason why not. `chunk`: how
-    many at a time."""
+    """Packs `chunk` samples of a kind at a time: each as a row with its sha256, or why not."""
 
     @property
     def chunk(self) -> int: ...
@@ -143,8 +142,7 @@ def _out_of_memory(what: str) -> str:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """What a terminal or `kill` sends to all processes does not reach one that starts in the block:
-    only this process acts on it, and ends the others."""
+    """Processes started in the block miss the signals sent to all: this process ends them."""
     resource_tracker.ensure_running()  # it would unblock them when it starts
     blocked = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
     old = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)

@@ -13,8 +13,7 @@ BASELINE_SAMPLES = 5000
 
 
 class Baselines:
-    """The two baselines that a net has to beat, fitted on the training split: the majority class,
-    and logistic regression on what the kind of sample gives as features."""
+    """Baselines on the training split: the majority class, and logistic regression on features."""
 
     def __init__(self, train: PackedSplit):
         from sklearn.exceptions import ConvergenceWarning
@@ -42,9 +41,8 @@ class Baselines:
 
 
 def baseline_choice(train: PackedSplit) -> np.ndarray:
-    """The indices, ascending, of the samples that the logistic regression is fitted on: all, or
-    of each class its share of BASELINE_SAMPLES, but at least one. The hash of a sample decides,
-    which is as good as random, and fixed."""
+    """Indices, ascending, to fit the logistic regression on: all, or of each class its share of
+    BASELINE_SAMPLES, at least one, by the samples' hashes: as good as random, and fixed."""
     count = len(train)
     if count <= BASELINE_SAMPLES:
         return np.arange(count)

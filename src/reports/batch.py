@@ -18,8 +18,7 @@ CPU = torch.device("cpu")
 
 
 def batch_grid(training: Training) -> bytes:
-    """PNG of the first batch of training and, beside it, that of validation: taken where the net
-    takes them, normalisation undone."""
+    """PNG of the first batches of training and validation as the net gets them, denormalised."""
     learner, classes = training.learner, training.train.meta["classes"]
     halves = [
         _restored("training", training_input(training), learner, classes),

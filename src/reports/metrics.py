@@ -19,10 +19,9 @@ def interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """n; accuracy, macro F1 and log loss, each with its 95 % interval (Wilson's for accuracy, by
-    bootstrap for the others, drawn from `seed`); the calibration error of the top probability. A
-    class without samples and predictions is left out of macro F1, as by scikit-learn's default.
-    `labels` int N, `probabilities` float N x K."""
+    """n; accuracy, macro F1 and log loss with 95 % intervals (Wilson's for accuracy, else bootstrap
+    from `seed`); calibration error of the top probability. As in scikit-learn, macro F1 leaves out
+    a class without samples and predictions. `labels` int N, `probabilities` float N x K."""
     from sklearn.metrics import f1_score
 
     predictions = probabilities.argmax(axis=1)
@@ -48,8 +47,7 @@ def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) 
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """-log of each label's probability (float64 N), at most 36: a probability counts as at least
-    the smallest step of floats, as in scikit-learn."""
+    """-log of each label's probability, float64 N; at most 36 = -log(eps), as in scikit-learn."""
     right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return -np.log(np.maximum(right, np.finfo(np.float64).eps))
 
@@ -62,10 +60,8 @@ def bootstrap(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """Macro F1 and mean loss of samples drawn with replacement: float64, `resamples` x 2.
-
-    `labels`, `predictions` int N, `losses` float N. One resample at a time, so memory is N + K.
-    """
+    """Macro F1 and mean loss of samples drawn with replacement: float64, `resamples` x 2. `labels`,
+    `predictions` int N, `losses` float N. One resample at a time, so memory is N + K."""
     draws, count = np.random.default_rng(seed), len(labels)
     values = np.empty((resamples, 2))
     for row in values:
@@ -78,11 +74,9 @@ def bootstrap(
 def macro_f1(
     labels: np.ndarray, predictions: np.ndarray, classes: int, weights: np.ndarray
 ) -> float:
-    """The mean of F1 over classes, with sample i counted `weights[i]` times.
-
-    A class that none of them has, as label or prediction, is left out of the mean: its F1 is
-    unknown. As 0 it would put the interval of a flawless net with three samples per class below 1.
-    """
+    """The mean of F1 over classes, with sample i counted `weights[i]` times. A class without label
+    or prediction is left out, its F1 unknown: as 0 it would put the interval of a flawless net with
+    three samples per class below 1."""
     hits = labels == predictions
     right = np.bincount(labels[hits], weights[hits], classes)
     named = np.bincount(labels, weights, classes) + np.bincount(predictions, weights, classes)
@@ -113,8 +107,7 @@ def calibration_error(counts: np.ndarray, confidence: np.ndarray, accuracy: np.n
 def per_class_rows(
     labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    """(class, samples, precision, recall, F1) for each class; the last three empty for one without
-    samples and predictions."""
+    """(class, samples, precision, recall, F1) per class; the last three empty if it is absent."""
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -15,8 +15,7 @@ from src.training.loop import Training
 def write_outputs(
     training: Training, params: Mapping[str, Any], fingerprint: str, models: Path, results: Path
 ) -> None:
-    """Write the outputs of stage `train`: model.safetensors and model.json into `models`; the
-    history, the metrics, the curves and the first batch into `results`."""
+    """Write the outputs of stage `train`: the model into `models`, all else into `results`."""
     history, best = training.history, training.best
     save_model(best.weights, _description(training, params, fingerprint), models)
     write_csv(results / "history.csv", list(history[0]), [list(row.values()) for row in history])

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 def begin(
     stage: Stage, old: Record | None, kind: str, client: "MlflowClient", experiment_id: str
 ) -> Record:
-    """The run of `old` if it did not finish, else a new one. A run of another kind of machine than
-    `kind` is not gone on with either: the bits differ, and so its points would be doubled; an empty
-    `kind` asks for none."""
+    """The run of `old` if it did not finish, else a new one; a new one also if `old` is of another
+    `kind` of machine (empty: any): the bits differ, and its points would be doubled."""
     root, fingerprint = stage.root, stage.fingerprint
     unsent.close_the_dead(root, client, experiment_id)
     run = store.stored_run(client, old.run_id) if old else None
@@ -119,9 +118,8 @@ def _child(stage: Stage, parent: "Run", name: str, client: "MlflowClient") -> Re
 
 
 def _copy(root: Path, elsewhere: Record | None, run_id: str) -> None:
-    """Give a run the points of that in another store (the address of the store was changed), and
-    the files and tags that wait for it. The other run, its record, journal and outbox stay as they
-    are, for the day when the address is changed back."""
+    """Give a run the points, files and tags of that in another store (the address was changed). The
+    other one stays as it is, for the day when the address is changed back."""
     if elsewhere:
         unsent.take_over(root, elsewhere.run_id, run_id, move=False)
         place = f"the run {elsewhere.run_id} is in {elsewhere.store}"

@@ -12,26 +12,21 @@ DESCRIPTION = "mlflow.note.content"  # what MLflow shows at the head of a run's 
 
 
 class Log:
-    """What a stage logs. This one, for `machine.tracking: false`, drops it all.
-
-    No method raises. `log_metrics`, `log_epoch` and `log_image` are fast enough for a loop; the
-    others wait for the server.
-    """
+    """What a stage logs; this one, for `machine.tracking: false`, drops it all. No method raises.
+    `log_metrics`, `log_epoch` and `log_image` are fast; the others wait for the server."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log values such as {"train/loss": 0.3} at a step. Takes microseconds."""
 
     def log_image(self, name: str, png: bytes) -> None:
-        """Keep a small PNG as the artifact `name`, such as examples/epoch_005.png. Takes the time
-        of writing it to disk."""
+        """Write a small PNG to disk as the artifact `name`, such as examples/epoch_005.png."""
 
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
         """Copy a file into the run, below `folder`."""
 
     def log_model(self, folder: Path) -> None:
-        """Copy the model of `folder` (model.json, model.safetensors) into the run as `model`, where
-        `mlflow models serve -m runs:/<run id>/model` finds it (src/tracking/serving/), and set the
-        tag `model.md5`."""
+        """Copy the model of `folder` (model.json, model.safetensors) into the run as `model`, for
+        `mlflow models serve -m runs:/<run id>/model` (tracking/serving), and tag it `model.md5`."""
 
     def log_data(self, folder: str, splits: Sequence[str]) -> None:
         """Name these splits of a packed data set as inputs of the run. That of a training also gets
@@ -67,8 +62,7 @@ class Log:
                 self.log_metrics({f"{split}/{key}": float(value)}, epochs + 1 if is_curve else 0)
 
     def log_curves(self, curves: Mapping[str, Mapping[str, Sequence[float]]], prefix: str) -> None:
-        """Log curves that begin at step 1, such as {"subset": {"loss": [2.3, 1.9]}} as
-        `<prefix>/subset_loss`."""
+        """Log curves from step 1 on: {"subset": {"loss": [2.3, 1.9]}} as `<prefix>/subset_loss`."""
         for curve, series in curves.items():
             for step, values in enumerate(zip(*series.values(), strict=True), 1):
                 names = (f"{prefix}/{curve}_{name}" for name in series)

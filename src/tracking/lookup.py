@@ -68,9 +68,8 @@ def run_with(root: Path, fingerprint: str) -> str | None:
 
 
 def recorded_run(root: Path, fingerprint: str, elsewhere: bool = False) -> dict[str, str] | None:
-    """The run of a fingerprint that this machine knows, in the present store, or `elsewhere`, in
-    the one that was in use before: its `name`, `state`, `run_id`, `store`, and the `address` of its
-    page, which is empty if no server shows it."""
+    """The known run of a fingerprint in the present store or, with `elsewhere`, in the one before:
+    `name`, `state`, `run_id`, `store`, and its page's `address`, empty if no server shows it."""
     record = (record_elsewhere if elsewhere else load_record)(root, fingerprint, store.name(root))
     return _found(root, record) if record else None
 

@@ -1,8 +1,7 @@
 """The MLflow run of a stage. The tracker never stops the work.
 
-`log_metrics` appends to the journal on disk, `log_image` writes to the outbox beside it; a thread
-sends from both (src/tracking/journal/shipping.py). What MLflow did not take is sent by the next
-stage that opens the run, or by src.sync.
+`log_metrics` appends to the journal on disk, `log_image` to the outbox; a thread sends both
+(src/tracking/journal/shipping.py), and the next stage that opens the run, or src.sync, the rest.
 """
 
 import json
@@ -36,13 +35,11 @@ def start(
     stage: Stage, kind: str = "", afterwards: Callable[[], object] | None = None
 ) -> Iterator[Log]:
     """The run of a stage that begins, or goes on after it was killed, interrupted or failed; with
-    `kind`, of this kind of machine only.
-
-    Holds the lock of the stage's fingerprint until the block has ended, also with tracking off.
-    When it ended well and everything was sent, which takes a while, the inputs are confirmed once
-    more, and `afterwards` is called. Raises GateError if an input changed, InputError if the
-    experiment was deleted in MLflow, and what the block and `afterwards` raise; nothing else.
-    """
+    `kind`, of this kind of machine only. Holds the lock of the stage's fingerprint in the block,
+    also with tracking off. When that ended well and all was sent, which takes a while, it confirms
+    the inputs once more and calls `afterwards`. Raises GateError if an input changed, InputError if
+    the experiment was deleted in MLflow, what the block and `afterwards` raise, and nothing
+    else."""
     with hold(stage.root, stage.fingerprint):
         tracked = stage.params["machine.tracking"]
         with _own_run(stage, kind) if tracked else nullcontext(Log()) as log:
@@ -68,12 +65,10 @@ def _own_run(stage: Stage, kind: str) -> Iterator[Log]:
 
 @contextmanager
 def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Log]:
-    """The run that trained the model with this fingerprint and md5, for `stage` to write into.
-
-    The local record knows it, else the newest run with both as tags; else a run of its own, tagged
-    `restored`, takes its place. Other data or params of `stage` on the same model open a child run.
-    Holds the lock of `fingerprint`. Raises InputError if the experiment was deleted in MLflow.
-    """
+    """The run that trained the model with this fingerprint and md5, for `stage` to write into: by
+    the local record, else the newest with both as tags, else a new one, tagged `restored`. Other
+    data or params of `stage` on the same model open a child run. Holds the lock of `fingerprint`.
+    Raises InputError if the experiment was deleted in MLflow."""
     with hold(stage.root, fingerprint):
         if not stage.params["machine.tracking"]:
             yield Log()
@@ -89,11 +84,9 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Log]:
 
 
 class TrackedRun(Log):
-    """A run in MLflow; while the store cannot be opened, all of it waits on disk.
-
-    `own`: whether the run begins and ends with this process. `evaluate` writes into the run of
-    `train` and does not change how that one ended. `record`: None for a run that is to be made.
-    """
+    """A run in MLflow; while the store cannot be opened, all of it waits on disk. `own`: whether it
+    begins and ends with this process, unlike that of `train` into which `evaluate` writes.
+    `record`: None for a run that is to be made."""
 
     def __init__(self, root: Path, fingerprint: str, record: Record | None, own: bool):
         self.root, self.fingerprint, self.record, self.own = root, fingerprint, record, own

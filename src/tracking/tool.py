@@ -22,12 +22,9 @@ def log_run(
     files: Sequence[Path],
     note: str,
 ) -> str | None:
-    """Log what a tool found as a run and return its id; None as long as no store has it.
-
-    `metrics`: a value per step; `data`: md5 of the data sets that were read, by path. What the
-    store does not take waits for src.sync. Raises InputError if the experiment was deleted in
-    MLflow, nothing else.
-    """
+    """Log what a tool found as a run and return its id; None as long as no store has it. `metrics`:
+    a value per step; `data`: md5 of the data sets that were read, by path. What the store does not
+    take waits for src.sync. Raises only InputError, if the experiment was deleted in MLflow."""
     about = run_to_be(tool, name, dict(params), provenance.tool_tags(tool, data))
     # No other run is the same: it is not gone on with.
     fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,7 @@
 """The resume checkpoint: all that a killed run needs to go on with the same bits.
 
-It lies at `<main repository>/.cache/checkpoints/<fingerprint>/`, outside every output, one for each
-kind of machine, and is removed when the stage has ended well. It never holds the state of a random
-generator: randomness is a function of the step.
+One per kind of machine at `<main repository>/.cache/checkpoints/<fingerprint>/`, outside every
+output, until the stage ends well. No random state: randomness is a function of the step.
 """
 
 import hashlib
@@ -30,8 +29,7 @@ class Checkpoint:
         anywhere: bool = False,
     ):
         name = hashlib.sha256(repr(sorted(kind.items())).encode()).hexdigest()[:8]
-        folder = root / ".cache" / "checkpoints" / fingerprint
-        self.path = folder / f"checkpoint-{name}.pt"
+        self.path = root / ".cache" / "checkpoints" / fingerprint / f"checkpoint-{name}.pt"
         self.seconds = minutes * 60
         self.kind, self.anywhere = kind, anywhere
         self.own_kind = ", ".join(kind.values())
@@ -44,8 +42,7 @@ class Checkpoint:
         return "" if self.anywhere else self.own_kind
 
     def is_due(self) -> bool:
-        """Whether `minutes` have passed since the last one. The clock decides when to save, never
-        what a result is."""
+        """Whether `minutes` have passed. The clock decides when to save, never what a result is."""
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:

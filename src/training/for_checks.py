@@ -1,7 +1,6 @@
 """The training as `src.checks` takes it, made of the very functions that `train` runs.
 
-Samples go through augmentation, mixing and normalisation in the loader, so that what enters the net
-can be looked at; the step then takes them as they are.
+Samples are augmented, mixed and normalised in the loader, so that inputs can be looked at.
 """
 
 import tempfile
@@ -23,8 +22,7 @@ from src.training.loop import Training
 from src.training.step import Augment, prepare_batch, update
 from src.training.validation import validate
 
-# Params that the check gives itself: compiling takes longer than the check, and which epoch is kept
-# or comes last does not matter in a few steps.
+# The check's own: compiling takes longer than it, and the kept or last epoch does not matter.
 FIXED = {"compile": "none", "best_by": "val/accuracy", "patience": "none", "freeze_epochs": 0}
 DRAWS = 1_000_000  # steps of augmentation that no training reaches: those of single items
 
@@ -87,8 +85,7 @@ class Entered:
 def training_setup(
     params: Mapping[str, Any], train: PackedSplit, val: PackedSplit, device: torch.device
 ) -> TrainingSetup:
-    """A fresh training on `train`, for the battery. A batch is that of one optimizer step: the step
-    itself cuts it into micro-batches."""
+    """A fresh training. A batch is an optimizer step's: the step cuts it into micro-batches."""
     training = fresh_training(params, train, val, device)
     learner = training.learner
     train_items = Items(train, learner, training.augment)
@@ -150,8 +147,7 @@ def _step(training: Training) -> Callable[..., dict[str, float]]:
         learner.model = learner.forward = given.model
         learner.criterion, learner.optimizer = given.loss_fn, given.optimizer  # type: ignore[assignment]
         inputs, targets = batch[0].to(learner.device), batch[1].to(learner.device)
-        step = training.global_step
-        loss, _, count, _ = update(learner, (inputs, targets), step).tolist()
+        loss, _, count, _ = update(learner, (inputs, targets), training.global_step).tolist()
         training.step_in_epoch += 1
         return {"loss": loss / count}
 

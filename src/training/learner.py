@@ -26,13 +26,9 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Learner:
-    """A net with all that trains it, on one device. `kind`: of the samples that it takes; `mean`
-    and `std`: of each channel, as they enter.
-
-    `micro_batch`: samples per forward and backward pass, of which a batch takes one or several;
-    `clip_grad`: largest norm of all gradients; `ema`: the average of the weights, which is what is
-    validated and kept.
-    """
+    """A net with all that trains it, on one device. `kind`: of its samples; `mean`, `std`: per
+    channel, as they enter. `micro_batch`: samples per forward and backward pass; `clip_grad`:
+    largest norm of all gradients; `ema`: the average of the weights, validated and kept."""
 
     model: nn.Module
     criterion: Loss
@@ -124,8 +120,7 @@ class Learner:
 def build_learner(
     params: Mapping[str, Any], data: PackedSplit, device: torch.device, steps: int
 ) -> Learner:
-    """A fresh learner for the training samples `data`; `steps` per epoch. InputError names the key
-    that does not fit."""
+    """A learner for the training samples `data`; `steps` per epoch. InputError names a bad key."""
     meta = data.meta
     kind = kind_of(meta)
     _require_what_it_needs(params, device)

@@ -17,10 +17,8 @@ from src.plumbing.errors import InputError
 
 class Loss(nn.Module):
     """`name`: cross_entropy, bce (binary cross-entropy of each class against the rest, summed), or
-    focal (Lin et al. 2017, with softmax). `class_weights`: K numbers that weigh the samples.
-
-    Takes logits B x K and targets, as labels (int64 B) or shares (float B x K, rows sum to one).
-    """
+    focal (Lin et al. 2017, with softmax). `class_weights`: K numbers that weigh the samples. Takes
+    logits B x K and targets: labels (int64 B) or shares (float B x K, rows sum to one)."""
 
     class_weights: torch.Tensor | None
 

@@ -17,12 +17,10 @@ from src.plumbing.params import did_you_mean
 
 
 def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> Optimizer:
-    """The timm optimizer that params name: `adamw`, `sgd` with Nesterov momentum, or another.
-
-    No weight decay on biases and norms. `layer_decay` < 1: a layer's rate is that of the next one
+    """The timm optimizer that params name: `adamw`, `sgd` with Nesterov momentum, or another. No
+    weight decay on biases and norms. `layer_decay` < 1: a layer's rate is that of the next one
     times it. `fused` counts where the optimizer has such a step (adamw, adam, adagrad). InputError
-    for a name or switch that does not fit, or a net in which nothing learns.
-    """
+    for a name or switch that does not fit, or a net in which nothing learns."""
     name = params["optimizer"]
     if name not in list_optimizers():
         hint = did_you_mean(name, list_optimizers())
@@ -76,12 +74,10 @@ def create_scheduler(
     optimizer: Optimizer, params: Mapping[str, Any], lr: float, steps: int
 ) -> "Scheduler | Plateau":
     """A schedule that is stepped after each optimizer step (`step_update(steps done)`) and after
-    each epoch (`step(epochs done, metric)`); `steps` per epoch.
-
-    `warmup` in epochs, from lr / (number of warm-up steps) up to lr. `constant` holds lr after it,
-    `cosine` ends at 0, `step` drops by `decay_rate` every `decay_epochs`, `plateau` after that many
-    epochs without a gain of the metric that `best_by` names.
-    """
+    each epoch (`step(epochs done, metric)`); `steps` per epoch. `warmup` in epochs, from lr /
+    (number of warm-up steps) up to lr. Then `constant` holds lr, `cosine` ends at 0, `step` drops
+    by `decay_rate` every `decay_epochs`, `plateau` after that many epochs without a gain of the
+    metric `best_by`."""
     warmup, plateau = params["warmup"], params["schedule"] == "plateau"
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -100,11 +96,9 @@ def create_scheduler(
 
 
 class Plateau:
-    """timm's warm-up, then torch's ReduceLROnPlateau. timm's own plateau schedule is deprecated and
-    forgets its counters in a checkpoint.
-
-    torch's object steers the rate of a stand-in, which becomes a factor on all groups' rates.
-    """
+    """timm's warm-up, then torch's ReduceLROnPlateau on a stand-in, whose rate becomes a factor on
+    all groups' rates. timm's own plateau schedule is deprecated and forgets its counters in a
+    checkpoint."""
 
     def __init__(self, warmup: Scheduler, optimizer: Optimizer, params: Mapping[str, Any]):
         self.warmup, self.optimizer, self.warmup_epochs = warmup, optimizer, params["warmup"]

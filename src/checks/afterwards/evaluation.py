@@ -1,5 +1,4 @@
-"""Evaluation, recounted: with chosen logits where they reach it, else by hand; and whether it
-follows the training, also through an average of the weights."""
+"""Recounts the evaluation, from chosen logits or by hand; checks that it follows the training."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -173,9 +172,8 @@ def _compare(ctx: Context, setup: TrainingSetup, outputs: Outputs, metrics: Metr
 
 
 def _compare_loss(ctx: Context, setup: TrainingSetup, outputs: Outputs, got: float) -> list[Check]:
-    """The reported loss (`got`) against what may be called the loss of all: of the set-up's loss or
-    plain cross-entropy, weighted by batch size or taken at once. Means over batches and losses of
-    single batches are not, and tell what was counted."""
+    """The reported loss `got` against the loss of all samples: the set-up's or cross-entropy,
+    weighted by batch size or at once. Other means only show what was counted instead."""
     device, sizes = device_of(setup.model), [len(as_labels(y)) for _, y in outputs]
     losses: list[Callable[[Tensor, Tensor], Tensor]] = [setup.loss_fn]
     if ctx.width > 1:
@@ -236,9 +234,8 @@ def _snapshot(model: nn.Module) -> State:
 
 @contextmanager
 def _weights_used(model: nn.Module) -> Iterator[State]:
-    """What the last net in evaluation mode held whose parameters are called like `model`'s, read in
-    the moment in which it was called: so a copy, an average, and weights that are exchanged for
-    the while of an evaluation are seen alike."""
+    """State of the last net in evaluation mode whose parameters have `model`'s names, read at its
+    call: copies, averages and weights exchanged for the evaluation are all seen."""
     shapes = {name: p.shape for name, p in model.named_parameters()}
     used: State = {}
 
@@ -309,8 +306,7 @@ def _statistics(weights: list[str], first: State, trained: State, now: State) ->
 
 
 def _speed(ctx: Context, names: list[str], used: State, trained: State, now: State) -> list[Check]:
-    """Of an average of the weights: how much of the random start is left in it at the end, from the
-    share of the way to the weights that the last step took it."""
+    """How much of the random start an average of weights still holds, by its last step's share."""
     total = ctx.declared.total_steps
     if not total or used.keys() != now.keys():
         return []

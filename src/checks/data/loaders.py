@@ -54,8 +54,7 @@ def _labels_of_epoch(loader: Any) -> list[Tensor] | None:
 
 
 def _epoch(ctx: Context, setup: TrainingSetup, first: list[Tensor], same: bool) -> list[Check]:
-    """Coverage and order of the training loader, by the labels of the batches of an epoch. `same`:
-    whether a second epoch has the same ones."""
+    """Coverage and order of an epoch, by labels. `same`: a second epoch has the same batches."""
     biggest, smallest = max(map(len, first), default=0), min(map(len, first), default=0)
     full = [labels for labels in first if len(labels) == biggest]
     # A sampler that takes as many of each class has the same labels by design, in other images.
@@ -139,9 +138,8 @@ def _exact_pairs(setup: TrainingSetup, name: str, sample: Sample | None) -> Iter
 
 
 def _resembling(ctx: Context, setup: TrainingSetup) -> list[Check]:
-    """Where images are augmented: those of the loader resemble items of their own label, as new
-    draws of the items do. A batch that resembles less may be an unlucky one: more of the loader is
-    read before it is called a fault."""
+    """Augmented images resemble items of their own label, as new draws of the items do. A batch
+    that resembles less may be bad luck: more are read before it is called a fault."""
     sample = ctx.train_sample
     if sample is None or sample.x.ndim != 4:
         return []

@@ -1,8 +1,7 @@
 """Augmentation that turns an image into one of another class: mirrored letters, turned arrows.
 
-Two facts are needed. Mirrored or turned validation images of a class look like those of another
-class, and the other way round, so that classes change places. And two draws of the same training
-item are each other's image, mirrored or turned in just this way.
+Both must hold: mirrored or turned, validation images of two classes look like each other's, and two
+draws of a training item are each other's image, mirrored or turned in just this way.
 """
 
 from collections.abc import Callable
@@ -78,8 +77,7 @@ def shares_of_turns(ctx: Context) -> dict[str, float]:
     counts, pairs = dict.fromkeys(TURNS, 0.0), 0
     for other in draws[1:]:
         plain = alike(draws[0], other)
-        fits = torch.stack([alike(draws[0], turn(other)) for turn in TURNS.values()])
-        best = fits.max(0)
+        best = torch.stack([alike(draws[0], turn(other)) for turn in TURNS.values()]).max(0)
         clear = (best.values > ALIKE) & (best.values > plain + BETTER)
         for number, name in enumerate(TURNS):
             counts[name] += float((clear & (best.indices == number)).sum())

@@ -1,5 +1,4 @@
-"""A probe of what images tell about labels: by their pixels, edges and colours, with nearest
-neighbours and ridge regression, each with the item itself left out."""
+"""What images tell about labels, by nearest neighbours and ridge regression, leave-one-out."""
 
 from dataclasses import dataclass
 
@@ -11,8 +10,7 @@ NEIGHBOURS = 7
 
 
 def features(x: Tensor) -> Tensor:
-    """N x D: 8 x 8 mean pixels per channel, and energies of 8 edge directions on 4 x 4 places;
-    each standardised."""
+    """N x D, standardised: 8 x 8 mean pixels per channel, 4 x 4 energies of 8 edge directions."""
     if x.ndim != 4:
         flat = x.reshape(len(x), -1)
         return _standard(flat[:, :: max(1, flat.shape[1] // 512)])
@@ -88,8 +86,7 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
 
 
 def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:
-    """Standard errors by which the mean of the classes' recalls lies above that of chance, which
-    is one over the number of classes."""
+    """Standard errors by which the mean recall of the classes is above chance (1 / `classes`)."""
     counts = torch.bincount(wanted, minlength=classes).double()
     hits = torch.bincount(wanted[guess == wanted], minlength=classes).double()
     there = counts >= 2

@@ -1,5 +1,4 @@
-"""The inputs as the net gets them: finite, not empty, different; normalised alike in train and val,
-and as declared; those of val not among those of train."""
+"""The inputs as the net gets them: finite, varied, normalised alike and as declared, no leaks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -182,9 +181,8 @@ def _on_bytes(restored: Tensor, used: Tensor, std: Tensor, text: str) -> Check:
 
 
 def _by_own_numbers(x: Tensor) -> bool:
-    """Whether each channel comes out near mean 0 and standard deviation 1, as fog, thermal images
-    and microscopy do that are normalised by their own statistics: other numbers, or none, leave
-    images with next to no contrast far from that."""
+    """Whether each channel has mean near 0 and deviation near 1, as low-contrast images (fog,
+    thermal, microscopy) have only when normalised by their own statistics."""
     mean, std = x.mean((0, 2, 3)).abs(), x.std((0, 2, 3))
     low, high = OWN_STD
     return bool((mean < OWN_MEAN).all() and (std > low).all() and (std < high).all())
@@ -282,8 +280,7 @@ def check_leakage(ctx: Context) -> list[Check]:
 
 
 def _shifted_share(train: Tensor, val: Tensor, count: int = 100) -> tuple[float, float]:
-    """The share of val images whose middle occurs in a training image, value for value, and of
-    those where it differs by next to nothing."""
+    """Shares of val images whose middle occurs in a training image: value for value, and nearly."""
     val = val[torch.linspace(0, len(val) - 1, min(count, len(val))).long()]
     height, width = val.shape[2:]
     margin = max(1, min(height, width) // 8)

@@ -152,8 +152,7 @@ def check_independence(ctx: Context) -> list[Check]:
 
 
 def check_registered(ctx: Context) -> list[Check]:
-    """Leaves of the graph of the outputs that learn and are hidden from the net: a plain list hides
-    layers from it, and as a rule from the optimizer."""
+    """Tensors that learn but are not registered in the net, such as layers in a plain list."""
     setup = ctx.fresh()
     outputs = logits_of(setup.model(ctx.sample.x[:4].to(device_of(setup.model))))
     nodes = [node for node in graph_of([outputs.grad_fn]) if hasattr(node, "variable")]

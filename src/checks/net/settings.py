@@ -1,5 +1,4 @@
-"""What can be read without training: optimizer, freezing, settings of layers, and the learning rate
-over the run."""
+"""What can be read without training: optimizer, freezing, settings of layers, learning rates."""
 
 import math
 from collections.abc import Iterator
@@ -174,8 +173,7 @@ def find_peak(ctx: Context) -> None:
 
 
 def check_schedule(ctx: Context) -> list[Check]:
-    """The schedule over the run, in the unit in which train_step steps it, or else per step or per
-    epoch, whichever makes sense."""
+    """The schedule over the run, stepped as in train_step, else per step or epoch as fits."""
     setup, total = ctx.fresh(), ctx.declared.total_steps
     if setup.scheduler is None or not total or total > SIMULATED:
         return []

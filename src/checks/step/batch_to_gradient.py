@@ -1,7 +1,6 @@
 """What the step does between batch and gradient, and the loss in it, by steps on chosen logits.
 
-What reaches the loss, and what gradient comes back, can be compared exactly with the loss function
-alone: no training, no dependence on the architecture.
+Compared exactly with the loss function alone: no training, whatever the architecture.
 """
 
 import math
@@ -136,8 +135,7 @@ def _smoothing_of_targets(trace: StepTrace) -> float:
 
 
 def _later_inputs(ctx: Context, setup: TrainingSetup, before: Any) -> tuple[Check, StepTrace]:
-    """Some more batches: what the step kept of the ones before shows, and so does mixing, whose
-    share is often near 0 or 1. Gives the finding, and the step that led to it."""
+    """More batches show what the step kept and how it mixes. Returns the finding and its step."""
     for batch in [*ctx.batches[1:5], ctx.batches[0]]:
         z = 2 * torch.randn(len(labels_of(batch)), ctx.width, generator=torch.Generator())
         trace = step_on_logits(ctx, setup, batch, z)
@@ -154,8 +152,7 @@ def _same_rows(a: Tensor, b: Tensor, tolerance: float = CLOSE) -> bool:
 
 
 def _check_inputs(ctx: Context, trace: StepTrace, before: Any) -> Check:
-    """The samples enter the net in the order of the batch; those mixed in the step have labels
-    mixed alike. `before`: the inputs of the batch before."""
+    """Samples enter in the batch's order, labels mixed alike. `before`: the inputs before these."""
     id, mixed = "step_inputs", ["mixed_labels_differ", "targets_changed_in_step"]
     x, labels = split_batch(trace.batch)[0], labels_of(trace.batch)
     count = sum(len(part) for part in trace.inputs)
@@ -193,9 +190,8 @@ def _check_inputs(ctx: Context, trace: StepTrace, before: Any) -> Check:
 
 
 def _mixed_shares(ctx: Context, trace: StepTrace, labels: Tensor) -> Tensor | None:
-    """The targets that reached the loss as shares B x K, smoothing taken off: those of one call, or
-    labels of several calls with the weights that the step's gradient shows. None where there is no
-    way to tell."""
+    """Targets that reached the loss, as shares B x K without smoothing: of one call, or of several,
+    weighted as the step's gradient shows. None where that cannot be told."""
     targets = [target for _, target in trace.calls]
     if not targets or not all(isinstance(target, Tensor) for target in targets):
         return None
@@ -287,9 +283,8 @@ def _check_targets(ctx: Context, trace: StepTrace) -> Check:
 
 
 def _weights_of_calls(ctx: Context, trace: StepTrace) -> tuple[Tensor, list[Tensor], Tensor]:
-    """The weight of each call of the loss in the step's gradient, the calls' own gradients, and
-    their weighted sum. Calls on the whole batch add up with their shares; calls on parts stand one
-    after another and share one weight."""
+    """Weight of each loss call in the step's gradient, the calls' gradients, their weighted sum.
+    Calls on the whole batch add up by share; calls on parts follow one another with one weight."""
     assert trace.gradient is not None
     parts = []
     for logits, target in trace.calls:

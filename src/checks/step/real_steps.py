@@ -146,8 +146,7 @@ def _clipping(ctx: Context, record: StepRecorder) -> Check:
 
 
 def _flow(record: StepRecorder) -> Check:
-    """Every parameter that learns got a gradient at least once; some timm nets start with zero
-    weights behind which nothing arrives in the first steps."""
+    """Every parameter that learns got a gradient; zero weights of some timm nets delay it."""
     sizes = {name: p.numel() for name, p in record.parameters.items()}
     dead = [name for name in sizes if not record.largest.get(name)]
     share = sum(sizes[name] for name in dead) / max(1, sum(sizes.values()))
@@ -221,8 +220,7 @@ def _dependence(ctx: Context, setup: TrainingSetup) -> list[Check]:
 
 @contextmanager
 def _graphs_counted() -> Iterator[Callable[[], int]]:
-    """A function that counts the nodes of all graphs which tensors made meanwhile keep alive. What
-    existed before is set aside, so that a count costs a few milliseconds."""
+    """A counter of graph nodes that new tensors keep alive. Without old ones it takes a few ms."""
     gc.collect()
     gc.freeze()
     try:
@@ -246,8 +244,7 @@ def _grows(counts: list[int]) -> bool:
 
 
 def _check_graphs(ctx: Context, counts: list[int]) -> Check:
-    """`counts` after each step of the optimizer; what grows is counted again over more steps,
-    without what only waits for the garbage collector."""
+    """`counts` after each optimizer step. What grows is counted again after garbage collection."""
     id, accumulate = "graphs", ctx.declared.accumulate
     if not _grows(counts):
         return ok(id, 0.0, 0.0, "no graph of an earlier step stays in memory")

@@ -1,7 +1,7 @@
 """Records real steps: what backward made of gradients, against what the optimizer saw.
 
-Hooks on the parameters add up what each backward pass brings; the steps of the optimizer and of the
-schedule are recorded as they are called. Nothing is inferred from the course of the loss.
+Hooks add up what each backward pass brings; steps of optimizer and schedule are recorded. Nothing
+is inferred from the course of the loss.
 """
 
 import math

@@ -24,8 +24,7 @@ class Changes:
 
     @property
     def causes(self) -> list[str]:
-        """The changes that could each have made the difference: every param, every file of data,
-        the code, the versions."""
+        """What could have made the difference: params, files of data, the code, the versions."""
         return [
             *(f"param {key}" for key in self.params),
             *(f"data {path}" for path in self.data),

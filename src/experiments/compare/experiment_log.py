@@ -1,5 +1,4 @@
-"""docs/experiments.md, the log that people read: what was tried, why, what came out. It also counts
-the looks at test."""
+"""docs/experiments.md, the log that people read, and its count of the looks at test."""
 
 import re
 from datetime import date

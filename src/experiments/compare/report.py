@@ -104,8 +104,7 @@ def _training(first: Group, second: Group, split: str) -> tuple[list[int], Paire
 def _on_images(
     first: Group, second: Group, split: str, root: Path
 ) -> tuple[OnImages, tuple[int, int]]:
-    """The two networks that were named, or, if one of these has no partner, those of a seed that
-    both groups have."""
+    """The two networks that were named, or, if one has no partner, those of a common seed."""
     one, other = first.named, second.named
     if one.seed != other.seed:
         if other.seed in first.by_seed:

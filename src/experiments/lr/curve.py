@@ -28,8 +28,7 @@ class Curve:
 
     @property
     def steepest(self) -> float:
-        """The rate up to the minimum at which the loss falls fastest per decade. Above it the loss
-        falls from the bumps of divergence."""
+        """The rate of the steepest fall up to the minimum; beyond it lie bumps of divergence."""
         return float(self.rates[self.slope[: self.smooth.argmin() + 1].argmin()])
 
     @property
@@ -45,9 +44,8 @@ class Curve:
 
 
 def fit(rates: np.ndarray, losses: np.ndarray) -> Curve:
-    """The curve through the losses: at each rate a straight line over the logarithm of the rate,
-    weighted by a Gaussian of BANDWIDTH (local linear regression). A running mean, which other tools
-    use, lags behind and so suggests rates that are too high."""
+    """The losses smoothed by local linear regression over the log of the rate, with a Gaussian of
+    BANDWIDTH. A running mean lags behind and suggests rates that are too high."""
     x = np.log10(rates)
     smooth, slope = np.empty_like(x), np.empty_like(x)
     for i, here in enumerate(x):
@@ -78,8 +76,7 @@ class Suggestion:
 
     @property
     def from_start(self) -> bool:
-        """Whether the loss falls fastest at the lowest rate tried, as that of a fresh net does with
-        whatever rate it begins with."""
+        """Whether the loss falls fastest at the lowest rate, as a fresh net's does at any rate."""
         return self.steepest <= self.least * START
 
     @property
@@ -89,8 +86,7 @@ class Suggestion:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The suggested range: around the two, and at least by a factor of FINEST to each side of
-        the one to try."""
+        """The range around the two, at least a factor of FINEST to each side of the one to try."""
         low = max(self.to_try / FINEST, self.least)
         return low, max(self.steepest, self.tenth, self.to_try * FINEST)
 

@@ -1,9 +1,8 @@
 """The learning-rate range test: real optimizer steps while the rate rises exponentially, and the
 loss that each of them saw (Smith 2015, arXiv:1506.01186; Smith 2018, arXiv:1803.09820).
 
-The steps are those of `train`: its set-up, batches, augmentation, mix, accumulation, clipping. The
-schedule is replaced by the ramp, and nothing is frozen. It works on a set-up of its own and gives
-the random generators back as they were, so that nothing else is touched.
+The steps are those of `train` (batches, augmentation, mix, accumulation, clipping) on a set-up of
+its own, with the ramp as schedule and nothing frozen. The random generators end as they began.
 """
 
 import itertools
@@ -33,11 +32,8 @@ FORGETTING = 0.9  # of the running mean that decides when to stop: of some 10 st
 
 @dataclass(frozen=True)
 class Ramp:
-    """What rises: the rate from `low` to `high`, by the same factor in each step.
-
-    For lr the rate is lr itself. For momentum it is 1 / (1 - momentum), the number of past
-    gradients that count and the factor by which momentum enlarges a step.
-    """
+    """What rises from `low` to `high`, by the same factor in each step: lr itself, or the number of
+    past gradients that count, 1 / (1 - momentum), by which momentum enlarges a step."""
 
     name: str  # of the param
     label: str  # of the rate

@@ -20,12 +20,9 @@ LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (bir
 
 
 class Configuration:
-    """The workspace as it is now, with the values `changed` (those of -S) in place of some of
-    params.yaml; `varied`: the keys that differ between the experiments, and do not count.
-
-    `inputs`: by stage the params that it declares, and the md5 of the deps that no other stage
-    makes. A stage that dvc.yaml lacks is left out. InputError if an input is missing.
-    """
+    """The workspace with the values `changed` (of -S) in place of some of params.yaml; `varied`:
+    the keys that differ between the experiments and do not count. `inputs`: by stage of dvc.yaml
+    its params and the md5 of deps that no other stage makes. InputError if one is missing."""
 
     def __init__(self, changed: Mapping[str, str], varied: Collection[str]):
         self.changed, self.varied = changed, varied
@@ -60,8 +57,7 @@ class Configuration:
         return stored.by_seed(accepts)
 
     def _is_in(self, lock: str) -> bool:
-        """Whether the text of a dvc.lock has these inputs, and each of its stages ran on what the
-        earlier ones made."""
+        """Whether a dvc.lock has these inputs, and each stage ran on what earlier ones made."""
         made: dict[str, str] = {}
         for name, wanted in self.inputs.items():
             if (entry := identity.locked_stage(lock, name)) is None:
@@ -75,8 +71,7 @@ class Configuration:
         return True
 
     def require_in_git(self) -> None:
-        """InputError if the code among the inputs has a file that git does not know: the queue
-        works in a clone without it, so its results would be those of another configuration."""
+        """InputError if git does not know some code of the inputs: the queue's clone lacks it."""
         deps = {dep for stage in self.inputs.values() for dep in stage["deps"]}
         code = sorted(filter(dvc_files.is_code, deps))
         listed = git.output("ls-files", "--others", "-z", "--", *code) or ""

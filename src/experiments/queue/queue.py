@@ -1,7 +1,5 @@
-"""Many experiments through DVC's queue: queued, run by its workers, and run again when killed.
-
-Nothing is stored beside DVC: a trial is known by its name.
-"""
+"""Many experiments through DVC's queue, run again when killed. A trial is known by its name:
+nothing is stored beside DVC."""
 
 import os
 import subprocess
@@ -130,8 +128,7 @@ def _waiting(now: Mapping[str, str]) -> bool:
 
 
 def _stop() -> None:
-    """End the workers if none has work: one that finds the queue empty while it takes its last
-    task misses its own signal to end."""
+    """End the workers if none has work: one that takes its last task can miss its signal to end."""
     if "running" in tasks.unfinished(lambda _: True).values():
         return
     workers = tasks.workers()
@@ -159,9 +156,8 @@ def _dvc(*arguments: str) -> None:
         try:
             process.wait()
         except BaseException:
-            # Killed while it queues, DVC leaves HEAD detached and the user's edits in the stash. In
-            # a session of its own it gets no signal of the terminal, and goes on alone if a second
-            # one ends this wait.
+            # Killed while it queues, DVC leaves HEAD detached and the user's edits in the stash: in
+            # a session of its own it gets no signal of the terminal, and outlives this wait.
             process.wait()
             raise
     if process.returncode:

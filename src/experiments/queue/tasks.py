@@ -1,7 +1,5 @@
-"""The trials as they are: found by name among the experiments and in DVC's queue.
-
-DVC has no public interface for the queue but its tables, so this file alone uses its inside.
-"""
+"""The trials among the experiments and in DVC's queue. DVC has no public interface to its queue but
+tables, so this file alone uses its inside."""
 
 import io
 import logging
@@ -74,8 +72,7 @@ def _alive(info: Any) -> bool:
 
 
 def _stays(rev: str, active: Callable[[], Iterable[Any]]) -> bool:
-    """Whether a task without a process is active for good: its worker may be taking in the result,
-    which ends it, or have died while another one works."""
+    """Whether a task without a process stays active: its worker may end it yet, or have died."""
     end = time.monotonic() + COLLECT_SECONDS
     while time.monotonic() < end:
         time.sleep(0.5)

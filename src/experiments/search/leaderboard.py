@@ -35,9 +35,8 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
 
 
 def not_worse(best: str, correct: Mapping[str, np.ndarray]) -> set[str]:
-    """Of the trials with predictions (`correct`: bool N, whether each image was classified
-    correctly), those that McNemar's test cannot distinguish from the best. It was chosen by its
-    result, so that any pair could have been the one to look at: p is corrected for their number."""
+    """Trials with predictions (`correct`: bool N, by image) that McNemar's test cannot distinguish
+    from the best. That was chosen by its result, so p is corrected for the number of pairs."""
     pairs = len(correct) * (len(correct) - 1) / 2
     return {
         name

@@ -1,9 +1,8 @@
 """The space of a random search, recipes/search.yaml, and the values that a trial draws from it.
 
 A line for each key of params.yaml: `{log_uniform: [low, high]}`, `{uniform: [low, high]}`,
-`{integer: [low, high]}` (both included) or `{choice: [a, b, ...]}`, and for a key that only counts
-under a condition `if: {other_key: value}`. What a trial draws for a key is a function of (seed,
-number of the trial, key) alone: more trials or another key change none of it.
+`{integer: [low, high]}` (both included) or `{choice: [a, b, ...]}`, with `if: {key: value}` for a
+condition. A value is a function of (seed, number of the trial, key) alone, not of other keys.
 """
 
 import hashlib

@@ -6,9 +6,8 @@ from src.plumbing import dvc_files, git, hashes, identity, params
 
 
 def changed_sources(lock: str, folder: Path) -> list[str]:
-    """The params and source files in `folder` that are not those of its dvc.lock, whose text is
-    `lock`, in words: that result was made from something else. What stages make is no source. The
-    commit may be older than this code and have other keys, or be cut down to fewer stages."""
+    """The params and sources in `folder` that differ from `lock`, its dvc.lock as text, in words.
+    What stages make is no source. The commit may have other keys or fewer stages than this code."""
     values = params.load_texts(folder)
     entries = (
         dvc_files.stage_entry(name, values, folder) for name in dvc_files.declared_stages(folder)

@@ -53,8 +53,7 @@ def run_pipeline(folder: Path) -> None:
 
 
 def _end(dvc: "subprocess.Popen[bytes]") -> None:
-    """End DVC and wait for its stage, which ends with it, so that nothing writes into the folder
-    any more; one that does not end is killed."""
+    """End DVC and its stage, by a kill if need be, so that nothing writes into the folder."""
     import psutil
 
     with suppress(psutil.NoSuchProcess):
@@ -65,8 +64,7 @@ def _end(dvc: "subprocess.Popen[bytes]") -> None:
 
 
 def isolated(folder: Path) -> dict[str, str]:
-    """The environment without what would lead a stage to the project: its runs go into a store in
-    `folder`."""
+    """The environment without what leads to the project; its runs go into a store in `folder`."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))
     }
@@ -97,8 +95,7 @@ def _bring_data(root: Path, folder: Path) -> None:
 
 
 def _last_error(printed: str, remotes: str) -> str:
-    """The last error that DVC printed, or else its last words, without what the addresses of
-    `remotes`, listed one a line, hide."""
+    """DVC's last error, or else last words, without what the addresses in `remotes` hide."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR: ")]
     found = (errors or lines or ["`dvc pull` failed"])[-1].removeprefix("ERROR: ")

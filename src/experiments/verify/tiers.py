@@ -19,8 +19,7 @@ LEAST_SEEDS = 3  # whose results say how much a result depends on the seed
 # Another instruction set or device adds in another order: losses of the first epoch agree to some
 # 1e-4 then, and part later, as training amplifies differences (choice, with room).
 FIRST_LOSS = 0.02  # relative difference of the first epoch's training loss
-# Two trainings that agree only numerically end like two seeds: each metric may differ by as much as
-# two standard errors of a difference.
+# Numeric agreement allows what two seeds do: so many standard errors of a difference.
 STANDARD_ERRORS = 2.0
 BOUNDED = ("accuracy", "macro_f1", "log_loss")  # the metrics with an interval
 WIDTH = 3.92  # standard errors in the width of a 95 % interval (normal distribution)
@@ -28,9 +27,8 @@ OUTSIDE = 0.01  # share of seeds outside the interval that the other seeds give 
 
 
 def judge(target: Target, folder: Path, same_kind: bool | None) -> tuple[str, list[str]]:
-    """Compare the files of the target with those that the pipeline made in `folder`: the tier that
-    holds, empty if none does, and lines that say why, and what differs. `same_kind`: whether the
-    machines are of one kind; None if that is not known."""
+    """Compare the target's files with those made in `folder`: the tier that holds, empty if none,
+    and lines that say why and what differs. `same_kind`: of machine, None if not known."""
     before, after = target.locked()[0], (folder / "dvc.lock").read_text()
     found = differing_outputs(before, after)
     if not found:
@@ -65,8 +63,7 @@ def _text(content: str | None) -> str:
 
 
 def differing_outputs(before: str, after: str) -> list[tuple[str, str]]:
-    """(stage, path) of each output whose hash differs between two dvc.lock, in the order of the
-    pipeline."""
+    """(stage, path) of each output whose hash differs between two dvc.lock, in pipeline order."""
     found = []
     for name in dvc_files.STAGES:
         entries = (identity.locked_stage(lock, name) or {"outs": {}} for lock in (before, after))
@@ -76,8 +73,7 @@ def differing_outputs(before: str, after: str) -> list[tuple[str, str]]:
 
 
 def first_difference(before: str, after: str) -> str:
-    """Where two histories (the texts of history.csv) begin to differ, in words; empty if they do
-    not."""
+    """Where two histories (texts of history.csv) begin to differ, in words; empty if nowhere."""
     old, new = _rows(before), _rows(after)
     for number, (one, other) in enumerate(zip(old, new, strict=False), start=1):
         for key in one:
@@ -111,9 +107,8 @@ def numeric_trouble(history: tuple[str, str], metrics: tuple[str, str]) -> list[
 
 
 def _standard_error(group: dict[str, float], key: str) -> float:
-    """The standard error of a metric: of a share for accuracy, of the metric's own interval for the
-    others. At least that of one sample in all, classified correctly or not, or with one more nat of
-    loss: a flawless net has an interval without width."""
+    """Of a share for accuracy, else from the metric's own interval; at least that of one more
+    error, or one more nat of loss, in all: a flawless net has an interval without width."""
     value, count = group[key], group["n"]
     if key == "accuracy":
         return math.sqrt(max(value * (1 - value), 1 / count) / count)
@@ -122,9 +117,8 @@ def _standard_error(group: dict[str, float], key: str) -> float:
 
 
 def statistical_trouble(metrics: tuple[str, str], seeds: list[float]) -> str:
-    """Whether val accuracy lies outside what other seeds gave, in words; empty if it does not.
-    `seeds`: val accuracy of at least three trainings that differ in `seed` alone. Their standard
-    deviation counts as at least that of rounding to whole samples."""
+    """Whether val accuracy lies outside that of `seeds` (three trainings or more), in words, else
+    empty. Their standard deviation counts as at least that of rounding to whole samples."""
     group = json.loads(metrics[1])["val"]
     found = statistics.spread(seeds, 1 / (group["n"] * math.sqrt(12)))
     allowed = found.of_next(OUTSIDE)

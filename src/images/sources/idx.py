@@ -1,9 +1,8 @@
 """Images from raw idx files, as MNIST and its kin come: packed by gzip or not, read one by one.
 
-torchvision has classes for them, which hold all images in memory, want the files unpacked and in
-a layout of their own, and bring torch with them: 600 MB where this takes the images' own few.
-The format: two zero bytes, a type, the number of dimensions, each size as four bytes, the values,
-the last dimension fastest, all big-endian (http://yann.lecun.com/exdb/mnist).
+torchvision's classes hold all images in memory, want unpacked files and import torch: 600 MB.
+Format: two zero bytes, a type, the number of dimensions, each size as four bytes, the values, the
+last dimension fastest, all big-endian (http://yann.lecun.com/exdb/mnist).
 """
 
 import contextlib
@@ -28,8 +27,7 @@ MOST_PACKED = 1032  # values per byte that deflate can make (https://zlib.net/zl
 
 @dataclass(frozen=True)
 class IdxSet:
-    """The classes of a set as torchvision names them, what the names of its files begin with in
-    each split, and what those of its files of labels end with."""
+    """Classes as torchvision names them, file name prefixes per split, ends of label files."""
 
     classes: tuple[str, ...]
     train: str = "train"

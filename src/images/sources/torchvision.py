@@ -42,8 +42,7 @@ _WITHOUT_NAMES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def _set(splits: str, *files: str, classes: int | None = None, **more: Any) -> Set:
-    """`splits`: the values that the argument `split` takes; or `whole`, or `flag`: an argument
-    `train`."""
+    """`splits`: values of the argument `split`; or `whole`, or `flag`: an argument `train`."""
     opened = _WITHOUT_NAMES.get(splits) or {
         _NAMES.get(name, name): {"split": name} for name in splits.split(", ")
     }
@@ -99,9 +98,8 @@ SETS = {
 
 
 def torchvision_source(params: Mapping[str, Any]) -> Source:
-    """The set of torchvision.datasets that `prepare.source` names, from the files in
-    `prepare.path`. Its own splits are given ones; val comes out of train by hash where it has none.
-    InputError for a name that is no such set, or when the files are not there or not whole."""
+    """The set `prepare.source`, from files in `prepare.path`, with its own splits; without a val,
+    train gives it by hash. InputError for an unknown name, or files not there or not whole."""
     name, root = params["prepare.source"].removeprefix(PREFIX), Path(params["prepare.path"])
     if name in IDX_SETS:
         return idx_source(name, root)

@@ -16,8 +16,7 @@ FITS = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
 def published(model_name: str) -> dict[str, Any] | None:
-    """What timm or torchvision publishes about the pretrained weights of a model, in the words of
-    the metadata; None for `own`, for an unknown name, and where they publish nothing."""
+    """What is published of a model's pretrained weights, by the metadata's keys; None if none."""
     if model_name.startswith(TORCHVISION):
         from src.model.nets.torchvision_models import about_weights
 
@@ -47,14 +46,11 @@ def published(model_name: str) -> dict[str, Any] | None:
 def normalisation(
     weights: str, model_name: str, meta: Mapping[str, Any]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel (0..1) with which images enter the net.
-
-    Random weights: those of the training images. A weights file: those it was trained with, by
-    its metadata, else as published for `model_name`, since its first layer expects them; a line on
-    stdout says which. For grey images each is the average over the colours: the first layer is
-    summed over them, so that this comes as near as one number can. InputError for metadata that
-    make no sense.
-    """
+    """Mean and standard deviation per channel (0..1) with which images enter the net. Random
+    weights: those of the training images. A weights file: those of its metadata, else as published
+    for `model_name`, since its first layer expects them; a line on stdout says which. For grey
+    images the average over the colours: the first layer is summed over them, so that this comes as
+    near as one number can. InputError for metadata that make no sense."""
     own = list(meta["mean"]), list(meta["std"])
     if weights == NO_WEIGHTS:
         return own

@@ -14,8 +14,7 @@ from src.plumbing.params import did_you_mean
 
 
 def require_timm_name(name: str, what: str = "params.yaml: model") -> None:
-    """InputError unless `name` is one of timm's, with a tag that it knows or none. `what`: where
-    the name comes from."""
+    """InputError unless timm has `name`, with a known tag or none. `what`: where it comes from."""
     # A prefix such as hf-hub: would open a network connection.
     if ":" in name or "/" in name or not timm.is_model(name):
         hint = did_you_mean(name.partition(".")[0], timm.list_models())
@@ -37,8 +36,7 @@ def timm_net(
     drop_rate: float,
     drop_path: float,
 ) -> nn.Module:
-    """The timm model `name`; the arguments are those of create_model. InputError names the key that
-    does not fit."""
+    """The timm model `name`, arguments as for create_model. InputError names the wrong key."""
     require_timm_name(name)
     channels, size, _ = input_size
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}

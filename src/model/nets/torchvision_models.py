@@ -15,9 +15,8 @@ from src.plumbing.params import did_you_mean
 
 
 def torchvision_net(name: str, classes: int, channels: int) -> nn.Module:
-    """The net `name` with random weights; InputError for an unknown name, and for a net with
-    auxiliary outputs. For other than 3 channels the initial weights of its first convolution are
-    summed over the colours, as timm does it."""
+    """The net `name` with random weights. InputError if unknown or with auxiliary outputs. For
+    other than 3 channels the first convolution is summed over the colours, as in timm."""
     require_known(name)
     try:
         model = models.get_model(name, weights=None, num_classes=classes)
@@ -34,8 +33,7 @@ def torchvision_net(name: str, classes: int, channels: int) -> nn.Module:
 
 
 def require_known(name: str, what: str = "params.yaml: model") -> None:
-    """InputError unless `name` is one of torchvision's classification nets with one output. `what`:
-    where the name comes from."""
+    """InputError unless `name` is a one-output classifier of torchvision. `what`: its origin."""
     known = models.list_models(module=models)
     if name not in known:
         hint = did_you_mean(name, known)
@@ -54,8 +52,7 @@ def require_known(name: str, what: str = "params.yaml: model") -> None:
 
 
 def about_weights(name: str) -> dict[str, Any] | None:
-    """How torchvision's default weights of a net were trained and want their images; None for an
-    unknown name."""
+    """How torchvision's default weights were trained and want images; None for an unknown net."""
     if name not in models.list_models(module=models):
         return None
     weights = models.get_model_weights(name).DEFAULT
@@ -74,8 +71,7 @@ def about_weights(name: str) -> dict[str, Any] | None:
 
 
 def fetch_tensors(name: str, progress: bool) -> dict[str, torch.Tensor]:
-    """torchvision's default weights of a net, by the names that its tensors have today. OSError
-    without a network."""
+    """torchvision's default weights, by their current tensor names. OSError without a network."""
     weights = models.get_model_weights(name).DEFAULT
     # Not through get_model(weights=...), which unpickles what it finds.
     state = weights.get_state_dict(progress=progress, check_hash=True, weights_only=True)

@@ -71,9 +71,8 @@ def _readable(path: Path | str) -> Iterator[None]:
 
 
 def load_weights(model: nn.Module, name: str, weights: str) -> None:
-    """Fill a net that is not timm's from a weights file: its first convolution summed or spread
-    over the colours where their number differs, its head left out where the classes do. InputError
-    unless all else fits."""
+    """Fill a net that is not timm's from a weights file. The first convolution adapts to the
+    channels, the head is left out where the classes differ. InputError unless all else fits."""
     from timm.models import adapt_input_conv
 
     with _readable(weights):

@@ -1,7 +1,6 @@
 """What a source is: its classes, and its samples in a fixed order.
 
-Reading happens in worker processes, so a sample is an object that pickles small and reads when it
-is called; one in a file is no more than its path.
+Workers read: a sample pickles small and reads when called; in a file, it is just its path.
 """
 
 import os
@@ -17,8 +16,7 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 
 
 class BadSample(Exception):
-    """Something cannot be used as a sample: `reason` (from a small set of texts), what to do about
-    it (`remedy`), and a `detail` from a library or the system."""
+    """A sample cannot be used: `reason` (of a small set), `remedy`, and a library's `detail`."""
 
     def __init__(self, reason: str, remedy: str, detail: str = ""):
         super().__init__(f"{reason} ({detail})" if detail else reason)
@@ -26,16 +24,14 @@ class BadSample(Exception):
 
 
 class Read(Protocol):
-    """Reads a sample: the content whose hash stands for it, and the sample in the form that the
-    packer of its kind takes. BadSample if it cannot be used."""
+    """Reads a sample: the content to hash, and the packer's input. BadSample if it is unusable."""
 
     def __call__(self) -> tuple[bytes, Any]: ...
 
 
 @dataclass(frozen=True)
 class Files:
-    """How a kind of sample lies in files: the endings of their names, and what reads the file at a
-    path."""
+    """A kind of sample in files: the endings of names, and what reads the file at a path."""
 
     suffixes: tuple[str, ...]
     reader: Callable[[str], Read]
@@ -55,8 +51,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A sample that cannot be used, see BadSample; in place of what reads it, where the source
-    knows that already."""
+    """In place of a sample's reader, where the source knows it to be unusable. See BadSample."""
 
     reason: str
     remedy: str
@@ -68,12 +63,11 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Source:
-    """`items`: `total` of them, those of given splits first in the order test, val: what these hold
-    is not learnt. `given`: the splits that the source itself fills; no sample comes into them by
-    hash. `published`: others test on these splits too, so that they stay whole: a sample that a
-    given split also has is left out of the other one. `in_memory`: the samples are in this process
-    already, and small: to send them to workers costs more than to pack them here (measured).
-    `notes` go into report.json, `remarks` are lines for the person who looks on."""
+    """`items`: `total` of them, those of given splits first, test before val: what these hold is
+    not learnt. `given`: splits that the source fills; no sample joins them by hash. `published`:
+    others test on these too, so they stay whole: the other split loses what both have. `in_memory`:
+    the samples are here, and small: to send them to workers costs more than to pack them here
+    (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
 
     classes: list[str]
     items: Iterator[Item]
@@ -102,8 +96,7 @@ def refuse_name(name: str) -> Rejected | None:
 
 
 def remark_on_twins(classes: list[str]) -> list[str]:
-    """A line for each group of classes whose names differ by case, accents' spelling or outer
-    blanks alone."""
+    """A line per group of class names that differ by case, accents' spelling or outer blanks."""
     same: dict[str, list[str]] = {}
     for name in classes:
         same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)

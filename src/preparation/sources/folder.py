@@ -30,8 +30,7 @@ Parents = Sequence[tuple[str | None, Path]]  # of class folders, each after its 
 
 
 def class_folders(params: Mapping[str, Any], files: Files) -> Source:
-    """The samples of class folders below `prepare.path`. What is missing of val and test is taken
-    from train by hash."""
+    """Samples of class folders in `prepare.path`. Train gives a missing val or test by hash."""
     root = data_folder(params["prepare.path"], "folder", "of class folders")
     parents = _parents(root)
     given = [split for split, _ in parents if split]
@@ -88,10 +87,9 @@ def _items(
 def walk(
     folder: Path | str, files: Files, left_out: Counter[str], linked_folders: bool = False
 ) -> Iterator[tuple[str, Read]]:
-    """Each file of a sample below `folder`, sorted by path, with how to read it. What cannot be
-    entered or named comes as Rejected; `left_out` counts the other files, by their ending. Links to
-    files are followed; those to folders are refused, since DVC would not see what is in them,
-    unless `linked_folders`: for files that are not versioned."""
+    """Each file of a sample below `folder`, sorted by path, with how to read it; Rejected if it
+    cannot be entered or named. `left_out` counts other files, by ending. Links to files are
+    followed; to folders, which DVC would not look into, only with `linked_folders`."""
     above = [os.stat(parent) for parent in Path(folder).absolute().parents]
     yield from _walk(os.fspath(folder), files, left_out, above, linked_folders, DEEPEST)
 
@@ -138,9 +136,8 @@ def _walk(
 def named_files(
     paths: Sequence[Path], kind: Files
 ) -> tuple[list[Path], list[tuple[Path, Rejected]]]:
-    """The files that `paths` name, and of a folder those of samples below it, as `walk` finds them;
-    and the names of which there is nothing and the folders that cannot be entered, with the
-    reason."""
+    """The files that `paths` name, those in folders as `walk` finds them; and with the reason,
+    names of which there is nothing and folders that cannot be entered."""
     files: list[Path] = []
     refused: list[tuple[Path, Rejected]] = []
     for path in paths:

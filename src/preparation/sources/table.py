@@ -160,8 +160,7 @@ class _Table:
 
 
 def _encoding_of(path: Path, wanted: str) -> str:
-    """The encoding of a file: as `wanted`, or with `auto` by its byte-order mark, or UTF-8.
-    InputError when the file cannot be read so."""
+    """`wanted`, or for `auto` by the byte-order mark, else UTF-8. InputError if it does not fit."""
     with open(path, "rb") as file:
         utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = wanted

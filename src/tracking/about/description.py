@@ -23,12 +23,9 @@ BRING_BACK, NO_COMMIT = "Bring this result back:", "Not in a git repository"
 
 @dataclass(frozen=True)
 class Origin:
-    """The state that a result was made from.
-
-    `commit`: HEAD, empty outside git. `experiment`: DVC's name for it, as far as it is known while
-    it runs. `overrides`: "lr=0.003", the params that are not those of the commit. `uncommitted`:
-    the other inputs that are not.
-    """
+    """What a result was made from. `commit`: HEAD, empty outside git; `experiment`: DVC's name, if
+    it is known while it runs; `overrides`: the params that are not those of the commit (lr=0.003);
+    `uncommitted`: the other inputs that are not."""
 
     commit: str
     experiment: str = ""
@@ -38,8 +35,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Patch:
-    """The difference to the commit that the run `run_id` has, less the files in `left_out`;
-    `command`: how MLflow is called for it."""
+    """The patch that the run `run_id` has, less files `left_out`; `command`: how to call MLflow."""
 
     run_id: str
     left_out: tuple[str, ...] = ()
@@ -50,8 +46,7 @@ def of_training(
     stage: Stage, fingerprint: str, result: str = "", run_id: str | None = None, patch: bytes = b""
 ) -> str:
     """The description for the training with this fingerprint, as `stage` (train itself, or evaluate
-    with its result) finds it in the working directory. `patch`: what `uncommitted.difference` gave
-    and the run `run_id` has."""
+    with its result) finds it. `patch`: of `uncommitted.difference`, in the run `run_id`."""
     entry = provenance.train_entry(stage, fingerprint)
     origin = find_origin()
     changed = changed_line(provenance.changes("train", entry), origin.commit) if entry else ""
@@ -78,8 +73,7 @@ def _paragraphs(*parts: str) -> str:
 
 
 def changed_line(changes: Sequence[str] | None, commit: str) -> str:
-    """What differs from the baseline, the dvc.lock of `commit`. `changes`: as `provenance.changes`
-    gives them, None if that dvc.lock has no training."""
+    """What differs from the dvc.lock of `commit`; `changes` is None if that has no training."""
     where = f"commit `{commit[:COMMIT]}`" if commit else "the last commit"
     if changes is None:
         return f"{FIRST}: {where} has none to compare with."

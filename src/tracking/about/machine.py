@@ -37,8 +37,7 @@ def _cpu() -> str:
 
 
 def output(*command: str) -> str | None:
-    """What a command prints; None if it is missing, fails, or takes longer than 20 s (a GPU
-    driver that has to start takes some seconds)."""
+    """What a command prints; None if missing or failed, or after 20 s (a GPU driver takes some)."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,5 @@
-"""What an MLflow run says about where its numbers come from: its name, params and tags.
-
-The name carries the change: a list of runs shows names before anything else.
-"""
+"""What an MLflow run says about where its numbers come from: its params, its tags and its name. The
+name carries the change, since a list of runs shows names first."""
 
 import hashlib
 import os
@@ -53,8 +51,7 @@ def tags(stage: Stage) -> dict[str, str]:
 
 
 def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
-    """The same for a tool that looks at the workspace and makes no result; `data`: the md5 of what
-    it read, by path."""
+    """The same for a tool that looks at the workspace; `data`: the md5 of what it read, by path."""
     # While a stage runs, params.yaml and the results always differ from HEAD.
     commit, changed = head(), git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     found = {
@@ -76,8 +73,7 @@ def settings(stage: Stage) -> str:
 
 
 def name_beside(stage: Stage, other: str) -> str:
-    """`evaluate evaluate.flip=true`: what differs from the `settings` of another evaluation of the
-    same model."""
+    """`evaluate evaluate.flip=true`: what differs from another evaluation (its `settings`)."""
     before = dict(word.partition("=")[::2] for word in other.split())
     changed = {key: value for key, value in _settings(stage).items() if before.get(key) != value}
     data = ["data:prepared"] if changed.pop("data", None) is not None else []
@@ -149,8 +145,7 @@ def changes(name: str, entry: Entry) -> list[str] | None:
 
 
 def _of_input(path: str, md5: str) -> list[str]:
-    """Why an input changed: if a stage of the workspace's dvc.lock made it as data, what changed
-    for that one; else its name."""
+    """Why an input changed: what changed in the stage of dvc.lock that made it, else its name."""
     for name in STAGES if path.startswith("data/") else ():
         made = _locked_here(name)
         if made and made["outs"].get(path) == md5:

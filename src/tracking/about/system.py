@@ -1,9 +1,8 @@
 """How the machine fares while a run is open: the names of MLflow's system metrics, at a calm rate.
 
-MLflow's own monitor ends with the first call that a server does not answer, and never starts
-without one; these samples go through the journal. Its page "System metrics" draws them. A sample
-takes 0.1 ms of CPU, sending it to a SQLite store some 10 ms (measured), every 30 s: less than 0.1 %
-of a core.
+MLflow's own monitor needs a server that answers every call; these samples go through the journal,
+and its page "System metrics" draws them. One takes 0.1 ms of CPU, sending it to SQLite some 10 ms
+(measured), every 30 s: less than 0.1 % of a core.
 """
 
 import itertools
@@ -53,10 +52,8 @@ def samples(
 
 
 def gpu_monitor() -> Any:
-    """MLflow's reader of NVIDIA's GPUs; None without a driver, a GPU, or the package nvidia-ml-py.
-
-    A part of a GPU, or an old one, does not report its power: no warning for that.
-    """
+    """MLflow's reader of NVIDIA's GPUs, without its warning if one does not report its power; None
+    without a driver, a GPU, or the package nvidia-ml-py."""
     if "mlflow" not in sys.modules:  # its import would slow down what trains beside this thread
         return None
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)

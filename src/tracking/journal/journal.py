@@ -1,7 +1,6 @@
 """What is kept on disk before anything is sent: the points of a run, its record, and its lock.
 
-All of it lies in <main repository>/.cache, so that it outlives temporary workspaces, and is enough
-to send later what a tracking server did not take.
+It lies in <main repository>/.cache, so it outlives temporary workspaces and can be sent later.
 """
 
 import hashlib
@@ -40,11 +39,8 @@ def journal_path(root: Path, name: str) -> Path:
 
 
 class Journal:
-    """An append-only file with one point per line, {"key", "value", "step", "time"}.
-
-    The same value of the same key at the same step is appended once, also across processes, so a
-    resumed run may log its last steps again.
-    """
+    """An append-only file, a point per line: {"key", "value", "step", "time"}. A value of a key at
+    a step is there once, also across processes: a resumed run may log its last steps again."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -143,11 +139,9 @@ def _parse(line: bytes) -> Point | None:
 
 @dataclass
 class Record:
-    """What this machine knows of the MLflow run of a fingerprint.
-
-    `state` is running (also after a kill), failed, killed or finished; `position` is the number of
-    bytes of the journal that the tracker has taken; `store` is `store.name` of where the run is.
-    """
+    """What this machine knows of the MLflow run of a fingerprint. `state`: running (also after a
+    kill), failed, killed or finished; `position`: the bytes of the journal that the tracker has;
+    `store`: `store.name` of where the run is."""
 
     path: Path
     run_id: str
@@ -194,8 +188,7 @@ def load_record(root: Path, fingerprint: str, store: str) -> Record | None:
 
 
 def finished_since(root: Path, fingerprint: str, time: float) -> bool:
-    """Whether the last run with a fingerprint ended well after `time` (seconds since 1970), in
-    whatever store."""
+    """Whether the last run, in whatever store, ended well after `time` (seconds since 1970)."""
     record = _last_record(root, fingerprint)
     return bool(record and record.state == "finished" and record.path.stat().st_mtime >= time)
 

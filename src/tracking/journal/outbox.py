@@ -1,8 +1,7 @@
 """What the tracker has not taken yet of a run: <main repository>/.cache/waiting/<run>.
 
-Files, tags, names of data sets, how the run ended, and, as long as the store has no run, what the
-run is to be. Like the journal, it outlives the process: whatever opens the run next, or src.sync,
-sends what waits.
+Files, tags, names of data sets, how the run ended and, as long as the store has no run, what it is
+to be. It outlives the process: whatever opens the run next, or src.sync, sends what waits.
 """
 
 import json
@@ -24,11 +23,8 @@ TAGS, INPUTS, RUN = "tags.json", "inputs.json", "run.json"
 
 
 class Outbox:
-    """What waits for a run id, or for a fingerprint as long as its run has no id.
-
-    What adds something takes a write to disk and may be called beside `send`, which talks to the
-    tracker.
-    """
+    """What waits for a run id, or for a fingerprint as long as its run has no id. Adding takes a
+    write to disk and is possible beside `send`, which talks to the tracker."""
 
     def __init__(self, root: Path, name: str):
         self.path = _path(root, name)
@@ -37,9 +33,8 @@ class Outbox:
         self._lock = threading.Lock()  # never held while something is sent
 
     def add(self, name: str, content: bytes | Path) -> None:
-        """Keep the artifact `name` (such as examples/epoch_005.png) in place of an earlier one that
-        still waits. ValueError for a name that leads out of the run; OSError when the disk is full.
-        """
+        """Keep the artifact `name` (examples/epoch_005.png) in place of one that still waits.
+        ValueError for a name that leads out of the run; OSError when the disk is full."""
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts:
             raise ValueError(f"{name!r} is no name of an artifact")

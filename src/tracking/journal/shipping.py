@@ -56,9 +56,8 @@ class Shipper:
         self._thread.join()
 
     def call(self, act: Callable[["MlflowClient", str], object], retry: bool = False) -> bool:
-        """Do something with (client, run id); whether it worked. A server that let a call wait for
-        seconds and then failed gets a pause, unless `retry`: five files shall not take minutes.
-        """
+        """Do something with (client, run id); whether it worked. A server that fails after seconds
+        gets a pause, unless `retry`: five files shall not take minutes."""
         if self.client is None or self.record is None:
             return False
         if not retry and time.monotonic() < self._pause_until:

@@ -1,8 +1,7 @@
 """What waits on this machine for the tracker, sent later; and runs whose process is gone.
 
-Everything is found on disk: a record per fingerprint, a journal and an outbox per run, and, for a
-run that no store has yet, what it is to be. Whoever holds a fingerprint's lock writes into its run,
-so those are left alone.
+All is found on disk: a record per fingerprint, a journal and an outbox per run, and what a run is
+to be. Whoever holds a fingerprint's lock writes into its run, so those are left alone.
 """
 
 import os
@@ -36,9 +35,8 @@ FAILURES = 3  # of runs one after the other, before the store counts as gone (ch
 @dataclass
 class Sent:
     """What `send_all` did: `points` and `files` that the store took, `runs` that got some, `made`:
-    runs that the store did not have before, `closed`: whose process is gone, `busy`: left to
-    theirs, `trouble`: a line for each run that did not get everything, `failures`: how many of the
-    last ones were refused."""
+    new to the store, `closed`: whose process is gone, `busy`: left to theirs, `trouble`: a line for
+    each run that lacks something, `failures`: how many of the last ones were refused."""
 
     runs: int = 0
     made: int = 0
@@ -51,11 +49,8 @@ class Sent:
 
 
 def send_all(root: Path) -> Sent:
-    """Send all that waits for the present store. Raises what `store.open_store` raises.
-
-    Nothing waits for this: a server gets the time to answer that MLflow would give it, so that one
-    that is too slow for a stage is not too slow for ever.
-    """
+    """Send all that waits for the present store. Raises what `store.open_store` raises. A server
+    gets the time that MLflow gives it: one too slow for a stage is not too slow for ever."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     client, experiment_id = store.open_store(root)
     sent = Sent()
@@ -92,8 +87,7 @@ def _each_on_its_own(sent: Sent, name: str) -> Iterator[None]:
 
 
 def close_the_dead(root: Path, client: "MlflowClient", experiment_id: str) -> None:
-    """Mark each run in the present store whose process is gone as killed. A run that cannot be
-    closed is no reason to keep another one waiting: the next start tries again."""
+    """Mark the store's runs whose process is gone as killed; one that fails waits for next time."""
     with suppress(Exception):  # whatever MLflow raises
         for fingerprint in without_run(root):
             with locks.try_hold(lock_path(root, fingerprint)) as free:
@@ -114,12 +108,9 @@ def make_run(
     fingerprint: str,
     about: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Make the run that `about` describes (see `Outbox.describe_run`; None: as it was described
-    before), and give it what waits for its fingerprint.
-
-    A run is made once: when this dies half way, the next one finds the same run in the store and
-    does the rest.
-    """
+    """Make the run that `about` describes (see `Outbox.describe_run`; None: as described before),
+    and give it what waits for its fingerprint. If this dies half way, the next call finds the same
+    run in the store and does the rest."""
     outbox = Outbox(root, fingerprint)
     if about is not None:
         outbox.describe_run(about)
@@ -158,9 +149,8 @@ def record_of(root: Path, fingerprint: str, run: "Run", stage: str, state: str) 
 
 
 def take_over(root: Path, name: str, run_id: str, move: bool = True) -> None:
-    """Give a run the points, files and tags that wait under another name, such as a fingerprint
-    that had no run; `move`: and leave none there. May be called again when the process died in it.
-    """
+    """Give a run what waits under another name, such as a fingerprint that had no run; `move`: and
+    leave none there. May be called again when the process died in it."""
     add_points(root, name, run_id)
     add_waiting(root, name, run_id, move)
     if move:

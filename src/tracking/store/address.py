@@ -16,10 +16,8 @@ _PAIR = re.compile(r"[\w.-]+=")  # of a query
 
 
 def split(uri: str) -> tuple[str, str, str, str]:
-    """Scheme, user with password, host with path, and query of an address; empty if it has none.
-
-    Also where a password has a `/`, `?` or `#` that should have been encoded.
-    """
+    """Scheme, user with password, host with path, and query of an address, empty if it has none;
+    also where a password has a `/`, `?` or `#` that should have been encoded."""
     scheme, found, rest = uri.partition("://")
     if not found:
         return "", "", uri, ""

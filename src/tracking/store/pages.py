@@ -14,8 +14,7 @@ TRAINING_VIEW = "?workflowType=machine_learning"
 
 
 def server_address() -> str | None:
-    """The address of the MLflow server that MLFLOW_TRACKING_URI names, without credentials and
-    ending in a slash; None if the runs are kept in a database."""
+    """MLFLOW_TRACKING_URI without credentials, ending in a slash; None if it names no server."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     return public(uri) + "/" if uri.startswith(("http://", "https://")) else None
 

@@ -35,11 +35,8 @@ class StoreError(Exception):
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI if it is set, else the SQLite file <root>/mlflow.db.
-
-    A relative SQLite path means the main repository `root`, not the temporary workspace that a
-    queued experiment runs in: the file would be lost with it.
-    """
+    """MLFLOW_TRACKING_URI if it is set, else the SQLite file <root>/mlflow.db. A relative SQLite
+    path means `root`, not the temporary workspace of an experiment, with which it would vanish."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or local_uri(root)
     scheme, path = _sqlite(uri)
     return f"{scheme}{_encoded(root)}/{path}" if scheme and not path.startswith("/") else uri
@@ -81,12 +78,9 @@ def _encoded(root: Path) -> str:
 
 
 def open_store(root: Path) -> tuple["MlflowClient", str]:
-    """A client of the store and the id of the project's experiment; both are made if need be.
-
-    Raises InputError if the experiment was deleted, StoreError if its SQLite file cannot be opened,
-    and what MLflow raises if the store cannot be reached. Takes about 2 s of CPU for the import,
-    and 4 s more for a new SQLite file.
-    """
+    """A client of the store and the id of the project's experiment, both made if need be: 2 s of
+    CPU for the import, 4 s more for a new SQLite file. InputError if the experiment was deleted,
+    StoreError if the file cannot be opened, and what MLflow raises if it cannot be reached."""
     from filelock import FileLock
 
     lock = root / ".cache" / "locks" / "store.lock"
@@ -145,8 +139,7 @@ def _experiment_id(client: "MlflowClient", root: Path) -> str:
 def create_run(
     client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, Any], start_time: int
 ) -> "Run":
-    """A new run, below the one that `mlflow run` opened for the whole project, if this process runs
-    in it; `start_time` in milliseconds."""
+    """A new run, below that of `mlflow run` if this is part of it; `start_time` in milliseconds."""
     parent = os.environ.get("MLFLOW_RUN_ID")
     nested = {"mlflow.parentRunId": parent, **tags} if parent else dict(tags)
     return client.create_run(experiment_id, start_time, nested, run_name=name)
