@@ -1,5 +1,6 @@
 """Small projects to test in: a folder with what a stage needs, and one whose stages have run."""
 
+import functools
 import os
 import pickle
 import random
@@ -74,12 +75,21 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
+@functools.cache
+def code() -> dict[Path, bytes]:
+    """The files of src/ and requirements/. Writing them takes a quarter of the time of a copy."""
+    below = [path for name in ("src", "requirements") for path in (ROOT / name).rglob("*.*")]
+    files = [path for path in below if path.is_file() and path.parent.name != "__pycache__"]
+    return {path.relative_to(ROOT): path.read_bytes() for path in files}
+
+
 def copy_project(target: Path) -> Path:
     """The files of the repository that stages read, in `target`, with the template's params."""
     template.write(target)
-    ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("src", "requirements"):
-        shutil.copytree(ROOT / name, target / name, ignore=ignore, dirs_exist_ok=True)
+    for folder in {path.parent for path in code()}:
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    for path, content in code().items():
+        (target / path).write_bytes(content)
     return target
 
 

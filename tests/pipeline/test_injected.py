@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from src.base.imports import ROOT
 from tests.conftest import SMALL, copy_project, set_params
 from tests.pipeline.clone import run
 from tests.pipeline.stages import run_stage
@@ -63,7 +64,7 @@ FAULTS = {
         STEP, "if not learner.model.training:\n        learner.train_mode()",
         "learner.model.eval()", ("model_in_eval_mode",)),
     "step_parts_not_weighted": Fault(
-        STEP, "loss * (len(part) / len(rows))", "loss",
+        STEP, "loss * (len(inputs) / len(rows))", "loss",
         ("gradient_not_divided_by_accumulate",), params={"accumulate": 2}),
     "step_shifts_labels": Fault(
         STEP, "rows, targets = batch", "rows, targets = batch[0], batch[1].roll(1)",
@@ -83,7 +84,7 @@ FAULTS = {
         "model/inference.py", "    model.eval()\n    part = kind_part",
         "    model.train()\n    part = kind_part", ("eval_in_train_mode",)),
     "checkpoint_without_optimizer": Fault(
-        "training/loop.py", 'learner.optimizer.load_state_dict(state["optimizer"])', "pass",
+        "training/loop.py", 'for part in ("model", "optimizer", ', 'for part in ("model", ',
         ("optimizer_not_saved",)),
     "augmentation_blank": Fault(
         "images/augment.py", "count, height, width, _ = images.shape\n        if self.scale",
@@ -96,7 +97,7 @@ FAULTS = {
         "data/writer.py", "row.tobytes()", "bytes(row.nbytes)",
         ("blank_images", "duplicates", "input_not_normalised"), ("prepare", "subset")),
     "packing_statistics": Fault(
-        "images/quality.py", "return [m / 255 for m in mean]", "return [m for m in mean]",
+        "images/quality.py", '"mean": [m / 255 for m in mean]', '"mean": [m for m in mean]',
         ("input_not_normalised", "normalised_with_other_statistics"), ("prepare", "subset")),
     "subset_of_one_sample": Fault(
         "subset.py", "full.rows([index])[0]", "full.rows([0])[0]", ("duplicates",), ("subset",)),
@@ -124,6 +125,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
             for stage in ("prepare", "subset", "overfit-check"):
                 assert run_stage(folder, stage).code == 0
     return Path(shutil.copytree(folder, tmp_path / "project"))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_place_of_a_fault_is_there(name: str) -> None:
+    fault = FAULTS[name]
+    assert (ROOT / "src" / fault.file).read_text().count(fault.old) == 1
 
 
 @pytest.mark.slow(seconds=4)

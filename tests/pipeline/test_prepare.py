@@ -17,7 +17,7 @@ from tests.preparation.image_folders import write_images
 
 pytestmark = pytest.mark.slow(seconds=60)
 
-KILLS = 5
+KILLS = 3
 SLOWEST = 0.9  # of the undisturbed time: a kill hits the stage at work, also near its end
 
 

@@ -19,7 +19,7 @@ from tests.pipeline.clone import commit, environment, queue_workers, run, runs
 
 pytestmark = pytest.mark.slow(seconds=150)
 
-TRIALS = 6
+TRIALS = 5
 # What only train and evaluate run again for.
 SPACE = """
 freeze_epochs: {choice: [0, 1, 2]}

@@ -59,7 +59,7 @@ def items(count: int) -> list[Item]:
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 3])
 def test_results_come_in_order_from_real_processes(count: int) -> None:
     seen = set()
     names = []

@@ -73,7 +73,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     """Killed after any step, in mid-epoch too; every part of the state survives."""
     whole = ended(splits, tmp_path / "whole", **options)
     assert whole.steps_per_epoch == 6
-    for after in (1, 5, 6, 7, 13):
+    for after in (1, 6, 13):
         second = resumed(lambda: make_training(splits, **options), tmp_path / f"{after}", after)
         assert same_state(whole.state_dict(), second.state_dict()), after
 

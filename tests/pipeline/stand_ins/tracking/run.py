@@ -7,7 +7,7 @@ class Log:
 
 
 @contextmanager
-def start(*arguments):
+def start(*arguments, **options):
     yield Log()
 
 
