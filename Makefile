@@ -6,11 +6,12 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# More processes than cores only import torch more often. Slow tests go one at a time to whoever is
-# free, the longest first (tests/conftest.py).
+# More processes than cores only import torch more often; slow tests also wait for queues and
+# servers, so three share two cores. They go one at a time to whoever is free, the longest first
+# (tests/conftest.py).
 PROCESSES := --numprocesses logical --maxprocesses 4
 FAST := $(PROCESSES) --dist worksteal
-SLOW := -m slow $(PROCESSES) --dist load --maxschedchunk 1
+SLOW := -m slow --numprocesses 3 --dist load --maxschedchunk 1
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \

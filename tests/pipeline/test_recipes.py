@@ -18,12 +18,13 @@ pytestmark = pytest.mark.slow(seconds=20)
 RECIPES = sorted(
     path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem.startswith("digits")
 )
+HALF = "digits_half"  # tests/checks/test_stage.py has the check in 16 bits, which takes minutes
 # What runs on a CPU, too, and belongs to no recipe.
 BESIDE = {
     "digits_compiled": {"interpolation": "nearest", "refresh_batchnorm": "test"},
     "digits_frozen": {"weights": "data/weights/start.safetensors"},
     # The smaller net compiles faster.
-    "digits_half": {"interpolation": "lanczos", "fit": "pad", "model": "own"},
+    HALF: {"interpolation": "lanczos", "fit": "pad", "model": "own"},
 }
 # The net and the data to train on are small.
 SETTINGS = {
@@ -55,8 +56,14 @@ def test_a_recipe_gives_the_same_bytes_again(digits: Path, name: str) -> None:
     set_params(digits, **values)
     data = ["prepare", "subset"] if {"interpolation", "fit"} & set(values) else []
     found = []
-    for again in (False, True):  # the check costs most, and learns by the functions of train
-        for stage in [*data, *["overfit-check"] * (not again), "train", "evaluate"]:
+    if name == HALF:
+        verdict = digits / "results/overfit_check/verdict.json"
+        verdict.parent.mkdir(parents=True)
+        verdict.write_text('{"proceed": true}')
+    for again in (False, True):
+        # The check costs most, and learns by the functions of train.
+        is_checked = again or name == HALF
+        for stage in [*data, *["overfit-check"] * (not is_checked), "train", "evaluate"]:
             ended = run_stage(digits, stage)
             assert ended.code == 0, ended.printed
         found.append({path: path.read_bytes() for path in outputs(digits)})

@@ -8,7 +8,7 @@ import pytest
 from tests.pipeline.torture import Torture, report
 
 
-@pytest.mark.slow(seconds=200)
+@pytest.mark.slow(seconds=250)
 def test_kills_change_no_bit_and_lose_no_point(tmp_path: Path) -> None:
     torture = Torture(tmp_path.resolve(), random.Random(1))
     # The start after the first one goes on from its checkpoint and says so before it dies itself.

@@ -46,7 +46,17 @@ SLOW = [
     "val_zoomed",
 ]
 FAULTS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-SLOW_FINE = ["pretrained", "body_frozen_declared", *list(everything_healthy())[::9]]
+SLOW_FINE = [
+    "pretrained",
+    "body_frozen_declared",
+    "warm_restarts",
+    "one_hot_targets",
+    "clip_at_one_and_zero_grad_last",
+    "orthogonal_initialisation",
+    "layer_shared",
+    "test_efficientnet_gn",
+    "test_vit3",
+]
 FINE = ["two_classes", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FINE)]
 
 
