@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.model.prediction import BATCH, predict_files, shown
+from src.plumbing import command
 from src.plumbing.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -133,6 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from src.plumbing import command
-
     sys.exit(command.guarded(main))

@@ -1,4 +1,4 @@
-"""Learning by heart: one batch, then some more samples, and the same at other rates.
+"""The loss at the start, then learning by heart: one batch, more samples, the same at other rates.
 
 The real step, loss and optimizer at the highest rate of the schedule; dropout is off, and what the
 net gave in the step's own forward pass is judged, so that nothing else disturbs.

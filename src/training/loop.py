@@ -109,8 +109,8 @@ class Training:
         """Train from the present state to the end, and save that; `on_epoch` gets each epoch's row
         of history.
 
-        As soon as `stopping()` is true the state is saved and this returns, `finished` or not: the
-        caller must not go on (`process.deferred` raises).
+        As soon as `stopping()` is true the state is saved and this returns, `finished` or not. The
+        caller must not use it then: the end of `process.deferred` raises the signal.
         """
         while not self.finished:
             # Later epochs free it again; the first step then goes back to training mode.

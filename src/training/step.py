@@ -32,7 +32,7 @@ def update(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
 
 def train_step(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
     """The optimizer's step on a batch (packed samples, targets int64 B or float B x K), forward and
-    backward in micro-batches of at most `learner.micro_batch` samples.
+    backward in micro-batches of at most `learner.micro_batch` samples (of two, one may have three).
 
     Returns [loss x B, correct, B, norm of the gradient] (float32, on the device). Nothing here
     waits for the device.
