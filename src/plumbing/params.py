@@ -173,8 +173,11 @@ def _check_limits(v: Mapping[str, Any]) -> None:
         f"{v['augment_crop']}": v["augment_crop"] >= v["prepare.size"],
         "prepare.val_share + prepare.test_share must leave samples to train on, got "
         f"{shares:g}": shares >= 1,
-        "label_smoothing must be 0 with loss focal, which has none": (
-            v["loss"] == "focal" and v["label_smoothing"] > 0
+        f"label_smoothing must be 0 with loss {v['loss']}, which has none": (
+            v["loss"] in ("focal", "own") and v["label_smoothing"] > 0
+        ),
+        "class_weights must be none with loss own: weigh the samples in own_loss": (
+            v["loss"] == "own" and v["class_weights"] != NONE
         ),
         "class_weights must be none with sampling balanced: each does the same": (
             v["sampling"] == "balanced" and v["class_weights"] != NONE

@@ -100,7 +100,7 @@ SCHEMA: dict[str, Key] = {
     "warmup": _NOT_NEGATIVE,
     "decay_epochs": integer(1),
     "decay_rate": _BETWEEN,
-    "loss": choice("cross_entropy", "bce", "focal"),
+    "loss": choice("cross_entropy", "bce", "focal", "own"),
     "label_smoothing": _BELOW_ONE,
     "class_weights": Key(
         "none, balanced, or a list of one number > 0 per class",
@@ -119,6 +119,7 @@ SCHEMA: dict[str, Key] = {
     "augment_rotation": number("in [0, 180]", lambda x: 0 <= x <= 180),
     "augment_color": _SHARE,
     "augment_erase": _SHARE,
+    "augment_own": _BOOL,
     "best_by": choice("val/accuracy", "val/macro_f1", "val/loss"),
     "precision": choice("fp32", "bf16", "fp16"),
     "channels_last": _BOOL,

@@ -19,6 +19,7 @@ from src.model.nets.weights_file import NO_WEIGHTS
 from src.training.checkpoint import Checkpoint
 from src.training.learner import Learner
 from src.training.loop import Training
+from src.training.loss import OWN
 from src.training.step import Augment, prepare_batch, update
 from src.training.validation import validate
 
@@ -91,7 +92,9 @@ def training_setup(
     train_items = Items(train, learner, training.augment)
     val_items, epochs = Items(val, learner, None), Epochs(training)
     learner.enter = lambda rows: rows  # type: ignore[method-assign]  # they have entered
-    own = params["weights"] == NO_WEIGHTS
+    is_own_loss, no_weights = params["loss"] == OWN, params["weights"] == NO_WEIGHTS
+    # Of an own loss it is not known.
+    smoothing = {} if is_own_loss else {"label_smoothing": params["label_smoothing"]}
     return TrainingSetup(
         model=learner.model,
         loss_fn=learner.criterion,
@@ -110,10 +113,10 @@ def training_setup(
         load=lambda _, saved: _load(training, saved),
         declared={
             "num_classes": len(train.meta["classes"]),
-            "mean": train.meta["mean"] if own else learner.mean,
-            "std": train.meta["std"] if own else learner.std,
+            "mean": train.meta["mean"] if no_weights else learner.mean,
+            "std": train.meta["std"] if no_weights else learner.std,
             "total_steps": params["epochs"] * training.steps_per_epoch,
-            "label_smoothing": 0.0 if params["loss"] == "focal" else params["label_smoothing"],
+            **smoothing,
             "focal_gamma": params["focal_gamma"] if params["loss"] == "focal" else 0.0,
             "mixup": max(params["mixup"], params["cutmix"]),
             "precision": params["precision"],

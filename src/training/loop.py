@@ -14,9 +14,10 @@ from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
 from src.plumbing.errors import GateError
 from src.plumbing.terminal import Progress
+from src.training.augment import augmentation
 from src.training.checkpoint import Checkpoint
 from src.training.learner import build_learner, warm_up_remark
-from src.training.step import Augment, Mix, prepare_batch, update
+from src.training.step import Mix, prepare_batch, update
 from src.training.validation import validate
 
 # Steps between two looks at the loss: each waits for the device. (choice)
@@ -76,9 +77,9 @@ class Training:
         )
         self.steps_per_epoch = steps_per_epoch(len(train), self.plan.step_size)
         self.learner = build_learner(params, train, device, self.steps_per_epoch)
-        part = kind_part(self.learner.kind, "augment")
-        self.mix: Mix = part.mix(params, len(train.meta["classes"]))
-        self.augment: Augment = part.augmentation(params)
+        kind = self.learner.kind
+        self.augment = augmentation(params, kind)
+        self.mix: Mix = kind_part(kind, "augment").mix(params, len(train.meta["classes"]))
         self.epoch = self.step_in_epoch = 0
         self.sums = torch.zeros(4, device=device)
         self.lr = 0.0

@@ -4,7 +4,8 @@ Every loss is a mean over samples of (weight of the sample) x (loss of the sampl
 over equal parts of a batch is the mean over the batch: gradient accumulation changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ from torch import nn
 from torch.nn import functional
 
 from src.plumbing.errors import InputError
+from src.yours import loss as yours
+
+OWN = "own"  # `loss` in params.yaml for src/yours/loss.py
 
 
 class Loss(nn.Module):
-    """`name`: cross_entropy, bce (binary cross-entropy of each class against the rest, summed), or
-    focal (Lin et al. 2017, with softmax). `class_weights`: K numbers that weigh the samples. Takes
-    logits B x K and targets: labels (int64 B) or shares (float B x K, rows sum to one)."""
+    """`name`: cross_entropy, bce (binary cross-entropy of each class against the rest, summed),
+    focal (Lin et al. 2017, with softmax), or own, which `own` computes. `class_weights`: K numbers
+    that weigh the samples. Takes logits B x K and targets: labels (int64 B) or shares (float B x K,
+    rows sum to one). InputError for an own loss that is not one number."""
 
     class_weights: torch.Tensor | None
 
@@ -28,12 +33,16 @@ class Loss(nn.Module):
         label_smoothing: float = 0.0,
         focal_gamma: float = 2.0,
         class_weights: torch.Tensor | None = None,
+        own: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     ):
         super().__init__()
         self.name, self.label_smoothing, self.focal_gamma = name, label_smoothing, focal_gamma
+        self.own = own
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.own is not None:
+            return _one_number(self.own(logits, targets))
         if self.name == "cross_entropy" and self.class_weights is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.name == "cross_entropy":
@@ -66,6 +75,16 @@ class Loss(nn.Module):
         return shares
 
 
+def _one_number(loss: Any) -> torch.Tensor:
+    if isinstance(loss, torch.Tensor) and loss.ndim == 0:
+        return loss
+    got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+    raise InputError(
+        "own_loss in src/yours/loss.py must return the mean over the batch, a tensor with one "
+        f"number and no dimension, got {got}"
+    )
+
+
 def create_loss(params: Mapping[str, Any], labels: np.ndarray, classes: Sequence[str]) -> Loss:
     """The loss that params ask for; `labels` (int, N) of the training set give the frequencies."""
     return Loss(
@@ -73,6 +92,7 @@ def create_loss(params: Mapping[str, Any], labels: np.ndarray, classes: Sequence
         params["label_smoothing"],
         params["focal_gamma"],
         _class_weights(params["class_weights"], labels, classes),
+        partial(yours.own_loss, params=params) if params["loss"] == OWN else None,
     )
 
 

@@ -14,6 +14,8 @@ from src.checks.step.recorder import StepRecorder
 from src.overfit_check import parse_waivers
 from src.plumbing.errors import GateError, InputError
 from src.tracking.log import Log
+from src.yours import augment as yours_augment
+from src.yours import loss as yours_loss
 from tests.conftest import run_stage, set_params
 
 RESULTS = Path("results/overfit_check")
@@ -108,6 +110,28 @@ def test_a_loss_scaler_may_leave_out_some_steps_but_not_all(
     report = json.loads((copied / RESULTS / "report.json").read_text())
     assert forgiven
     assert {c["id"]: c["status"] for c in report["checks"] if c["status"] != "pass"} == found
+
+
+@pytest.mark.slow
+def test_an_own_loss_and_augmentation_are_judged_like_the_others(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def causes() -> set[str]:
+        run_stage(copied, "overfit-check")
+        report = json.loads((copied / RESULTS / "report.json").read_text())
+        failed = [check for check in report["checks"] if check["status"] == "fail"]
+        return {cause for check in failed for cause in check["likely_causes"]}
+
+    set_params(copied, loss="own", augment_own="true", on_fail="report")
+    assert causes() == set()
+    own_loss = yours_loss.own_loss
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            yours_loss, "own_loss", lambda z, *rest, **more: own_loss(z.softmax(1), *rest, **more)
+        )
+        assert "activation_before_loss" in causes()
+    monkeypatch.setattr(yours_augment, "own_augment", lambda rows, *_: torch.zeros_like(rows))
+    assert causes() & {"blank_images", "augmentation_destroys_label"}
 
 
 @pytest.mark.slow

@@ -187,6 +187,18 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
         [{"loss": "focal"}, {"loss": "bce", "label_smoothing": 0.001}],
         {"label_smoothing": "0 with loss focal"},
     ),
+    (
+        {"loss": "own", "label_smoothing": 0.001},
+        "label_smoothing must be 0 with loss own",
+        [{"loss": "own"}],
+        {"label_smoothing": "0 with loss focal or own"},
+    ),
+    (
+        {"loss": "own", "class_weights": "balanced"},
+        "class_weights must be none with loss own",
+        [{"loss": "own"}],
+        {"class_weights": "none with sampling balanced or loss own"},
+    ),
     *(
         (
             {"sampling": "balanced", "class_weights": weights},

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from src.plumbing.errors import InputError
 from src.training.loss import Loss, create_loss
+from src.yours import loss as yours
 
 LOGITS = torch.randn(64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.arange(64) % 5
@@ -87,6 +88,19 @@ def test_an_even_guess_costs_what_the_formula_says(name: str, smoothing: float) 
     even = {"cross_entropy": math.log(5), "bce": 5 * math.log(2), "focal": 0.64 * math.log(5)}
     value = Loss(name, smoothing)(torch.zeros(64, 5), LABELS).item()
     assert value == pytest.approx(even[name], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"), [(torch.zeros(3), r"shape \(3,\)"), (1.0, "float"), (None, "NoneType")]
+)
+def test_an_own_loss_must_be_one_number(
+    returned: object, got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yours, "own_loss", lambda *_, **__: returned)
+    params = {"loss": "own", "label_smoothing": 0.0, "focal_gamma": 2.0, "class_weights": "none"}
+    loss = create_loss(params, np.zeros(4, dtype=int), ["a"])
+    with pytest.raises(InputError, match=rf"own_loss in src/yours/loss.py must .*, got {got}"):
+        loss(LOGITS, LABELS)
 
 
 def test_class_weights() -> None:

@@ -1,0 +1,1 @@
+"""What must hold for whatever stands in src/yours: tests of your code that you need not write."""
