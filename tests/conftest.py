@@ -55,8 +55,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests get more time, and the slowest go first, so that no process ends long after the
-    others."""
+    """Slow tests get more time; the slowest go first, so that all processes end together."""
     seconds = {}
     for item in items:
         if marker := item.get_closest_marker("slow"):
@@ -66,8 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens, below those that the system gives away: nobody
-    gets it by chance before a server has it."""
+    """A free port of 127.0.0.1, below the range from which the system gives ports away."""
     for port in random.SystemRandom().sample(range(20000, 32000), 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -144,7 +142,6 @@ def packed(project: Path) -> dict[str, PackedSplit]:
 
 
 def python(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python with these arguments in the folder, with more variables in its environment."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -192,7 +189,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 @pytest.fixture
 def copied(finished: tuple[Path, dict[str, Stage]], tmp_path: Path) -> Path:
-    """A copy of the finished project, to change at will."""
     return Path(shutil.copytree(finished[0], tmp_path / "copied"))
 
 

@@ -11,8 +11,7 @@ from filelock import FileLock
 
 @contextmanager
 def once_for_all(name: str, factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that all test processes see, for this one alone while the context lasts: the first
-    finds it empty and fills it."""
+    """A folder that all test processes see, one at a time; the first one fills it."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):

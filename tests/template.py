@@ -1,5 +1,4 @@
-"""The project as the template ships it, whatever somebody who works with it has changed: a test
-depends neither on the values in params.yaml nor on more stages in dvc.yaml nor on other data."""
+"""The template as shipped: tests depend on nobody's params.yaml, stages or data."""
 
 import functools
 import io
@@ -21,8 +20,7 @@ DATA = ("data/README.md", "data/builtin/README.md", "data/weights/none")
 
 @functools.cache
 def params_text() -> str:
-    """params.yaml with the template's values; a key that the template does not have keeps its own
-    value."""
+    """params.yaml with the template's values; keys that it does not have keep their own."""
     yaml = YAML()
     yaml.width = 10_000
     found, wanted = yaml.load(ROOT / "params.yaml"), yaml.load(VALUES)

@@ -1,5 +1,4 @@
-"""Who may import whom: a package of src/ what stands below it. Nobody imports a stage or a tool,
-the modules at the root of src/."""
+"""Who may import whom: a package what stands below it; nobody the modules at the root of src/."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path

@@ -45,7 +45,6 @@ legend.loc: lower left
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn."""
     found: list[Figure] = []
     draw = Figure.savefig
 

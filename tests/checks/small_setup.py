@@ -202,7 +202,6 @@ def planted(plant: Plant | None) -> Callable[[], TrainingSetup]:
 
 
 def check(plant: Plant | None = None, budget: float = 5) -> Report:
-    """The report on the healthy set-up with something planted in it."""
     torch.set_num_threads(1)
     return run(planted(plant), budget)
 

@@ -81,8 +81,6 @@ def step_of(order: str) -> Plant:
 
 
 class Apply(nn.Module):
-    """A layer that is a function."""
-
     def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
         self.function = function

@@ -94,8 +94,7 @@ def test_a_loss_scaler_may_leave_out_some_steps_but_not_all(
     copied: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It starts high and halves as long as gradients overflow. A fused optimizer is called all the
-    same, and leaves the step out by itself."""
+    """It halves while gradients overflow. A fused optimizer is called, but skips such a step."""
     scaler = partial(torch.amp.GradScaler, init_scale=scale)
     monkeypatch.setattr(torch.amp, "GradScaler", scaler)
     set_params(copied, precision="fp16", fused=fused, on_fail="report")

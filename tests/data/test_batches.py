@@ -1,5 +1,4 @@
-"""Batches: their order is a function of (seed, epoch, step) alone; each way to read gives the same
-ones; the size chooses the way; the thread that reads ends cleanly."""
+"""Batches: order by (seed, epoch, step) alone, the same however read; threads that end cleanly."""
 
 import gc
 import pickle

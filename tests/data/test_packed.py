@@ -35,7 +35,6 @@ def with_meta(**changes: object) -> Callable[[bytes], bytes]:
 
 
 def zeros(side: int, kind: type[np.generic]) -> Callable[[bytes], bytes]:
-    """A shard of four images."""
     file = io.BytesIO()
     np.save(file, np.zeros((4, side, side, 3), kind))
     return lambda _: file.getvalue()

@@ -1,5 +1,3 @@
-"""What the tests of this room share."""
-
 import itertools
 import shutil
 import subprocess

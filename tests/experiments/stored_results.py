@@ -1,5 +1,4 @@
-"""A repository with many finished experiments, as DVC leaves them but without training: for the
-tests of what reads results. `git fast-import` writes hundreds of commits in one process."""
+"""Many finished experiments as DVC leaves them, without training: one `git fast-import`."""
 
 import copy
 import hashlib
@@ -69,8 +68,7 @@ def result_files(
     machine: str = "",
     **params: object,
 ) -> dict[str, str]:
-    """The files of a result with `wrong` mistakes on val; its predictions go to the cache. Another
-    kind of `machine` gives another model."""
+    """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
     mistakes = set(draws.permutation(IMAGES)[:wrong].tolist())

@@ -63,8 +63,7 @@ def test_a_project_cut_down_to_fewer_stages_is_compared_too(locked: tuple[Path, 
 
 @pytest.fixture
 def checkout(copied: Path) -> tuple[Path, str]:
-    """As a clone has it before a stage runs: outputs in git, one of them a folder, without those
-    in the cache; and its dvc.lock."""
+    """As a fresh clone: outputs in git, one a folder, none from the cache; and its dvc.lock."""
     (copied / "results/evaluate/tables").mkdir()
     (copied / "results/evaluate/tables/a.csv").write_text("a\n")
     content = yaml.safe_load((copied / "dvc.yaml").read_text())

@@ -34,8 +34,7 @@ CODE = "src/training/loop.py"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Six seeds of the baseline (seed 0 is HEAD's), of a better rate and of a rate as good; and
-    one experiment of each kind that is refused or warned about."""
+    """Six seeds of a baseline (0: HEAD), a better and an equal rate; and what `compare` refuses."""
     made = Project(tmp_path_factory.mktemp("compare") / "project")
     add_group(made, "base", BASE)
     add_group(made, "fast", BETTER, lr=0.003)
@@ -51,7 +50,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of it as working directory, to change at will."""
     return made.copy(tmp_path / "project", monkeypatch)
 
 

@@ -32,8 +32,7 @@ from tests.tracking.tracked_project import commit, git
 
 
 def lock_now(**changed: str) -> str:
-    """A dvc.lock with the inputs and metrics that the working directory has; the other outputs are
-    not there."""
+    """A dvc.lock with the working directory's inputs and metrics; other outputs are not there."""
     entries = {}
     found = Configuration(changed, ())
     stages = {name: dvc_files.stage_entry(name, found.params) for name in found.inputs}
@@ -325,7 +324,6 @@ def test_a_task_whose_result_is_taken_in_is_not_one_whose_worker_died(
 
 
 def test_the_inputs_are_those_of_the_stage(repository: Path) -> None:
-    """The inputs of a configuration are those that the stage itself hashes."""
     assert all_seeds().inputs["prepare"]["deps"] == Stage("prepare").deps_md5
 
 

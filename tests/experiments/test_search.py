@@ -149,8 +149,7 @@ def test_the_leaderboard_says_what_chance_can_do(tmp_path: Path) -> None:
 
 
 def test_trials_that_are_alike_are_rarely_distinct_from_the_best_of_them() -> None:
-    """20 nets of one accuracy that err independently: McNemar against the luckiest in 200
-    searches. Without the correction for having chosen it, nearly all would name some."""
+    """20 equal nets, 200 searches: uncorrected for the choice, nearly all would name some."""
     draws = np.random.default_rng(0)
     distinct = 0
     for _ in range(200):

@@ -1,5 +1,3 @@
-"""What every tool of this room does alike."""
-
 from pathlib import Path
 from types import ModuleType
 

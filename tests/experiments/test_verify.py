@@ -116,8 +116,7 @@ finally:
 
 @pytest.fixture
 def adopts_orphans() -> Iterator[None]:
-    """This process adopts the orphans below it and never asks how they ended, as the first process
-    of a container may do: they stay listed."""
+    """Adopts orphans and never reaps them, as a container's first process may: they stay listed."""
     if sys.platform != "linux":
         pytest.skip("only Linux gives orphans to another process than the first")
     set_child_subreaper, libc = 36, ctypes.CDLL(None)  # linux/prctl.h

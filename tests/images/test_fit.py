@@ -9,8 +9,7 @@ from PIL import Image, ImageOps
 from src.images.fit import fit_image
 from src.plumbing.errors import InputError
 
-# sha256 of what fit_image gave of `random_image`, grey and RGB, before it knew interpolation and
-# crop_ratio.
+# sha256 of fit_image's output (grey, RGB) before it knew interpolation and crop_ratio.
 RECORDED = {
     ("crop", (8, 8)): ("970bad2f7a3df160", "c4af45ccaa8508c9"),
     ("crop", (53, 31)): ("c0782b3f696e61a6", "864c3b062b2b5e25"),

@@ -1,5 +1,3 @@
-"""Captions below images."""
-
 import pytest
 from PIL import ImageFont
 
@@ -23,6 +21,5 @@ def test_a_long_caption_is_cut_before_it_is_measured(monkeypatch: pytest.MonkeyP
 
 
 def test_captions_need_no_library_of_the_system() -> None:
-    """Pillow's other layout engine is there only where the system has libfribidi, and sets the
-    letters elsewhere."""
+    """Pillow's other layout engine needs the system's libfribidi and places letters elsewhere."""
     assert _font(12).layout_engine == ImageFont.Layout.BASIC

@@ -1,5 +1,3 @@
-"""The sources that draw their images."""
-
 from pathlib import Path
 
 import numpy as np

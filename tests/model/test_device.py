@@ -72,8 +72,6 @@ def test_an_operation_that_is_not_deterministic_is_named(
 
 
 class Unpooling(nn.Module):
-    """Has an operation in it that is not deterministic."""
-
     def __init__(self, classes: int):
         super().__init__()
         self.head = nn.Linear(1, classes)

@@ -86,8 +86,7 @@ def test_flip_is_the_mean_of_the_logits_of_image_and_mirror_image(tmp_path: Path
 
 @pytest.mark.parametrize("count", [100, EVAL_BATCH + 1, 3 * EVAL_BATCH + 1])
 def test_refreshed_statistics_are_those_of_the_images(tmp_path: Path, count: int) -> None:
-    """The mean over all images, whatever the batches; the variance, too, as far as the batches
-    mix the classes (in one batch: to rounding)."""
+    """The mean in any batches; the variance as far as they mix classes (one batch: to rounding)."""
     data, net = write_images(tmp_path, count), small_net()
     before = copy.deepcopy(net.state_dict())
     refresh_batchnorm(net, data, CPU, MEAN, STD)

@@ -62,8 +62,7 @@ def alone(trained: tuple[Path, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
-    """Runs `python -m src.predict` with arguments in a folder, in this process, which has torch:
-    (exit code, stdout, stderr)."""
+    """`python -m src.predict` in a folder, in this process: (exit code, stdout, stderr)."""
 
     def run(folder: Path, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
@@ -75,8 +74,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def compare_with_evaluate(
     project: Path, images: Path, lines: list[dict[str, Any]], rel: float
 ) -> None:
-    """The answers of predict with those that evaluate wrote. Batches of another size round
-    otherwise in the last digits."""
+    """Answers are those of evaluate; other batch sizes round otherwise in the last digits."""
     predicted = {line["path"]: line for line in lines}
     with open(project / "results/evaluate/predictions.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

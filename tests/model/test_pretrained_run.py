@@ -1,5 +1,4 @@
-"""Pretrained weights in a whole run, from the file to the predictions: a net that normalises, or
-starts, otherwise than its file says answers all the same, only worse."""
+"""Pretrained weights in a whole run: a net that starts or normalises wrongly is only worse."""
 
 import csv
 import json
@@ -43,8 +42,7 @@ def in_file() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A project in which all stages have run from a weights file, and its images. The backbone
-    rests throughout, so that the end still shows the start. Read only."""
+    """A finished project from a weights file, and its images; the backbone rests. Read only."""
     folder = tmp_path_factory.mktemp("pretrained")
     images, project = folder / "images", copy_project(folder / "project")
     write_images(images, {"cat": 40, "dog": 40, "owl": 40})

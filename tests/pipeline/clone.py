@@ -76,9 +76,7 @@ def new_clone(folder: Path, **params: object) -> Path:
 
 
 def shared_clone(factory: pytest.TempPathFactory) -> Path:
-    """A repository whose pipeline has run, with the results committed and with an experiment,
-    `higher` (lr=0.003), whose stages the run cache has too. Made once for all test processes; to
-    read only: copy it."""
+    """Results and an experiment `higher` (lr=0.003), made once. Read only: copy it."""
     with once_for_all("pipeline", factory) as shared:
         folder, done = shared / "project", shared / "done"
         if not done.exists():
@@ -115,7 +113,6 @@ def lock(folder: Path) -> str:
 
 
 def lock_of(folder: Path, experiment: str) -> str:
-    """dvc.lock of an experiment."""
     refs = run(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     [ref] = [name for name in refs if name.endswith(f"/{experiment}")]
     return run(folder, "git", "show", f"{ref}:dvc.lock")
@@ -152,8 +149,7 @@ def accuracy_of(revision: dict) -> float:
 
 
 def watched_repro(folder: Path, on_line: Callable[[str, subprocess.Popen[str]], None]) -> str:
-    """`dvc repro` that must fail or be ended: `on_line(line, process)` sees each line as it comes.
-    Returns all of them as soon as no process holds the output any more."""
+    """`dvc repro` that must fail; `on_line(line, process)` sees each line. Returns all."""
     process = subprocess.Popen(
         ["dvc", "repro"], cwd=folder, env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
@@ -169,15 +165,13 @@ def watched_repro(folder: Path, on_line: Callable[[str, subprocess.Popen[str]], 
 
 
 def queue_workers(folder: Path) -> list[psutil.Process]:
-    """The processes of the queue's workers there."""
     with working_in(folder):
         return tasks.workers()
 
 
 def run_queue(folder: Path) -> None:
-    """`dvc exp run --run-all`; no worker goes on. Its output goes to a file: a worker that finds
-    the queue empty while it takes its last task misses its own signal to end, and would hold a pipe
-    open for ever."""
+    """`dvc exp run --run-all`. Output goes to a file: a worker that takes its last task from an
+    empty queue misses its signal to end, and would hold a pipe open for ever."""
     with tempfile.TemporaryFile("w+") as output:
         command = ["dvc", "exp", "run", "--run-all"]
         ended = subprocess.run(

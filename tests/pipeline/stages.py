@@ -1,5 +1,5 @@
-"""Stages in processes that have imported the large packages already: starting them afresh costs
-ten times what a stage does on small data. This module imports nothing of src."""
+"""Stages forked with the large packages imported: a fresh start takes ten times a stage.
+This module imports nothing of src."""
 
 import multiprocessing
 import os

@@ -1,5 +1,4 @@
-"""`python -m src.compare` on real experiments, the README's way from a question to a branch, and
-how the time grows with the store."""
+"""`src.compare` on real experiments, the README's way to a branch, and time as the store grows."""
 
 import json
 import re

@@ -1,5 +1,4 @@
-"""Faults planted in the project's own functions, one at a time, stop the pipeline before `train`,
-with the right cause: the check is made of the code that trains."""
+"""Faults planted one at a time in the project's code stop the pipeline, with the right cause."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ from tests.sharing import once_for_all
 
 @dataclass(frozen=True)
 class Fault:
-    """`old` becomes `new` in a file of src/; any of `causes` must be named. `again`: stages that
-    run before the check; `params` that make the place matter."""
+    """`old` becomes `new` in src/; one of `causes` is named. `again`: stages to run before."""
 
     file: str
     old: str

@@ -26,7 +26,6 @@ BESIDE = {
     # The smaller net compiles faster.
     HALF: {"interpolation": "lanczos", "fit": "pad", "model": "own"},
 }
-# The net and the data to train on are small.
 SETTINGS = {
     **SMALL, "source": "digits", "channels": 1, "size": 32, "train_on": "subset",
     "train_per_class": 8, "val_per_class": 4, "on_fail": "report",

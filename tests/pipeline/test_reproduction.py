@@ -55,8 +55,8 @@ STAND_INS = ROOT / "tests/pipeline/stand_ins"
 
 
 def used_of_the_wall() -> set[tuple[str, str, str]]:
-    """(module, name, file): what the code of the stages takes from src/plumbing and src/tracking,
-    and in which file. Of a module that is imported as a whole each attribute counts."""
+    """(module, name, file): what the code of the stages takes from src/plumbing and src/tracking.
+    Of a module that is imported as a whole each attribute counts."""
     used = set()
     for path in files_of(*(deps.module_of(name) for name in STAGES)):
         code = ast.parse((ROOT / path).read_text())
@@ -98,8 +98,7 @@ def test_the_stand_ins_have_all_that_stages_use() -> None:
 
 @pytest.mark.slow(seconds=50)
 def test_what_stands_outside_the_deps_changes_nothing(clone: Path) -> None:
-    """Without all of src/plumbing and src/tracking, with stand-ins that do next to nothing, every
-    byte is the same."""
+    """With stand-ins that do next to nothing for src/plumbing and src/tracking."""
     before = lock(clone)
     for folder in EXCLUDED:
         shutil.rmtree(clone / folder)

@@ -1,5 +1,4 @@
-"""The tracker with real processes: a killed one, four at once, and a server that dies or
-is slow."""
+"""The tracker with real processes: a killed one, four at once, a server that dies or is slow."""
 
 import http.client
 import http.server

@@ -1,17 +1,14 @@
-"""Kill the pipeline again and again: `python -m tests.pipeline.torture` (make torture; the slow
-tests run a small part).
+"""Kill the pipeline again and again: `python -m tests.pipeline.torture` (make torture).
 
-Each round takes other pictures and another seed through all stages, twice: undisturbed in one
-repository, and in another one under kills, each followed by a new start. The start after a kill in
-evaluate is left alone: nothing before it is left to kill. Then dvc.lock must be the same, and
-MLflow must hold one run with every point once. A kill comes at a random moment of a random stage;
-the first one of a round in each stage before evaluate in turn.
-Kinds: `stage` (kill -9 of the stage's process), `torn` (it dies between writing a checkpoint and
-renaming it), `dvc` (kill -9 of DVC), `term` and `interrupt` (SIGTERM, SIGINT to the whole group, as
-a system or a terminal sends them). Every third round runs as `dvc exp run --temp`.
-
-DVC writes dvc.lock in place, so one that it was killed in may be cut: brought back as the README
-says, and counted.
+Each round takes other pictures and another seed through all stages twice: undisturbed in one
+repository, and under kills, each followed by a new start, in another. Then dvc.lock must be the
+same, and MLflow must hold one run with every point once. A kill comes at a random moment of a
+random stage; the first of a round in each stage before evaluate in turn. The start after a kill in
+evaluate is left alone: nothing before it is left to kill.
+Kinds: `stage` (kill -9 of the stage), `torn` (dies between writing a checkpoint and renaming it),
+`dvc` (kill -9 of DVC), `term` and `interrupt` (SIGTERM and SIGINT to the whole group, as a system
+or a terminal sends them). Every third round runs as `dvc exp run --temp`.
+A dvc.lock that DVC's death cut short is brought back as the README says, and counted.
 """
 
 import argparse
@@ -55,8 +52,7 @@ WEIGHTS = (1, 1, 2, 7, 1)  # how often each is the one to be killed in: training
 KINDS = ("stage", "torn", "dvc", "term", "interrupt")
 STAGE = re.compile(r"^Running stage '(.+)':", re.M)
 RESUMED = re.compile(r"train: goes on after epoch (\d+), step (\d+)")
-# Python runs this at its start. It notes how many checkpoints there were, one for each step of the
-# optimizer, and lets the process die at the n-th, before its rename.
+# Python runs this at its start: it counts checkpoints and dies at the n-th, before its rename.
 WATCH = """
 import os, signal
 replace, seen, at = os.replace, 0, int(os.environ["TORTURE_TEAR"])
@@ -75,8 +71,7 @@ os.replace = watched
 
 @dataclass
 class Death:
-    """One kill: its kind, the stage that ran, the optimizer's steps since that start, and where the
-    next start went on (epoch, step)."""
+    """One kill: `steps` of the optimizer since that start; the next went on at `resumed`."""
 
     kind: str
     stage: str
@@ -102,8 +97,7 @@ class Torture:
         }  # fmt: skip
 
     def round(self, seed: int, kinds: list[str], temporary: bool = False) -> list[Death]:
-        """Train with `seed` in both; the kills, in order: as many of `kinds` as it took until a
-        start came to its end, or evaluate was hit. AssertionError when a bit or a point differs."""
+        """Train with `seed` in both; returns the kills. AssertionError if results differ."""
         for clone in (self.calm, self.disturbed):
             set_params(clone, seed=seed, synthetic_pictures=PICTURES + seed)
         durations = self.undisturbed()
@@ -149,8 +143,7 @@ class Torture:
     def kill(
         self, command: list[str], kind: str, target: int, durations: dict[str, float]
     ) -> tuple[str, Death | None]:
-        """Start `command` and kill it in a stage, `target`, or in a later one if that is done; what
-        it printed, and the death, None if it was too late."""
+        """Kill `command` in stage `target` or later; what it printed, the death (None: late)."""
         self._restore_lock()
         more = {"TORTURE_TEAR": str(self.draws.randint(*TORN_AT))} if kind == "torn" else {}
         self.steps.write_text("0")
@@ -197,8 +190,7 @@ class Torture:
             deaths[-1].resumed = int(found[1]), int(found[2])
 
     def _check_points(self, fingerprint: str) -> None:
-        """The last run with this fingerprint has the points of the undisturbed one. A DVC that was
-        killed before it recorded a finished training trains again, so others may come first."""
+        """The last run is as the undisturbed one; DVC was killed before it recorded any others."""
         wanted, found = (_points(clone, fingerprint) for clone in (self.calm, self.disturbed))
         *earlier, last = found
         assert [last] == wanted, "points differ, are doubled, or are missing"

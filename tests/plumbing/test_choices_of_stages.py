@@ -25,8 +25,6 @@ TIERS = {"auto": "resident", "resident": "resident", "mapped": "mapped", "worker
 
 
 class Read(NamedTuple):
-    """How packed samples were read."""
-
     way: str
     folder: str
     device: str  # its kind

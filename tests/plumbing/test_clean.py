@@ -23,8 +23,7 @@ STATES = {
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with checkpoints of a finished, a killed and a repeated training, of one of which
-    no record is left, and of one that was begun again without a record."""
+    """Checkpoints: finished, killed, repeated, without a record, begun again without a record."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for name in ("params.yaml", "dvc.yaml"):

@@ -49,8 +49,7 @@ def test_the_page_of_the_params_is_current_and_has_every_key() -> None:
 
 
 def test_every_form_of_import_is_seen(write: Write) -> None:
-    """In functions, of packages on the way, relative to a file or a package, and of the parts of
-    each kind of sample."""
+    """In functions, of packages on the way, relative ones, and parts of each kind of sample."""
     leaves = ("inner/beside", "inner/above", "by_from", "images/part", "no_part", "typed")
     files = {f"src/{name}.py": "NUMBER = 1\n" for name in leaves} | {
         "src/inner/__init__.py": "from . import beside\n",

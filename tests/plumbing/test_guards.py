@@ -30,8 +30,7 @@ def test_inputs_that_params_choose_stand_in_the_command() -> None:
 
 
 def test_packages_hold_a_docstring_alone() -> None:
-    """So that importing one of their modules runs nothing else; only the library of checks has a
-    name of its own to offer."""
+    """Importing a module runs nothing else then; only the library of checks offers a name."""
     packages = set((ROOT / "src").rglob("__init__.py")) - {ROOT / "src/checks/__init__.py"}
     assert packages
     assert [path for path in packages if not is_docstring_alone(path)] == []
@@ -122,8 +121,8 @@ def test_files_and_functions_stay_short() -> None:
 
 
 def test_dvc_keeps_the_run_cache_usable() -> None:
-    """`persist`, or an out without cache that is neither metric nor plot, switches it off; a stage
-    without a cached out would be skipped in a fresh clone."""
+    """`persist` or an uncached out (metrics and plots apart) switches it off; without a cached
+    out a fresh clone would skip the stage."""
     for name, stage in ((name, ENTRIES[name]) for name in STAGES):
         outs = stage["outs"]
         assert all(isinstance(out, str) for out in outs), name

@@ -36,7 +36,6 @@ sys.exit(guarded(work))
 """
 
 
-# Of a stage that DVC runs.
 UNDER_DVC = {**os.environ, "DVC_STAGE": "train", "PYTHONPATH": str(ROOT)}
 
 

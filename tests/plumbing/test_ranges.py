@@ -136,8 +136,7 @@ def test_an_integer_has_at_most_18_digits() -> None:
 
 
 ABOVE = math.nextafter(1000, math.inf)
-# Values that a rule refuses, how its line begins, the nearest values that it accepts, and the words
-# by which the comments of its keys say so.
+# Refused values, the line's beginning, the nearest accepted values, the words of the comments.
 RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = [
     *(
         (

@@ -25,8 +25,7 @@ def test_every_spelling_that_means_the_same_is_one_value() -> None:
 
 
 VERSIONS = "requirements/versions.yaml"
-# Of each file an old text with a new one or, for an empty one, with a text at its end; and what is
-# named as changed, if anything is.
+# File, old text, new text (no old text: append the new one), and what is named as changed.
 EDITS: list[tuple[str, str, str, str | None]] = [
     ("params.yaml", "lr: 0.001", "lr: 0.002", "params.yaml: lr"),
     ("params.yaml", "lr: 0.001", "lr: 1e-3", None),

@@ -1,5 +1,3 @@
-"""Folders of images to test with."""
-
 import csv
 import json
 from collections.abc import Sequence

@@ -1,5 +1,3 @@
-"""Folders of class folders."""
-
 import os
 import shutil
 from pathlib import Path

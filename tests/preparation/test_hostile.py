@@ -1,5 +1,4 @@
-"""Every awkward file that a folder may hold gets a decision: used, refused with a reason and a
-remedy, or no image at all. One run of the stage over all of them, then a look at each."""
+"""Every awkward file in a folder is used, refused with a reason and a remedy, or no image."""
 
 import contextlib
 import io
@@ -132,8 +131,7 @@ PIXELS, LINK, NO_FILE = "it has too many pixels", "it is a link", "it is no file
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n%%EOF\n"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 
-# Name below the class folder -> how it is made, and what becomes of it: the image's own path or
-# another one, if it is a folder, and USED, IGNORED, or the beginning of the reason.
+# Name below the class folder -> how it is made; USED, IGNORED or the beginning of the reason.
 CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a.jpg": (image("JPEG"), USED),
     "A.jpg": (image("JPEG"), USED),  # a case twin

@@ -154,8 +154,8 @@ KILLED, RAN_OUT = "a worker was killed among the ", "memory ran out: "
 def test_memory_that_runs_out_is_one_line(
     read: Any, count: int, words: str, traces: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It is the machine's fault, so no image is rejected for it. A worker that cannot take its
-    images ends too: else the stage would wait for it for ever."""
+    """The machine's fault: no image is rejected. A worker that cannot take its images ends,
+    or the stage would wait for it for ever."""
     some = [*items(100), Item("the large one", 0, read)]
     with pytest.raises(GateError, match=rf"{words}.*machine\.prepare_workers"):
         list(read_in_order(some, PACKER, count))

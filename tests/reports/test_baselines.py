@@ -30,8 +30,7 @@ def test_baselines_on_digits(project: Path) -> None:
 
 
 def write_unbalanced(folder: Path, counts: list[int]) -> PackedSplit:
-    """Class after class of grey images in ascending order of sha256, so that the first images
-    by hash are all of class 0."""
+    """Class after class of grey images in order of sha256: the first by hash are all of class 0."""
     with SplitWriter(folder, "train", {"size": 2, "channels": 1}) as writer:
         for label, count in enumerate(counts):
             for _ in range(count):

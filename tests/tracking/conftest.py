@@ -1,5 +1,3 @@
-"""The project that each of these tests works in."""
-
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from tests.tracking.tracked_project import make_tracked_project
 def project(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A tracked project in a git repository, with an empty store, as working directory; no test
-    is so slow that a sample of the machine's load comes between its points."""
+    """A tracked project with an empty store, as working directory; no machine samples are taken."""
     monkeypatch.setattr(system, "FIRST", 3600.0)
     return make_tracked_project(tmp_path / "project", tmp_path_factory, monkeypatch)
 

@@ -1,5 +1,3 @@
-"""The description of a training's run."""
-
 import os
 import shlex
 import shutil

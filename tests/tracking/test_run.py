@@ -1,5 +1,4 @@
-"""The MLflow run of a stage, and of a tool that looks at the workspace, in a real store (a SQLite
-file)."""
+"""The MLflow run of a stage, and of a tool that looks at the workspace, in a real SQLite store."""
 
 import json
 import os

@@ -1,5 +1,3 @@
-"""The trained model as MLflow serves it."""
-
 import base64
 import io
 import json

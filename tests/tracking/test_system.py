@@ -1,5 +1,3 @@
-"""Samples of the machine in a run."""
-
 import sys
 import time
 from pathlib import Path

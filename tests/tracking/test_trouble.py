@@ -1,5 +1,4 @@
-"""Stores that are not there, break, or lose runs: the work goes on, and points, images, files and
-tags wait on disk until they are sent."""
+"""Stores that are missing, break or lose runs: work goes on, and what was logged waits on disk."""
 
 import sqlite3
 import time

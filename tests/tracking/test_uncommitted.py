@@ -22,8 +22,7 @@ from tests.tracking.tracked_project import (
 
 
 def applied(folder: Path) -> Path:
-    """The project of a new clone of HEAD with the difference applied, which leaves git's index and
-    objects here as they were."""
+    """A clone of HEAD with the difference applied; git's index and objects here stay untouched."""
     before = state_of_git()
     patch = folder / "patch"
     patch.write_bytes(uncommitted.difference())

@@ -1,5 +1,4 @@
-"""`python -m src.sync`: what a store did not take is sent later, once, into the right runs. A run
-is made once, also when its process dies between the store's answer and its record."""
+"""`python -m src.sync`: what waits is sent once, into the right runs, even after a kill."""
 
 import os
 import shutil

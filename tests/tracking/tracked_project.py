@@ -1,5 +1,4 @@
-"""A project of two tiny stages in a git repository, for the tests of src/tracking: nothing in it
-is run, so its files may hold anything."""
+"""A git repository with two tiny stages that are never run, so its files may hold anything."""
 
 import os
 import shutil
@@ -164,7 +163,6 @@ def empty_store(factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> P
 
 
 def artifacts(root: Path, run: Any) -> Path:
-    """The folder of a run's artifacts."""
     return root / "mlartifacts" / run.info.run_id / "artifacts"
 
 
@@ -176,7 +174,6 @@ def runs(root: Path) -> list[Any]:
 
 
 def train_record(root: Path) -> Record:
-    """The record of the present training."""
     record = load_record(root, Stage("train").fingerprint, store.name(root))
     assert record
     return record
@@ -208,8 +205,7 @@ def train_until(error: type[BaseException], step: int = 1) -> None:
 
 
 def evaluate(accuracy: float = 0.75, table: str = "", of: str = "") -> None:
-    """An evaluation of the model of the training with the fingerprint `of`, else of the present
-    one, with a table of its results if given."""
+    """Evaluate the training with the fingerprint `of` (else the present one), with its `table`."""
     stage = Stage("evaluate")
     with tracking.reopen(stage, of or Stage("train").fingerprint, stage.deps_md5[MODEL]) as run:
         run.log_metrics({"test/accuracy": accuracy}, step=0)

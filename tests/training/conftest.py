@@ -1,5 +1,3 @@
-"""What several tests of the training share."""
-
 from pathlib import Path
 
 import pytest

@@ -1,6 +1,5 @@
 """Every choice of every key that training reads trains. tests/preparation and
-tests/plumbing/test_choices_of_stages.py have the other keys, test_ranges.py and
-test_wrong_values.py there what is refused."""
+tests/plumbing/test_choices_of_stages.py have the other keys, test_ranges.py what is refused."""
 
 import math
 from pathlib import Path

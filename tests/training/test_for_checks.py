@@ -1,5 +1,3 @@
-"""What the battery learns of the training."""
-
 import pytest
 from torch import nn
 

@@ -1,5 +1,4 @@
-"""What only a GPU can show; skipped without one. The fast tests of whole stages run on it, too, by
-`machine.device: auto`, and test_choices.py tries each choice there."""
+"""What only a GPU can show; skipped without. With `machine.device: auto` fast tests use one too."""
 
 import math
 import warnings
@@ -57,8 +56,7 @@ WAITING: dict[str, tuple[dict[str, Any], Reading]] = {
 def test_no_step_waits_for_the_gpu(
     few: Splits, tmp_path: Path, options: dict[str, Any], reading: Reading
 ) -> None:
-    """An epoch of twelve steps waits as often as one of three: at its start and its end. The first
-    one of each training does not count: it prepares what later ones have."""
+    """12-step epochs wait as often as 3-step ones; the first only prepares and is not counted."""
     accumulate = options.get("accumulate", 1)
 
     def waits(batch_size: int) -> int:

@@ -1,5 +1,4 @@
-"""Between two looks at the loss nothing reads a value back from the device: each such read waits
-until the device has done all that was asked of it."""
+"""Between two looks at the loss no value is read from the device: each read would wait for it."""
 
 from contextlib import nullcontext
 from pathlib import Path

@@ -29,8 +29,7 @@ Rates = list[list[float]]
 def assert_same_steps(
     learner: Learner, plain: nn.Module, optimizer: Optimizer, schedule: Any, data: PackedSplit
 ) -> None:
-    """That `learner` takes the steps of the net and the parts made by hand: the same rates and
-    weights after each of four epochs' batches."""
+    """`learner` has the rates and weights of the net and parts made by hand, in four epochs."""
     plain.train()
     step = 0
     for epoch in range(4):

@@ -18,8 +18,7 @@ READINGS = [Reading("resident"), Reading("workers", 2), Reading("workers", 4)]
 
 
 def trained(splits: Splits, folder: Path, reading: Reading, seed: int) -> dict[str, Any]:
-    """The end of a training; `seed` for torch's global generator, from which it may draw nothing
-    that a seed of its own does not precede."""
+    """The end of a training in which `seed`, that of torch's global generator, must not matter."""
     training = make_training(splits, reading=reading, **EVERYTHING_RANDOM)
     torch.manual_seed(seed)
     run(training, folder)

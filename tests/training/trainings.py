@@ -67,7 +67,6 @@ def give_net(learner: Learner, net: nn.Module, lr: float = 1e-3, **options: Any)
 
 
 def plain_learner(train: PackedSplit, **options: Any) -> Learner:
-    """A learner of `Plain` by SGD."""
     learner = make_learner(train, **{"optimizer": "sgd", "lr": 0.05, **options})
     give_net(learner, Plain(), 0.05, optimizer="sgd")
     return learner
@@ -116,7 +115,6 @@ def run(
 
 
 def ended(splits: Splits, folder: Path, **options: Any) -> Training:
-    """A training that has run to its end."""
     training = make_training(splits, **options)
     run(training, folder)
     return training
@@ -131,8 +129,7 @@ def taken_up(training: Training, folder: Path) -> Training:
 
 
 def resumed(make: Callable[[], Training], folder: Path, after: int) -> Training:
-    """A training that was killed in the step `after`, with a checkpoint after each one before, and
-    went on from there to its end."""
+    """A training, killed in the step `after`, that went on from its checkpoint to its end."""
     with pytest.raises(Killed):
         run(make(), folder, after, minutes=1e-9)
     training, saved = make(), checkpoint_in(folder).load()

@@ -1,5 +1,4 @@
-"""The battery on the zoo of faults, harmless changes and healthy set-ups: a slice in the fast
-group, a larger one in the slow group; `make zoo` has all of it."""
+"""The battery on a slice of the zoo, a larger one in the slow group; `make zoo` runs all of it."""
 
 from collections.abc import Iterator
 from dataclasses import fields

@@ -25,8 +25,7 @@ def averaged(
     before: Any = None,
     every: int = 1,
 ) -> None:
-    """Evaluation on an average: `made(model)` makes it, `update(it, model)` follows every so many
-    steps, and `before(it, setup)` comes before an evaluation."""
+    """Evaluate on `made(model)`; `update(it, model)` follows steps, `before(it, setup)` first."""
     it, calls = made(setup.model), itertools.count(1)
 
     def follow(setup: TrainingSetup) -> None:

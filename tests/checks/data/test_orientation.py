@@ -1,5 +1,4 @@
-"""Augmentation that turns images of one class into those of another, and augmentation that does
-not."""
+"""Augmentation that turns images of one class into another, and augmentation that does not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,7 @@ from tests.checks.small_setup import CLASSES, loud
 
 
 class Arrows(Dataset):
-    """Wedges that point left, right, up and down (or with `plain`, discs of four sizes), moved by
-    chance; `augment` changes each draw."""
+    """Wedges in four directions (`plain`: discs of four sizes); `augment` changes each draw."""
 
     def __init__(self, plain: bool, augment: Callable[[Tensor], Tensor] | None, seed: int):
         draws = torch.Generator().manual_seed(seed)
