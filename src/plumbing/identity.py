@@ -1,8 +1,8 @@
 """What a result is: the fingerprint of its stage, and how its inputs differ from other ones.
 
 `fingerprint` = sha256 of {cmd, deps: {path: md5 as DVC writes it}, params}. A stage computes it
-from the files that it is about to read; `fingerprint_from_lock` gets the same value from a
-dvc.lock, so a result leads to its run without a checkout.
+from the files that it is about to read; `locked_stage` in a dvc.lock gives the same value, so a
+result leads to its run without a checkout.
 """
 
 import hashlib
@@ -87,12 +87,6 @@ def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"dvc.lock cannot be read ({reason})") from None
-
-
-def fingerprint_from_lock(lock_text: str, name: str) -> str | None:
-    """The fingerprint of stage `name` in the text of a dvc.lock; None if the stage is not in it."""
-    entry = locked_stage(lock_text, name)
-    return None if entry is None else fingerprint_of(entry)
 
 
 def metrics_belong(metrics: str, train: Entry, evaluate: Entry | None) -> bool:

@@ -51,7 +51,8 @@ def write_result(accuracy: float, model: str = "network") -> None:
 
 
 def fingerprint(stage: str = "train") -> str:
-    return identity.fingerprint_from_lock(Path("dvc.lock").read_text(), stage) or ""
+    entry = identity.locked_stage(Path("dvc.lock").read_text(), stage)
+    return identity.fingerprint_of(entry) if entry else ""
 
 
 def record(root: Path, name: str, run_id: str, stage: str = "train") -> None:

@@ -16,6 +16,7 @@ import pytest
 from src.base.imports import ROOT
 from src.experiments.queue import tasks
 from src.plumbing import workspace
+from src.plumbing.identity import fingerprint_of, locked_stage
 from src.plumbing.process import wait_for
 from tests import template
 from tests.conftest import SMALL, set_params, working_in
@@ -110,6 +111,12 @@ def restore(folder: Path) -> None:
 
 def lock(folder: Path) -> str:
     return (folder / "dvc.lock").read_text()
+
+
+def fingerprint_from_lock(lock_text: str, name: str) -> str | None:
+    """The fingerprint of stage `name` in the text of a dvc.lock; None if the stage is not in it."""
+    entry = locked_stage(lock_text, name)
+    return None if entry is None else fingerprint_of(entry)
 
 
 def lock_of(folder: Path, experiment: str) -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from src.plumbing.identity import fingerprint_from_lock
 from tests.conftest import set_params
-from tests.pipeline.clone import lock, run, watched_repro
+from tests.pipeline.clone import fingerprint_from_lock, lock, run, watched_repro
 
 pytestmark = pytest.mark.slow(seconds=60)
 

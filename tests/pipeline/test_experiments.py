@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from src.plumbing.identity import fingerprint_from_lock
 from tests.pipeline.clone import (
     accuracy_of,
     commit,
     experiments,
+    fingerprint_from_lock,
     lock,
     lock_of,
     new_clone,

@@ -10,9 +10,8 @@ import pytest
 from src.base.imports import EXCLUDED, ROOT, files_of
 from src.plumbing import deps
 from src.plumbing.dvc_files import STAGES
-from src.plumbing.identity import fingerprint_from_lock
 from tests.conftest import set_params
-from tests.pipeline.clone import lock, run, runs
+from tests.pipeline.clone import fingerprint_from_lock, lock, run, runs
 
 
 @pytest.mark.slow(seconds=5)

@@ -13,9 +13,15 @@ import pytest
 import yaml
 
 from src.experiments.search import space
-from src.plumbing.identity import fingerprint_from_lock
 from tests.conftest import set_params
-from tests.pipeline.clone import commit, environment, queue_workers, run, runs
+from tests.pipeline.clone import (
+    commit,
+    environment,
+    fingerprint_from_lock,
+    queue_workers,
+    run,
+    runs,
+)
 
 pytestmark = pytest.mark.slow(seconds=150)
 

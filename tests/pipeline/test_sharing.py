@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.plumbing.identity import fingerprint_from_lock
-from tests.pipeline.clone import lock, lock_of, run, runs
+from tests.pipeline.clone import fingerprint_from_lock, lock, lock_of, run, runs
 
 pytestmark = pytest.mark.slow(seconds=20)
 

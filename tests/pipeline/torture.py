@@ -32,10 +32,9 @@ from dvc.dvcfile import Lockfile
 from dvc.utils.strictyaml import YAMLValidationError
 
 from src.plumbing.dvc_files import STAGES
-from src.plumbing.identity import fingerprint_from_lock
 from src.plumbing.process import left_after
 from tests.conftest import set_params
-from tests.pipeline.clone import environment, lock, lock_of, new_clone, run
+from tests.pipeline.clone import environment, fingerprint_from_lock, lock, lock_of, new_clone, run
 
 EPOCHS = 14
 # All that has a state: averages, schedule with warm-up, accumulation, mixing; a checkpoint a step.
