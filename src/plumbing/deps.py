@@ -21,6 +21,7 @@ from src.plumbing.command import ACTIVATE
 from src.plumbing.errors import InputError
 from src.plumbing.params import UNDECLARED, did_you_mean
 from src.plumbing.schema import SCHEMA
+from src.plumbing.yaml_loaders import SafeLoader
 
 # A module-level dict of this name gives its stage these params in place of those of params.yaml.
 FIXED = "FIXED"
@@ -91,7 +92,7 @@ def rewrite(pipeline: str) -> str:
 
 def _entries(pipeline: str) -> Iterator[tuple[str, dict[str, Any]]]:
     with dvc_files.readable("stages"):
-        stages = yaml.safe_load(pipeline)["stages"].items()
+        stages = yaml.load(pipeline, SafeLoader)["stages"].items()
     for stage, entry in stages:
         command = ["python", "-m", module_of(stage)]
         if stage in dvc_files.STAGES and str(entry.get("cmd")).split()[:3] == command:

@@ -13,6 +13,7 @@ import yaml
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
 from src.plumbing.schema import Value
+from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # in the order they run
 VERSIONS_FILE = "requirements/versions.yaml"
@@ -57,8 +58,7 @@ def readable(what: str) -> Iterator[None]:
 
 def _stages(folder: Path | str) -> Any:
     text = (Path(folder) / "dvc.yaml").read_text(encoding="utf-8")
-    # libyaml, where PyYAML comes with it, is ten times as fast.
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    return yaml.load(text, SafeLoader)["stages"]
 
 
 def _entry(name: str, raw: Mapping[str, Any], params: Mapping[str, Value]) -> StageEntry:
@@ -98,7 +98,7 @@ def read_versions(folder: Path | str = ".") -> dict[str, str]:
     """The package versions that the lock file pins, by name; InputError if they cannot be read."""
     try:
         text = (Path(folder) / VERSIONS_FILE).read_text(encoding="utf-8")
-        versions = yaml.load(text, Loader=yaml.BaseLoader)
+        versions = yaml.load(text, BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         versions = " ".join(str(error).split())
     if isinstance(versions, dict) and all(isinstance(item, str) for item in versions.values()):

@@ -19,6 +19,7 @@ from src.plumbing.dvc_files import VERSIONS_FILE, StageEntry
 from src.plumbing.errors import InputError
 from src.plumbing.params import FILE as PARAMS_FILE
 from src.plumbing.schema import INTEGER, NUMBER, Value
+from src.plumbing.yaml_loaders import BaseLoader
 
 METRICS = "results/evaluate/metrics.json"
 Entry = Mapping[str, Any]  # a stage in the form of `locked_stage`; not all of its parts are needed
@@ -69,8 +70,7 @@ def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
     "outs": {path: md5}}, every value as text; a package version is a param `<file>:<package>`. None
     if the stage is not in it; InputError if it cannot be read."""
     try:
-        # BaseLoader keeps the text of each value, so nothing depends on a YAML version's guesses.
-        lock = yaml.load(lock_text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)) or {}
+        lock = yaml.load(lock_text, BaseLoader) or {}
         stage = (lock.get("stages") or {}).get(name)
         if stage is None:
             return None

@@ -17,6 +17,7 @@ import yaml
 
 from src.plumbing.errors import InputError
 from src.plumbing.schema import NONE, NUMBER, SCHEMA, Value
+from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
 FILE = "params.yaml"
 # Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
@@ -44,7 +45,7 @@ def load(folder: Path | str = ".", overrides: Mapping[str, str] | None = None) -
     for the first mistake: a missing, unknown or double key, or a value that is not accepted."""
     path = Path(folder) / FILE
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=SafeLoader)
     except FileNotFoundError:
         raise InputError(f"{FILE} is missing: run this in the folder of the project") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -69,7 +70,7 @@ def load_texts(folder: Path | str) -> dict[str, Value]:
     file of another commit, whose code may know other keys. InputError if it cannot be read."""
     path = Path(folder) / FILE
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=BaseLoader)
         items = list(content.items())
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise InputError(f"{FILE} cannot be read: {' '.join(str(error).split())}") from None
@@ -106,7 +107,7 @@ def parse_override(name: str, text: str) -> Value:
     if not is_list(name, text):
         return parse(name, text)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=SafeLoader)
     except yaml.YAMLError:
         node = None
     if not isinstance(node, yaml.SequenceNode):
@@ -139,7 +140,7 @@ def _parse(name: str, node: yaml.Node) -> Value:
     if not isinstance(node, yaml.ScalarNode):
         raise _wrong(name, "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys")
     value = parse(name, node.value)
-    plain = node.style is None and not SCHEMA[name].choices
+    plain = not node.style and not SCHEMA[name].choices
     if plain and isinstance(value, str) and NOT_A_STRING.fullmatch(value):
         raise _wrong(name, f"{value}; quote it")
     return value

@@ -58,6 +58,7 @@ def test_a_second_run_writes_the_same_bytes_and_logs_what_was_learnt(
     assert splits == ["train", "val"]
 
 
+@pytest.mark.slow(seconds=9)
 def test_a_failing_check_stops_before_the_verdict_and_can_be_waived(copied: Path) -> None:
     set_params(copied, optimizer="sgd", lr=50)
     (copied / RESULTS / "verdict.json").unlink()

@@ -129,6 +129,7 @@ def adopts_orphans() -> Iterator[None]:
 
 
 # DVC runs a stage through $SHELL: bash becomes the stage, dash stays between.
+@pytest.mark.slow(seconds=3)
 @pytest.mark.usefixtures("adopts_orphans")
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 @pytest.mark.parametrize(("stuck", "seconds"), [("", 600.0), ("stuck", 0.5)])

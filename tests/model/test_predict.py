@@ -87,6 +87,7 @@ def compare_with_evaluate(
             assert value == pytest.approx(float(row[f"probability {name}"]), rel=rel)
 
 
+@pytest.mark.slow(seconds=8)
 def test_predictions_are_those_of_evaluate(trained: tuple[Path, Path], alone: Path) -> None:
     project, images = trained
     options = ["--json", "--batch", "7", "--device", "cpu"]

@@ -242,9 +242,9 @@ def test_arguments_given_by_hand_are_refused(copied: Path, argument: str) -> Non
     assert ended.stderr.startswith("train takes no arguments: its settings stand in params.yaml")
 
 
-def test_a_missing_package_says_what_to_do(copied: Path) -> None:
-    (copied / "src/reports/metrics.py").write_text("import no_such_package\n")
-    ended = python(copied, "-m", "src.evaluate")
+def test_a_missing_package_says_what_to_do(project: Path) -> None:
+    (project / "src/images/packing.py").write_text("import no_such_package\n")
+    ended = python(project, "-m", "src.prepare")
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"no_such_package is not installed in {sys.executable}: ")
 

@@ -208,6 +208,7 @@ def long(project: Path) -> Path:
     return project
 
 
+@pytest.mark.slow(seconds=6)
 @pytest.mark.parametrize(
     ("number", "everyone", "code", "line"),
     [

@@ -102,6 +102,7 @@ with tracking.start(Stage("train")) as run:
 """
 
 
+@pytest.mark.slow(seconds=4)
 @pytest.mark.parametrize("by", ["the next start", "sync"])
 def test_the_run_of_a_killed_process_is_closed(by: str, project: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

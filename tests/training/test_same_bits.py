@@ -54,6 +54,7 @@ def outputs(project: Path) -> dict[str, bytes]:
     return {path.relative_to(project).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow(seconds=6)
 def test_tracking_changes_no_byte_of_the_outputs(
     copied: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

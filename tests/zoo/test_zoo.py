@@ -66,6 +66,7 @@ def test_a_fault_is_found_and_named(name: str) -> None:
     assert result.named, result.messages
 
 
+@pytest.mark.slow(seconds=6)
 def test_labels_that_are_one_item_off_stop_a_training_with_augmentation() -> None:
     """A part of the images has its own label by chance, so that a little signal is left."""
     result = run_case("labels_off_by_one_item", with_rivals=False)

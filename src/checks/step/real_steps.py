@@ -221,7 +221,6 @@ def _dependence(ctx: Context, setup: TrainingSetup) -> list[Check]:
 @contextmanager
 def _graphs_counted() -> Iterator[Callable[[], int]]:
     """A counter of graph nodes that new tensors keep alive. Without old ones it takes a few ms."""
-    gc.collect()
     gc.freeze()
     try:
         yield _nodes
