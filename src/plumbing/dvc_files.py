@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from src.plumbing.errors import InputError
+from src.plumbing.keys import Value
 from src.plumbing.params import FILE as PARAMS_FILE
-from src.plumbing.schema import Value
 from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
 STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # in the order they run

@@ -15,8 +15,9 @@ from src import mlproject
 from src.base.imports import ROOT
 from src.plumbing import overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA, Value
+from src.plumbing.keys import Value
 from tests.conftest import STAGES, copy_project, run_main, set_params
+from tests.template import SCHEMA
 from tests.tracking.tracked_project import VARIABLES, git
 
 # A value for each key that differs from the one in params.yaml, where that takes some thought.
