@@ -75,6 +75,7 @@ def test_every_tool_and_stage_is_an_entry_point() -> None:
     for name in STAGES:
         assert points[name] == {"command": f"dvc repro {name}"}
     assert (ROOT / MLPROJECT["python_env"]).is_file()
+    assert "name" not in MLPROJECT  # the project's stands in pyproject.toml alone
 
 
 GIVEN = [{}, {"class_weights": "[1, 2.5]", "loss": "focal"}]
