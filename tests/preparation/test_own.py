@@ -223,6 +223,24 @@ def test_a_wrong_sample_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+class Unreadable:
+    """Pickles, and does not come back."""
+
+    def __reduce__(self) -> Any:
+        return int, ("x",)
+
+
+def test_a_sample_that_does_not_come_back_from_a_pickle_is_one_line(
+    own: Callable[..., dict[str, PackedSplit]],
+) -> None:
+    with pytest.raises(InputError, match=r"^src/yours/source\.py: 00: ValueError: invalid literal"):
+        own(lambda _: some(content=Unreadable()))
+
+
+def test_texts_of_numpy_are_texts(own: Callable[..., dict[str, PackedSplit]]) -> None:
+    own(lambda _: some(label=np.str_("cat"), split=np.str_("train"), group=np.str_("x")))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

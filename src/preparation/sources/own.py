@@ -97,7 +97,9 @@ def _items(database: sqlite3.Connection, label_of: Mapping[str, int]) -> Iterato
     for split in SPLITS:  # one after the other, so that no sort carries what is read
         given = None if split == "train" else split
         for name, label, group, read in database.execute(sql, (split,)):
-            yield Item(name, label_of[label], pickle.loads(read), given, group)
+            with _told_in_one_line(name):
+                content = pickle.loads(read)
+            yield Item(name, label_of[label], content, given, group)
 
 
 def _yielded(load: Callable[[], Any], params: Mapping[str, Any]) -> Iterator[Any]:
@@ -112,8 +114,9 @@ def _yielded(load: Callable[[], Any], params: Mapping[str, Any]) -> Iterator[Any
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[None]:
-    """InputError, with the line of src/yours/source.py, for what its code raises."""
+def _told_in_one_line(sample: str = "") -> Iterator[None]:
+    """InputError, with the line of src/yours/source.py, for what its code raises while `sample` is
+    at work."""
     try:
         yield
     except (InputError, GateError, MemoryError):
@@ -127,7 +130,7 @@ def _told_in_one_line() -> Iterator[None]:
         said = " ".join(str(error).split())[:200]
         if isinstance(error, SyntaxError) and (error.filename or "").endswith(FILE):
             lines, said = [error.lineno], error.msg
-        at = f":{lines[-1]}" if lines else ""
+        at = f":{lines[-1]}" if lines else f": {sample}" if sample else ""
         raise InputError(f"{FILE}{at}: {type(error).__name__}: {said}") from None
 
 
