@@ -60,7 +60,7 @@ def main(stage: Stage) -> None:
     stage.confirm_inputs()  # before train's run gets numbers that belong to other inputs
     model_md5 = stage.deps_md5["models/model.safetensors"]
     with tracking.reopen(stage, description["fingerprint"], model_md5) as log:
-        log.log_evaluation(metrics, description["epochs"])
+        log.log_evaluation(metrics, description["epochs"], description.get("best_by", ""))
         log.log_data(DATA, evaluation.SPLITS)
         for path in sorted(RESULTS.glob("[!.]*")):
             log.log_artifact(path, "evaluate")

@@ -51,6 +51,7 @@ def _description(training: Training, params: Mapping[str, Any], fingerprint: str
         **of_kind.about(meta),
         **({"own_params": own_params(params)} if params["model"] == OWN else {}),
         "activation": learner.criterion.activation,
+        "best_by": params["best_by"],
         "epochs": training.epoch,
         "best_epoch": training.best.epoch,
         "fingerprint": fingerprint,

@@ -55,9 +55,12 @@ class Log:
         """Say on which kinds of machine the training ran, one after the other."""
         self.set_tags({KIND: " + ".join(kinds)})
 
-    def log_evaluation(self, metrics: Mapping[str, Mapping[str, Any]], epochs: int) -> None:
-        """Log the figures of each split for a model that was trained for `epochs`. The ends of
-        intervals would have charts of their own: they stand in the description and metrics.json."""
+    def log_evaluation(
+        self, metrics: Mapping[str, Mapping[str, Any]], epochs: int, best_by: str
+    ) -> None:
+        """Log the figures of each split for a model that was trained for `epochs`, of which the
+        metric `best_by`, such as `val/accuracy`, chose one. The ends of intervals would have charts
+        of their own: they stand in the description and metrics.json."""
         for split, values in metrics.items():
             ends = {f"{key}_{end}" for key in values for end in ("low", "high")}
             for key, value in values.items():
@@ -65,7 +68,7 @@ class Log:
                     continue
                 # These have a curve over the epochs; the kept weights come after its end. All else
                 # is a single number, which MLflow draws as a bar if it has no step.
-                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1")
+                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1", best_by)
                 name = f"{PREFIXES.get(split, split)}/{key}"
                 self.log_metrics({name: float(value)}, epochs + 1 if is_curve else 0)
 
