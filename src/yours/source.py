@@ -15,7 +15,8 @@ def own_source(params: Mapping[str, Any]) -> Iterator[Sample]:
       arguments that returns one of these. The function runs in a worker process, so that millions
       of images take no memory here.
     - `label`: the name of its class, a text that is not empty.
-    - `split`: "train", "val" or "test"; samples without one are split by hash.
+    - `split`: "train", "val" or "test". Without one, and with "train", a hash of the sample decides
+      whether it goes to a val or test that no sample names.
     - `group`: a text, of a patient or a scene; samples of one group stay in one split.
 
     What you read from the disk must lie in `params["prepare.path"]`, a file or folder: DVC watches

@@ -99,7 +99,7 @@ def test_the_class_in_the_name_of_a_file(project: Path, tmp_path: Path) -> None:
 
 def test_a_table_of_paths(project: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "table.py").read_text()
-    assert len(text.splitlines()) < 20
+    assert len(text.splitlines()) < 15
     images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
     rows = [
         f"{name}/{n:03d}.png,{name.upper()},{'test' if n < 6 else ''},{name} {n // 2}\n"
