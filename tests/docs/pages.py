@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -26,6 +28,7 @@ def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@cache
 def tokens(page: str) -> list[Token]:
     return MarkdownIt("commonmark").enable("table").parse(text_of(page))
 
@@ -72,8 +75,8 @@ def links(page: str) -> Iterator[str]:
 
 def anchors(page: str) -> set[str]:
     """The headings of a page as GitHub names them in addresses."""
-    found, all_tokens = set(), tokens(page)
-    for token, inline in zip(all_tokens, all_tokens[1:], strict=False):
+    found = set()
+    for token, inline in pairwise(tokens(page)):
         if token.type == "heading_open":
             title = re.sub(r"[`*\[]|\]\(.*?\)|\]", "", inline.content).lower()
             found.add(re.sub(r"[^\w\- ]", "", title).replace(" ", "-"))
