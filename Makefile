@@ -47,7 +47,7 @@ lint: ## check style, format and types
 
 docs: ## build the pages of docs/ as a site, in .cache/site; a link to nowhere stops it
 	$(INSTALL) docs
-	@sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs .cache/site
+	@sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --nitpicky docs .cache/site
 	@echo 'Open .cache/site/index.html'
 
 lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 takes new versions
