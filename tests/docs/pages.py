@@ -35,7 +35,8 @@ def tokens(page: str) -> list[Token]:
 
 def commands(page: str) -> list[str]:
     """What stands behind `$ ` in shell blocks, and the commands in tables, without comments."""
-    found, in_cell = [], False
+    found: list[str] = []
+    in_cell = False
     for token in tokens(page):
         if token.type == "fence" and token.info in SHELL:
             found += _prompted(token.content)
