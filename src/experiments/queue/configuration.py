@@ -22,13 +22,16 @@ LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (bir
 class Configuration:
     """The workspace with the values `changed` (of -S) in place of some of params.yaml; `varied`:
     the keys that differ between the experiments and do not count. `inputs`: by stage of dvc.yaml
-    its params and the md5 of deps that no other stage makes. InputError if one is missing."""
+    its params and the md5 of deps that no other stage makes. A stage that only reads a result does
+    not decide it, and is left out. InputError if one is missing."""
 
     def __init__(self, changed: Mapping[str, str], varied: Collection[str]):
         self.changed, self.varied = changed, varied
         self.params = params.load(overrides=changed)
         versions = dvc_files.read_versions()
         entries = [dvc_files.stage_entry(x, self.params) for x in dvc_files.declared_stages()]
+        deciding = dvc_files.deciding(entries)
+        entries = [entry for entry in entries if entry.name in deciding]
         made = {out for entry in entries for out in entry.outs}
         self.inputs: Mapping[str, identity.Entry] = {
             entry.name: {
