@@ -65,7 +65,7 @@ def versions_of(module: str) -> list[str]:
 def require_declared(pipeline: str) -> None:
     """InputError if a stage can run code that is none of its deps in `pipeline`, the text of
     dvc.yaml: an edit there would re-run nothing. Only stages that run a module of src count."""
-    for stage, entry in _entries(pipeline):
+    for stage, entry in entries(pipeline):
         deps = tuple(entry.get("deps") or ())
         for path in sorted(_files_of(dvc_files.module_of(entry["cmd"]))):
             if path not in deps and not path.startswith(tuple(f"{dep}/" for dep in deps)):
@@ -78,7 +78,7 @@ def require_declared(pipeline: str) -> None:
 def rewrite(pipeline: str) -> str:
     """The text of dvc.yaml with the code among the deps, and the params, of each stage that runs a
     module of src, as its code has them. All the rest stays as it is, comments too."""
-    for stage, entry in _entries(pipeline):
+    for stage, entry in entries(pipeline):
         module = dvc_files.module_of(entry["cmd"])
         used = versions_of(module)
         versions = [f"{dvc_files.VERSIONS_FILE}: [{', '.join(used)}]"] if used else []
@@ -87,7 +87,9 @@ def rewrite(pipeline: str) -> str:
     return pipeline
 
 
-def _entries(pipeline: str) -> list[tuple[str, dict[str, Any]]]:
+def entries(pipeline: str) -> list[tuple[str, dict[str, Any]]]:
+    """The stages in the text of dvc.yaml that run a module of src, with their entries. InputError
+    if it cannot be read."""
     with dvc_files.readable("stages"):
         stages = yaml.load(pipeline, SafeLoader)["stages"].items()
         return [(stage, raw) for stage, raw in stages if dvc_files.module_of(raw.get("cmd"))]
