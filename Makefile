@@ -20,7 +20,7 @@ setup: ## install everything into .venv; PYTHON=python3.13 and TORCH=<index url>
 
 new: ## make this clone a project of your own: NAME=my-project
 	$(INSTALL) runtime
-	@python -m template.new "$(NAME)"
+	@python -m new -- "$(NAME)"
 
 repro: ## run what has changed of the pipeline, then say where the results are
 	$(INSTALL) runtime

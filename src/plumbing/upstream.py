@@ -81,7 +81,7 @@ def project_tree(commit: str, name: str, origin: str) -> str:
             raise InputError(f"git cannot read the files of {commit}: {_last(packed.stderr)}")
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        command = [sys.executable, "-B", "-m", "template.files", name, commit, origin]
+        command = [sys.executable, "-B", "-m", "new.files", name, commit, origin]
         made = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         if made.returncode:
             raise InputError(f"{commit[:9]} cannot be made a project: {_last(made.stderr)}")

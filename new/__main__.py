@@ -19,7 +19,7 @@ VALID = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)  # PyPA's 
 def main() -> None:
     """The command line."""
     parser = command.parser("new", __doc__)
-    parser.prog = "python -m template.new"
+    parser.prog = "python -m new"
     parser.add_argument("name", metavar="NAME")
     name = parser.parse_args().name
     if not VALID.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The files of a project, made of those of the template: `python -m template.files NAME COMMIT
+"""The files of a project, made of those of the template: `python -m new.files NAME COMMIT
 ORIGIN` in a folder with the files of that commit.
 
 What comes out follows from the files and the arguments alone. So `make upgrade` can do the same to
@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-PROJECT = Path("template/project")  # files that every project gets, in their places
+PROJECT = Path("new/project")  # files that every project gets, in their places
 NAME = "PROJECT-NAME"  # stands in them for its name
 REMOVED = (
     "bench",
@@ -23,7 +23,7 @@ REMOVED = (
     "dvc.lock",
     "recipes/digits_*.yaml",
     "results",
-    "template",
+    "new",
 )
 TESTS_KEPT = ("__init__.py", "yours")
 TARGETS = "test-slow|torture|zoo|new"  # of the Makefile
@@ -80,7 +80,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
     for pattern, new in changes:
         text, count = re.subn(pattern, lambda _, new=new: new, text)  # type: ignore[misc]
         if not count:
-            raise SystemExit(f"{path}: nothing is like {pattern}, which template/files.py replaces")
+            raise SystemExit(f"{path}: nothing is like {pattern}, which new/files.py replaces")
     path.write_text(text)
 
 
@@ -97,7 +97,7 @@ def _pyproject(root: Path, name: str, commit: str, origin: str) -> Iterator[tupl
         f"version = {json.dumps(version)}\ncommit = {json.dumps(commit)}\n"
         f"origin = {json.dumps(origin)}\n\n[dependency-groups]",
     )
-    yield r', "bench", "template"\]', "]"
+    yield r', "bench", "new"\]', "]"
 
 
 def _makefile() -> Iterator[tuple[str, str]]:
