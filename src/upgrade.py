@@ -44,15 +44,16 @@ def main() -> None:
     if not (origin := given or remote or note.origin):
         raise InputError("upgrade: nobody knows where upstream is: make upgrade FROM=ADDRESS")
     commit = fetch(origin)
+    shown = upstream.public(origin)
     if commit == note.commit:
-        print(f"upgrade: nothing is new at {origin}: version {note.version} ({commit[:9]})")
+        print(f"upgrade: nothing is new at {shown}: version {note.version} ({commit[:9]})")
         print(declare() or to_run())  # a merge may have been committed by hand
         return
     if git.run("merge-base", "--is-ancestor", commit, note.commit).returncode == 0:
         raise InputError(
-            f"upgrade: {origin} is older than what this project has ({note.commit[:9]})"
+            f"upgrade: {shown} is older than what this project has ({note.commit[:9]})"
         )
-    merge(replace(note, origin=note.origin or upstream.public(origin)), note, commit)
+    merge(replace(note, origin=note.origin or shown), note, commit)
 
 
 def fetch(origin: str) -> str:
@@ -60,7 +61,9 @@ def fetch(origin: str) -> str:
     done = git.run("fetch", "--quiet", "--no-tags", origin, "HEAD")
     found = git.output("rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}")
     if done.returncode or found is None:
-        raise InputError(f"upgrade: cannot fetch from {origin}: {_words(done.stderr)}")
+        raise InputError(
+            f"upgrade: cannot fetch from {upstream.public(origin)}: {_words(done.stderr)}"
+        )
     return found.strip()
 
 
@@ -132,6 +135,8 @@ def _merged_pipeline(base: str, theirs: str, ours: str) -> tuple[str, bool]:
         labels = [word for name in texts for word in ("-L", name)]
         files = [f"{temporary}/{name}" for name in texts]
         done = git.run("merge-file", "-p", *labels, *files)
+    if done.returncode > 127:  # else the number of conflicts
+        raise InputError(f"upgrade: git cannot merge dvc.yaml: {_words(done.stderr)}")
     return done.stdout.decode("utf-8"), done.returncode == 0
 
 
@@ -192,7 +197,10 @@ def to_run() -> str:
     stages = re.findall(r"(?m)^Running stage '(.+)'", done.stdout.decode("utf-8", "replace"))
     if not stages:
         return "`dvc repro` has nothing to run."
-    return f"`dvc repro` will run {', '.join(stages)}; commit dvc.lock and results afterwards."
+    return (
+        f"`dvc repro` will run {', '.join(stages)}, and what depends on their outputs where these "
+        "change; commit dvc.lock and results afterwards."
+    )
 
 
 def _keep(paths: list[str]) -> None:

@@ -103,13 +103,8 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def lines_of(printed: str) -> list[str]:
-    """What a target printed, without make's own words."""
-    return [line for line in printed.splitlines() if not line.startswith("make")]
-
-
 @pytest.mark.slow(seconds=20)
-def test_what_make_new_refuses_and_what_it_leaves(tmp_path: Path) -> None:
+def test_what_make_new_refuses_and_what_it_says(tmp_path: Path) -> None:
     clone = clone_of(upstream(tmp_path / "upstream"), tmp_path / "clone")
     at_start = run(clone, "git", "rev-parse", "HEAD").strip()
     for name in ("", "-x", "a b", "a/b", "ä"):
@@ -122,7 +117,6 @@ def test_what_make_new_refuses_and_what_it_leaves(tmp_path: Path) -> None:
     run(clone, "git", "checkout", "--", "LICENSE")
     (clone / "bench/mine.py").write_text("of my own, not in git\n")
 
-    removed = set(run(clone, "git", "ls-files").split())
     printed = run(clone, "make", "new", f"NAME={NAME}")
     assert "remote origin is now called upstream" in printed
     assert (clone / "bench/mine.py").exists()
@@ -134,27 +128,8 @@ def test_what_make_new_refuses_and_what_it_leaves(tmp_path: Path) -> None:
     assert run(clone, "git", "status", "--porcelain") == ""
     assert run(clone, "git", "remote").split() == ["upstream"]
     assert "no-push-to-upstream" in run(clone, "git", "push", "upstream", "main", code=128)
-
-    kept = set(run(clone, "git", "ls-files").split())
-    removed -= kept
-    speaking = run(clone, "git", "grep", "--ignore-case", "--line-number", "-I", "template")
-    assert {line.split(":")[0] for line in speaking.splitlines()} == {"dvc.yaml"}
-    assert set(re.findall(r"template: \w+", speaking)) == set(
-        re.findall(r"template: \w+", (ROOT / "dvc.yaml").read_text())
-    )
-    # Nothing names a file that went, nor a target of the Makefile.
-    targets = re.compile(r"make (test-slow|torture|zoo)\b|\b(tests|bench)[/.](?!yours|test_pro)\w")
-    for name in kept:
-        text = (clone / name).read_text(errors="replace")
-        assert not targets.search(text), f"{name}: {targets.search(text)}"
-        assert [path for path in removed if path in text and "/" in path] == [], name
-    assert run(clone, "make", "--no-print-directory", "help").count("\n") > 10
     note = (clone / "pyproject.toml").read_text().partition("[tool.upstream]")[2]
-    assert f'commit = "{at_start}"' in note
-    assert f'origin = "{tmp_path / "upstream"}"' in note
-    for name, what in (("src/experiments", "mine"), ("docs", "params.md"), ("docs", "checks.md")):
-        assert (clone / name).is_dir(), what
-    assert json.loads((clone / ".devcontainer/devcontainer.json").read_text())["image"]
+    assert f'commit = "{at_start}"\norigin = "{tmp_path / "upstream"}"' in note
 
 
 @pytest.mark.slow(seconds=240)
@@ -256,7 +231,7 @@ def test_an_upgrade_of_a_project_with_edits_everywhere(tmp_path: Path) -> None:
     assert "src/yours/net.py" in printed
     assert "## 0.2.0\n\nSet `subset.most` as you like.\n" in printed
     assert "## 0.1.0" not in printed
-    assert "`dvc repro` will run subset, overfit-check, train" in printed
+    assert "`dvc repro` will run subset, and what depends on" in printed
     assert run(project, "git", "status", "--porcelain") == ""
     assert {path: Path(path).read_text() for path in mine} == mine
     assert (project / "results/report/metrics.json").read_text() == results

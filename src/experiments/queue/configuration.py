@@ -61,16 +61,18 @@ class Configuration:
 
     def _is_in(self, lock: str) -> bool:
         """Whether a dvc.lock has these inputs, and each stage ran on what earlier ones made."""
-        made: dict[str, str] = {}
+        entries = {name: identity.locked_stage(lock, name) for name in self.inputs}
+        made = {
+            out: md5 for entry in entries.values() if entry for out, md5 in entry["outs"].items()
+        }
         for name, wanted in self.inputs.items():
-            if (entry := identity.locked_stage(lock, name)) is None:
+            if (entry := entries[name]) is None:
                 return False
             deps = {dep: entry["deps"].get(dep, "") for dep in wanted["deps"]}
             if {"params": self._fixed(entry["params"]), "deps": deps} != wanted:
                 return False
             if any(made.get(dep, md5) != md5 for dep, md5 in entry["deps"].items()):
                 return False
-            made |= entry["outs"]
         return True
 
     def require_in_git(self) -> None:
