@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 PROJECT = Path("new/project")  # files that every project gets, in their places
@@ -38,7 +38,7 @@ GONE = re.compile(
     re.IGNORECASE,
 )
 ITEM = re.compile(r"\s*([-*]|\d+\.) ")
-LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)[^)]*\)")
 
 
 def main() -> None:
@@ -109,25 +109,42 @@ def _makefile() -> Iterator[tuple[str, str]]:
 def clean_pages(root: Path) -> None:
     """Take out of all pages what speaks of things that are no longer there, and whole pages and
     pictures that are about nothing else, until no page changes."""
-    before: dict[Path, str] = {}
-    pages: dict[Path, str] = {}
-    while not pages or pages != before:
-        before = pages
-        listed = (path for path in root.rglob("*.md") if ".venv" not in path.parts)
-        pages = {path: cleaned(path) for path in sorted(listed)}
-        for path, text in pages.items():
+    at_start, is_changed = _headings(root), True
+    while is_changed:
+        is_changed, lost = False, at_start - _headings(root)
+        for path in _pages(root):
+            before, text = path.read_text(), cleaned(path, lost)
+            is_changed |= text != before
             path.write_text(text) if text else path.unlink()
-        shown = {path.parent / link for path in pages for link in LINK.findall(pages[path])}
-        for image in (root / "docs").rglob("*.png"):
-            if image.resolve() not in {path.resolve() for path in shown}:
-                image.unlink()
+    shown = {
+        (path.parent / link).resolve()
+        for path in _pages(root)
+        for link, _ in _links(path.read_text())
+    }
+    for image in (root / "docs").rglob("*.png"):
+        if image.resolve() not in shown:
+            image.unlink()
 
 
-def cleaned(page: Path) -> str:
+def _pages(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.md") if ".venv" not in path.parts)
+
+
+def _headings(root: Path) -> set[tuple[Path, str]]:
+    """(page, anchor) of all headings, as links name them."""
+    return {
+        (path.resolve(), re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"))
+        for path in _pages(root)
+        for title in re.findall(r"(?m)^#+ (.+)$", path.read_text())
+    }
+
+
+def cleaned(page: Path, lost: Set[tuple[Path, str]]) -> str:
     """The text of a page without what is gone: rows, items, paragraphs, lines of code; sections
-    that begin with it; empty if that is the whole page."""
+    that begin with it; empty if that is the whole page. `lost`: headings that went, as (page,
+    anchor)."""
     blocks = list(_blocks(page.read_text()))
-    gone = [_is_gone(page, text) for _, text in blocks]
+    gone = [_is_gone(page, text, lost) for _, text in blocks]
     for index, (kind, text) in enumerate(blocks):
         if kind != "heading":
             continue
@@ -170,9 +187,17 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
     yield kind, block
 
 
-def _is_gone(page: Path, text: str) -> bool:
-    links = (link for link in LINK.findall(text) if "://" not in link)
-    return bool(GONE.search(text)) or any(not (page.parent / link).exists() for link in links)
+def _is_gone(page: Path, text: str, lost: Set[tuple[Path, str]]) -> bool:
+    """Whether a part of a page speaks of what went, or has a link there."""
+    if GONE.search(text):
+        return True
+    places = ((page.parent / link if link else page, anchor) for link, anchor in _links(text))
+    return any(not place.exists() or (place.resolve(), anchor) in lost for place, anchor in places)
+
+
+def _links(text: str) -> list[tuple[str, str]]:
+    """The links inside the project: (path from the page, empty for the page itself; anchor)."""
+    return [(link, anchor) for link, anchor in LINK.findall(text) if "://" not in link]
 
 
 if __name__ == "__main__":
