@@ -159,8 +159,8 @@ def go_on() -> None:
     back = "`make upgrade` again goes on, `git merge --abort` takes all of it back"
     if files := _unmerged():
         raise GateError(
-            f"upgrade: both sides changed the same lines in {', '.join(files)}: edit, `git add` "
-            f"them, and {back}"
+            f"upgrade: both sides changed {', '.join(files)}: edit, then `git add` them (`git rm` "
+            f"what shall go), and {back}"
         )
     if trouble := declare():
         raise GateError(f"upgrade: {trouble}: mend it, `git add` the file, and {back}")
@@ -192,9 +192,9 @@ def news(before: str, now: str) -> list[str]:
 def to_run() -> str:
     """What `dvc repro` will run, in a line."""
     done = _python("-m", "dvc", "repro", "--dry")
-    if done.returncode:
-        return f"What `dvc repro` will run is not known: {_words(done.stderr or done.stdout)}"
     stages = re.findall(r"(?m)^Running stage '(.+)'", done.stdout.decode("utf-8", "replace"))
+    if not stages and done.returncode:
+        return f"What `dvc repro` will run is not known: {_words(done.stderr or done.stdout)}"
     if not stages:
         return "`dvc repro` has nothing to run."
     return (

@@ -275,7 +275,7 @@ def test_a_conflict_is_left_to_git_and_nothing_is_lost(tmp_path: Path) -> None:
     assert "cannot fetch from" in run(project, "make", "upgrade", "FROM=/nowhere", code=2)
     assert head(project) == before
 
-    said = "the same lines in dvc.yaml, src/plumbing/terminal.py: edit, `git add` them, and"
+    said = "both sides changed dvc.yaml, src/plumbing/terminal.py: edit, then `git add` them"
     for _ in range(2):
         assert said in run(project, "make", "upgrade", code=2)  # make's code for a failed command
     run(project, "git", "merge", "--abort")
@@ -294,6 +294,11 @@ def test_a_conflict_is_left_to_git_and_nothing_is_lost(tmp_path: Path) -> None:
     assert "subset.most" in (project / "dvc.yaml").read_text()
     assert run(project, "git", "log", "-1", "--format=%P").split() == [before, head(source)]
     assert "nothing is new" in run(project, "make", "upgrade")
+    # Between branches of the project only what the pipeline wrote is not merged.
+    assert run(project, "git", "config", "merge.ours.driver") == "true\n"
+    paths = ("dvc.lock", "results/train/metrics.json", "src/yours/net.py")
+    found = run(project, "git", "check-attr", "merge", *paths).splitlines()
+    assert [line.rpartition(" ")[2] for line in found] == ["ours", "ours", "unspecified"]
 
 
 @pytest.mark.slow(seconds=20)
