@@ -160,7 +160,7 @@ def cleaned(page: Path, lost: Set[tuple[Path, str]]) -> str:
             for number in (index, *inside):
                 gone[number] = True
     kept = [text for (_, text), is_gone in zip(blocks, gone, strict=True) if not is_gone]
-    text = re.sub(r"(?m)^```\w+\n```\n", "", "".join(kept))
+    text = re.sub(r"(?m)^```[^`\n]+\n```\n", "", "".join(kept))
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n" if text.strip() else ""
 
 

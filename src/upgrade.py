@@ -24,6 +24,7 @@ TITLE = "Upgrade to "  # of the commit
 # project it would drop the edits of one of them without a word.
 YOURS = ("src/yours", "tests/yours", "recipes", "README.md", "docs/experiments.md")
 GENERATED = ("docs/**/params.md", "params.yaml", "dvc.yaml")  # written anew below
+OWN_KEYS = "src/yours/params.py"  # whoever edits it has his own section `yours` in params.yaml
 LOCKS = ("requirements/*.lock", "requirements/uv.txt", "requirements/versions.yaml")
 
 
@@ -82,7 +83,9 @@ def merge(note: Note, had: Note, commit: str) -> None:
     now = upstream.read_note(_at(theirs, upstream.FILE))
     assert now is not None
     print(f"upgrade: version {note.version} ({note.commit[:9]}) -> {now.version} ({commit[:9]})")
-    params, said = merging.merged_params(*(_at(x, "params.yaml") for x in (base, theirs, ours)))
+    is_own = _at(ours, OWN_KEYS) != _at(base, OWN_KEYS)
+    texts = [_at(tree, "params.yaml") for tree in (base, theirs, ours)]
+    params, said = merging.merged_params(*texts, *(["yours."] if is_own else []))
     pipeline, is_clear = _merged_pipeline(*(_at(x, "dvc.yaml") for x in (base, theirs, ours)))
     _merge_trees(base, ours, theirs, f"upstream {now.version}")
     write_text("params.yaml", params)

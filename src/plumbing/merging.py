@@ -33,11 +33,16 @@ class Entry:
         return " ".join(f"{self.head.partition(':')[2]} {self.below}".split())
 
 
-def merged_params(base: str, theirs: str, ours: str) -> tuple[str, list[str]]:
+def merged_params(
+    base: str, theirs: str, ours: str, left_alone: str = " "
+) -> tuple[str, list[str]]:
     """params.yaml with its own values: with the keys that are new, without those that are gone, and
     with changed comments where the old ones stand. And a line for each key that is new, gone or has
-    another default."""
-    before, now = ({entry.key: entry for entry in entries_of(text)} for text in (base, theirs))
+    another default. Keys that begin with `left_alone` stay as they are here."""
+    before, now = (
+        {item.key: item for item in entries_of(text) if not item.key.startswith(left_alone)}
+        for text in (base, theirs)
+    )
     said, found = [], []
     gone = {key for key in before if key not in now}
     own = {entry.key for entry in entries_of(ours)} - set(before)

@@ -64,6 +64,16 @@ def test_comments_follow_and_defaults_do_not() -> None:
     assert "seed: 17          # integer >= 0: a start" in text
 
 
+def test_a_section_may_be_left_alone() -> None:
+    """That of one's own keys, whose types stand in a file that the project has changed."""
+    theirs = BASE.replace("  size: 32        # pixels\n", "  other: 1  # new\n")
+    theirs = theirs.replace("seed: 0", "first: 1\nseed: 0")
+    ours = BASE.replace("  size: 32        # pixels\n", "  mine: 3\n")
+    text, said = merging.merged_params(BASE, theirs, ours, "prepare.")
+    assert text == ours.replace("seed: 0", "first: 1\nseed: 0")
+    assert said == ["new      first: 1"]
+
+
 def test_a_new_section_comes_whole() -> None:
     theirs = BASE + "\nserve:  # how it answers\n  port: 1  # integer\n"
     ours = BASE.replace("\nprepare:", "own: 1  # mine\n\nprepare:")
