@@ -1,17 +1,13 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup repro test test-slow torture lint docs lock ui table verify lr-find seeds search zoo clean help
+.PHONY: setup new repro test test-slow torture lint docs lock upgrade ui table verify lr-find seeds search zoo clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# More processes than cores only import torch more often; slow tests also wait for queues and
-# servers, so three share two cores. They go one at a time to whoever is free, the longest first
-# (tests/conftest.py).
-PROCESSES := --numprocesses logical --maxprocesses 4
-FAST := $(PROCESSES) --dist worksteal
-SLOW := -m slow --numprocesses 3 --dist load --maxschedchunk 1
+# More processes than cores only import torch more often.
+FAST := --numprocesses logical --maxprocesses 4 --dist worksteal
 
 INSTALL := @bash requirements/install.sh
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -22,6 +18,10 @@ setup: ## install everything into .venv; PYTHON=python3.13 and TORCH=<index url>
 	$(INSTALL) runtime
 	@echo 'Ready. `make repro` runs the pipeline; `source .venv/bin/activate` gives dvc and mlflow.'
 
+new: ## make this clone a project of your own: NAME=my-project
+	$(INSTALL) runtime
+	@python -m new -- "$(NAME)"
+
 repro: ## run what has changed of the pipeline, then say where the results are
 	$(INSTALL) runtime
 	dvc repro
@@ -31,6 +31,9 @@ test: ## run the fast tests
 	$(INSTALL) dev
 	python -m pytest $(FAST)
 
+# Slow tests also wait for queues and servers, so three share two cores. They go one at a time to
+# whoever is free, the longest first (tests/conftest.py).
+SLOW := -m slow --numprocesses 3 --dist load --maxschedchunk 1
 test-slow: ## run the slow tests: the real pipeline in temporary clones
 	$(INSTALL) dev
 	python -m pytest $(SLOW)
@@ -58,6 +61,10 @@ lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 t
 	$(COMPILE) --output-file requirements/docs.lock --constraint requirements/runtime.lock \
 		--constraint requirements/dev.lock --group docs
 	python requirements/versions.py
+
+upgrade: ## merge what is new upstream; FROM=... names another address or folder
+	$(INSTALL) runtime
+	@python -m src.upgrade $(if $(FROM),"$(FROM)")
 
 ui: ## browse the runs in MLflow
 	$(INSTALL) runtime

@@ -150,6 +150,8 @@ if [[ $want == runtime ]]; then
     git rev-parse --git-dir >/dev/null 2>&1 ||
         fail "this folder is not a git repository, which DVC needs: run" \
             "git init && git add -A && git commit -m 'Start'"
+    # What .gitattributes calls `ours`: the file stays as it is here.
+    [[ "$(git config merge.ours.driver)" == true ]] || git config merge.ours.driver true
     [[ -n "$(git config user.name || true)" && -n "$(git config user.email || true)" ]] || cat <<'HINT'
 setup: git does not know you yet; `dvc exp run --temp` and the queue will need these two lines:
     git config --global user.name "Your Name"

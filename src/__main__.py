@@ -2,16 +2,20 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
-from src.plumbing.dvc_files import STAGES
+from src.base.imports import ROOT
+from src.plumbing import command, dvc_files
 
 
 def main() -> None:
     """The command line."""
     files = sorted(Path(__file__).parent.glob("[!_]*.py"))
     modules = {file.stem: _first_sentence(file) for file in files}
-    stages = {name: modules.pop(name.replace("-", "_"), "") for name in STAGES}
+    runs = dvc_files.modules(ROOT)
+    stages = {name: modules.get(module.removeprefix("src."), "") for name, module in runs.items()}
+    modules = {name: line for name, line in modules.items() if f"src.{name}" not in runs.values()}
     width = max(map(len, (*stages, *modules)))
     for title, about in (
         ("Stages, in the order in which `dvc repro` runs them; `dvc repro NAME` runs one:", stages),
@@ -28,4 +32,4 @@ def _first_sentence(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.guarded(main))

@@ -14,7 +14,6 @@ from src.tracking.journal import journal
 
 # What a refused `prepare` left to look at, and figures that are drawn anew; then what tools leave.
 LEFTOVERS = (".cache/prepare", ".cache/compare", ".pytest_cache", ".mypy_cache", ".ruff_cache")
-COMPILED = tuple(f"{name}/**/__pycache__" for name in ("src", "tests", "bench", "requirements"))
 # Where DVC works on an experiment of its queue, and of `--temp`.
 WORKING_COPIES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*")
 
@@ -25,7 +24,9 @@ def main() -> None:
     parser.parse_args()
     workspace.require_project()
     root = workspace.main_repository()
-    for path in _found(root, LEFTOVERS + COMPILED):
+    code = {file.parent for file in root.glob("[!.]*/*.py")}
+    compiled = [path for folder in code for path in folder.rglob("__pycache__")]
+    for path in _found(root, LEFTOVERS) + compiled:
         shutil.rmtree(path, ignore_errors=True)
     removed, kept = finished(root)
     print(f"clean: {removed} checkpoints of finished trainings removed, {kept} of others kept")

@@ -18,6 +18,7 @@ from src.tracking import lookup
 from src.tracking.store import pages, store
 
 LISTED = ("train", "overfit-check")  # stages whose runs are shown, or why there is none
+WITHOUT_RUN = ("prepare", "subset")
 COLUMNS = {
     "n": "images",
     "accuracy": "accuracy",
@@ -60,13 +61,13 @@ def find(target: Target, root: Path) -> Found:
             found.runs[name] = run
         else:
             found.missing[name] = "none here: it ran elsewhere, or with tracking off"
-    # An evaluation with other settings has a run of its own; without a record of it the store is
-    # only asked where that of train is not recorded either.
-    if (own := prints.get("evaluate")) and (
-        lookup.recorded_run(root, own) or not lookup.recorded_run(root, prints["train"])
-    ):
-        run = _run_of(root, own, found)
-        found.runs |= {"evaluate": run} if run else {}
+    # An evaluation with other settings has a run of its own, and so may have a stage of yours;
+    # without a record of it the store is only asked where that of train is not recorded either.
+    for name in (name for name in prints if name not in (*LISTED, *WITHOUT_RUN)):
+        own = prints[name]
+        if lookup.recorded_run(root, own) or not lookup.recorded_run(root, prints["train"]):
+            run = _run_of(root, own, found)
+            found.runs |= {name: run} if run else {}
     if target.rev is None:
         found.changed = identity.changed_inputs(lock)
     found.ui = pages.server_address() or pages.running_address(root)

@@ -12,7 +12,7 @@ from src.base.kinds import KINDS
 ROOT = Path(__file__).resolve().parents[2]
 
 # The wall: nothing in these folders can change an output, so that an edit there re-runs nothing.
-# tests/pipeline/test_reproduction.py gets the same outputs with stand-ins for all of them.
+# A test ran the pipeline with stand-ins for all of them and got the same outputs.
 EXCLUDED = ("src/tracking/", "src/plumbing/")
 
 

@@ -39,7 +39,8 @@ class Target:
         if lock is None:
             raise InputError(f"{self.title}: there is no dvc.lock yet; `make repro` makes it")
         try:
-            found = {name: identity.locked_stage(lock, name) for name in dvc_files.STAGES}
+            names = dict.fromkeys([*dvc_files.STAGES, *identity.locked_names(lock)])
+            found = {name: identity.locked_stage(lock, name) for name in names}
         except InputError as error:
             raise InputError(f"{self.title}: {error}") from None
         if found["train"] is None:

@@ -28,15 +28,10 @@ FIXED = "FIXED"
 YOURS = "src/yours"  # its files come and go: one that no stage imports must not run them again
 
 
-def module_of(stage: str) -> str:
-    """The module of one of the template's stages."""
-    return f"src.{stage.replace('-', '_')}"
-
-
-def code_of(stage: str) -> list[str]:
-    """The code among the deps of a stage: the files that its module can run, but a folder as one
-    where it runs all of its files, for DVC takes about 1 ms for each dep."""
-    found = _files_of(stage)
+def code_of(module: str) -> list[str]:
+    """The code among the deps of the stage that runs `module`: the files that it can run, but a
+    folder as one where it runs all of its files, for DVC takes about 1 ms for each dep."""
+    found = _files_of(module)
     folders = {path.parent for path in (ROOT / "src").glob("*/**/*.py")}
     for folder in sorted(folder.relative_to(ROOT).as_posix() for folder in folders):
         inside = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
@@ -46,18 +41,18 @@ def code_of(stage: str) -> list[str]:
     return sorted(found)
 
 
-def params_of(stage: str) -> list[str]:
+def params_of(module: str) -> list[str]:
     """The keys of params.yaml that a stage's code reads, in the schema's order, less those it fixes
     and `machine.*`. InputError, with file and line, for a key that only a run could tell."""
-    paths = _files_of(stage)
+    paths = _files_of(module)
     found = [_keys(path, (ROOT / path).read_text(encoding="utf-8")) for path in paths]
     read, fixed = (set().union(*sets) for sets in zip(*found, strict=True))
     return [key for key in SCHEMA if key in read - fixed and not key.startswith(UNDECLARED)]
 
 
-def versions_of(stage: str) -> list[str]:
+def versions_of(module: str) -> list[str]:
     """The packages of requirements/versions.yaml that the code of a stage imports."""
-    modules = {name.partition(".")[0] for path in _files_of(stage) for name in imports_of(path)}
+    modules = {name.partition(".")[0] for path in _files_of(module) for name in imports_of(path)}
     packages = _distributions()
     installed = {package for names in packages.values() for package in names}
     used = {package for module in modules for package in packages.get(module, [])}
@@ -68,11 +63,11 @@ def versions_of(stage: str) -> list[str]:
 
 
 def require_declared(pipeline: str) -> None:
-    """InputError if a stage of the template can run code that is none of its deps in `pipeline`,
-    the text of dvc.yaml: an edit there would re-run nothing. Other stages are not looked at."""
-    for stage, entry in _entries(pipeline):
-        deps = tuple(entry["deps"])
-        for path in sorted(_files_of(stage)):
+    """InputError if a stage can run code that is none of its deps in `pipeline`, the text of
+    dvc.yaml: an edit there would re-run nothing. Only stages that run a module of src count."""
+    for stage, entry in entries(pipeline):
+        deps = tuple(entry.get("deps") or ())
+        for path in sorted(_files_of(dvc_files.module_of(entry["cmd"]))):
             if path not in deps and not path.startswith(tuple(f"{dep}/" for dep in deps)):
                 raise InputError(
                     f"dvc.yaml: stage {stage} uses {path}, which is none of its deps, so that an "
@@ -81,28 +76,37 @@ def require_declared(pipeline: str) -> None:
 
 
 def rewrite(pipeline: str) -> str:
-    """The text of dvc.yaml with the code among the deps, and the params, of each of the template's
-    stages as their code has them. All the rest stays as it is, comments too."""
-    for stage, _ in _entries(pipeline):
-        versions = f"{dvc_files.VERSIONS_FILE}: [{', '.join(versions_of(stage))}]"
-        pipeline = _with_items(pipeline, stage, "deps", code_of(stage), "src/")
-        pipeline = _with_items(pipeline, stage, "params", [*params_of(stage), versions], "")
+    """The text of dvc.yaml with the code among the deps, and the params, of each stage that runs a
+    module of src, as its code has them. All the rest stays as it is, comments too."""
+    for stage, entry in entries(pipeline):
+        module = dvc_files.module_of(entry["cmd"])
+        used = versions_of(module)
+        versions = [f"{dvc_files.VERSIONS_FILE}: [{', '.join(used)}]"] if used else []
+        pipeline = with_items(pipeline, stage, "deps", code_of(module), "src/")
+        pipeline = with_items(pipeline, stage, "params", [*params_of(module), *versions], "")
     return pipeline
 
 
-def _entries(pipeline: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def entries(pipeline: str) -> list[tuple[str, dict[str, Any]]]:
+    """The stages in the text of dvc.yaml that run a module of src, with their entries. InputError
+    if it cannot be read."""
     with dvc_files.readable("stages"):
         stages = yaml.load(pipeline, SafeLoader)["stages"].items()
-    for stage, entry in stages:
-        command = ["python", "-m", module_of(stage)]
-        if stage in dvc_files.STAGES and str(entry.get("cmd")).split()[:3] == command:
-            yield stage, entry
+        return [(stage, raw) for stage, raw in stages if dvc_files.module_of(raw.get("cmd"))]
 
 
-def _with_items(pipeline: str, stage: str, name: str, wanted: list[str], begin: str) -> str:
+def with_items(pipeline: str, stage: str, name: str, wanted: list[str], begin: str) -> str:
     """dvc.yaml with the items `wanted` in a list of a stage, in place of those that begin with
-    `begin`. An item that stays keeps what is said above and beside it."""
-    found = re.search(rf"(?m)^  {stage}:\n((?!  \w).*\n)*?    {name}:\n(?= {{6}})", pipeline)
+    `begin`. An item that stays keeps what is said above and beside it. InputError for a list in
+    another form; a stage without one gets it."""
+    entry = rf"(?m)^  {re.escape(stage)}:.*\n((?!  \w).*\n)*?    "
+    found = re.search(rf"{entry}{name}:\n(?= {{6}})", pipeline)
+    if found is None and not re.search(rf"{entry}{name}:", pipeline):
+        command = re.search(rf"{entry}cmd:.*\n( {{5,}}.*\n)*", pipeline)
+        if command is None or not wanted:
+            return pipeline
+        lines = "".join(f"      - {item}\n" for item in wanted)
+        return f"{pipeline[: command.end()]}    {name}:\n{lines}{pipeline[command.end() :]}"
     if found is None:
         raise InputError(f"dvc.yaml: stage {stage} needs a list `{name}` with an item on each line")
     items: dict[str, str] = {}  # its text in dvc.yaml: comments above it and its own lines
@@ -122,9 +126,9 @@ def _with_items(pipeline: str, stage: str, name: str, wanted: list[str], begin: 
     return pipeline[: found.end()] + "".join(others + ours) + pipeline[end:]
 
 
-def _files_of(stage: str) -> set[str]:
+def _files_of(module: str) -> set[str]:
     try:
-        return files_of(module_of(stage))
+        return files_of(module)
     except SyntaxError as error:
         raise InputError(f"{error.filename}:{error.lineno}: {error.msg}") from None
     except ValueError as error:

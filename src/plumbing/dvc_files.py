@@ -1,7 +1,7 @@
 """What DVC reads: the stages of dvc.yaml, and the versions of packages."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +15,8 @@ from src.plumbing.keys import Value
 from src.plumbing.params import FILE as PARAMS_FILE
 from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
-STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")  # in the order they run
+# Those whose results the tools read, in the order they run; dvc.yaml may have more, or fewer.
+STAGES = ("prepare", "subset", "overfit-check", "train", "evaluate")
 VERSIONS_FILE = "requirements/versions.yaml"
 
 
@@ -33,11 +34,38 @@ class StageEntry:
 
 
 def declared_stages(folder: Path | str = ".") -> list[str]:
-    """Those of STAGES that `folder`/dvc.yaml has: a project may be cut down to fewer. InputError if
-    it cannot be read."""
+    """The stages of `folder`/dvc.yaml whose inputs are known, in its order: STAGES, as far as they
+    are there, and all that run a module of src. InputError if the file cannot be read."""
+    own = modules(folder)
     with readable("stages"):
-        found = _stages(folder)
-        return [name for name in STAGES if name in found]
+        return [name for name in _stages(folder) if name in STAGES or name in own]
+
+
+def modules(folder: Path | str = ".") -> dict[str, str]:
+    """The stages of `folder`/dvc.yaml that run a module of src, in its order, and that module.
+    InputError if the file cannot be read."""
+    with readable("stages"):
+        found = {name: module_of(raw.get("cmd")) for name, raw in _stages(folder).items()}
+        return {name: module for name, module in found.items() if module}
+
+
+def module_of(cmd: Any) -> str:
+    """`src.train` of the command `python -m src.train ...`; empty for another kind of command."""
+    words = cmd.split() if isinstance(cmd, str) else []
+    is_module = words[:2] == ["python", "-m"] and "".join(words[2:3]).startswith("src.")
+    return words[2] if is_module else ""
+
+
+def deciding(entries: Sequence[StageEntry]) -> set[str]:
+    """The names of STAGES and of the stages whose outputs lead to them: what others make, such as a
+    report of the result, does not decide it."""
+    maker = {out: entry for entry in entries for out in entry.outs}
+    found, todo = set(), [entry for entry in entries if entry.name in STAGES]
+    while todo:
+        entry = todo.pop()
+        found.add(entry.name)
+        todo += [maker[dep] for dep in entry.deps if dep in maker and maker[dep].name not in found]
+    return found
 
 
 def stage_entry(name: str, params: Mapping[str, Value], folder: Path | str = ".") -> StageEntry:

@@ -65,6 +65,14 @@ def declared_values(
     return values
 
 
+def locked_names(lock_text: str) -> list[str]:
+    """The stages of the text of a dvc.lock; InputError if it cannot be read."""
+    try:
+        return list((yaml.load(lock_text, BaseLoader) or {}).get("stages") or {})
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise _unreadable(error) from None
+
+
 def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
     """The entry of stage `name` in the text of a dvc.lock: {"cmd", "deps": {path: md5}, "params",
     "outs": {path: md5}}, every value as text; a package version is a param `<file>:<package>`. None
@@ -85,8 +93,11 @@ def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
             "outs": {out["path"]: out.get("md5", "") for out in stage.get("outs") or []},
         }
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"dvc.lock cannot be read ({reason})") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> InputError:
+    return InputError(f"dvc.lock cannot be read ({' '.join(str(error).split())})")
 
 
 def metrics_belong(metrics: str, train: Entry, evaluate: Entry | None) -> bool:

@@ -1,1 +1,1 @@
-"""Yours: what you write for your own project. Updates of the template leave these files alone."""
+"""Yours: what you write for your own project. `make upgrade` leaves these files alone."""

@@ -11,7 +11,7 @@ from src.base.randomness import generator
 def own_augment(
     rows: torch.Tensor, seed: int, step: int, params: Mapping[str, Any]
 ) -> torch.Tensor:
-    """A training batch, changed sample by sample; it comes after the template's augmentation and
+    """A training batch, changed sample by sample; it comes after the built-in augmentation and
     before mixup and cutmix. Edit it: this one makes each image brighter or darker by up to a tenth.
 
     `rows` are packed samples on the device of the net, images B x H x W x C (uint8 or float32) in

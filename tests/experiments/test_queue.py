@@ -208,6 +208,21 @@ def test_a_project_may_be_cut_down_to_fewer_stages(repository: Path) -> None:
     assert accuracies() == {0: 0.9}
 
 
+def test_a_stage_of_ones_own_counts_where_it_leads_to_the_result(repository: Path) -> None:
+    """One that makes what another stage reads decides; one that reports what came out does not."""
+    before = all_seeds().name()
+    content = yaml.safe_load(Path("dvc.yaml").read_text())
+    report = {"cmd": "python -m src.report", "deps": ["models/model.json"], "outs": ["report.md"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {**content["stages"], "report": report}}))
+    assert all_seeds().name() == before
+    assert accuracies() == {0: 0.9}
+    Path("labels.csv").touch()
+    made = {"cmd": "python -m src.clean_labels", "deps": ["labels.csv"], "outs": ["data/prepared"]}
+    del content["stages"]["prepare"]["outs"]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {**content["stages"], "made": made}}))
+    assert set(all_seeds().inputs) == {*content["stages"], "made"}
+
+
 @pytest.mark.parametrize("changed", ["models/model.json", "data/subset"])
 def test_what_an_earlier_net_or_other_pictures_gave_is_no_result(
     repository: Path, changed: str

@@ -138,6 +138,18 @@ def test_the_run_of_an_evaluation_with_other_settings(root: Path) -> None:
     assert "  evaluate       evaluate evaluate.flip=true\n" in where.render(found, None)
 
 
+def test_the_run_of_a_stage_of_ones_own(root: Path) -> None:
+    lock = Path("dvc.lock").read_text()
+    entry = (
+        "  report:\n    cmd: python -m src.report\n    deps:\n    - path: models\n      md5: '1'\n"
+    )
+    Path("dvc.lock").write_text(lock + entry)
+    assert "report" not in find(root).runs
+    record(root, "report first", "run-of-report", "report")
+    assert find(root).runs["report"]["name"] == "report first"
+    assert "report first" in where.render(find(root), None)
+
+
 def test_a_run_in_a_store_that_was_in_use_before(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

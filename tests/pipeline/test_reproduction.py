@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.base.imports import EXCLUDED, ROOT, files_of
-from src.plumbing import deps
-from src.plumbing.dvc_files import STAGES
+from src.plumbing import dvc_files
 from tests.conftest import set_params
 from tests.pipeline.clone import fingerprint_from_lock, lock, run, runs
 
@@ -57,7 +56,7 @@ def used_of_the_wall() -> set[tuple[str, str, str]]:
     """(module, name, file): what the code of the stages takes from src/plumbing and src/tracking.
     Of a module that is imported as a whole each attribute counts."""
     used = set()
-    for path in files_of(*(deps.module_of(name) for name in STAGES)):
+    for path in files_of(*dvc_files.modules(ROOT).values()):
         code = ast.parse((ROOT / path).read_text())
         modules = {}
         for node in ast.walk(code):

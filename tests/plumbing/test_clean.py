@@ -37,7 +37,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     younger = time.time() + 60
     os.utime(tmp_path / ".cache/checkpoints" / ("e" * 64) / "checkpoint-0.pt", (younger, younger))
     for name in (
+        "src/a.py",
         "src/__pycache__/a.pyc",
+        "mine/a.py",
+        "mine/deeper/__pycache__/b.pyc",
         ".cache/prepare/report.json",
         ".mypy_cache/x",
         ".cache/journal/r.jsonl",
@@ -58,7 +61,7 @@ def test_only_what_is_finished_goes(
     assert printed == "clean: 1 checkpoints of finished trainings removed, 4 of others kept\n"
     left = {path.name for path in (project / ".cache/checkpoints").iterdir()}
     assert left == {"b" * 64, "c" * 64, "d" * 64, "e" * 64}
-    for name in ("src/__pycache__", ".cache/prepare", ".mypy_cache"):
+    for name in ("src/__pycache__", "mine/deeper/__pycache__", ".cache/prepare", ".mypy_cache"):
         assert not (project / name).exists()
     for name in (".cache/journal/r.jsonl", ".cache/waiting/r/tags.json"):
         assert (project / name).exists()

@@ -11,7 +11,7 @@ from src.plumbing import deps, dvc_files, params
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from tests import template
-from tests.conftest import STAGES, python
+from tests.conftest import python
 
 PIPELINE = template.pipeline_text()
 Write = Callable[[dict[str, str]], None]
@@ -31,14 +31,14 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write_files
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", dvc_files.modules(ROOT))
 def test_a_stage_declares_what_its_code_imports_and_reads(name: str) -> None:
     entry = dvc_files.stage_entry(name, params.load(ROOT), ROOT)
-    assert entry.cmd.split()[:3] == ["python", "-m", deps.module_of(name)]
+    module = dvc_files.module_of(entry.cmd)
     advice = "`python -m src.deps` brings dvc.yaml up to date"
-    assert [dep for dep in entry.deps if dep.startswith("src/")] == deps.code_of(name), advice
-    assert list(entry.params) == deps.params_of(name), advice
-    assert list(entry.versions) == deps.versions_of(name), advice
+    assert [dep for dep in entry.deps if dep.startswith("src/")] == deps.code_of(module), advice
+    assert list(entry.params) == deps.params_of(module), advice
+    assert list(entry.versions) == deps.versions_of(module), advice
 
 
 def test_the_page_of_the_params_is_current_and_has_every_key() -> None:
@@ -94,7 +94,7 @@ def test_every_form_of_import_is_seen(write: Write) -> None:
 def test_what_would_have_to_be_guessed_is_an_error(write: Write, line: str) -> None:
     write({"src/train.py": f"'''Reads lr.'''\nparams['lr']\n{line}\n"})
     with pytest.raises(InputError) as caught:
-        deps.params_of("train")
+        deps.params_of("src.train")
     assert str(caught.value).startswith("src/train.py:3: ")
     assert "\n" not in str(caught.value)
 
@@ -117,14 +117,12 @@ def test_params_go_through_the_code_under_their_name(write: Write) -> None:
     """
     lines = [line.removeprefix(" " * 8) for line in code.splitlines()]
     write({"src/train.py": "\n".join(lines), "src/part.py": "x = stage.params['seed']\n"})
-    assert deps.params_of("train") == ["seed", "epochs", "prepare.size"]
+    assert deps.params_of("src.train") == ["seed", "epochs", "prepare.size"]
 
 
 def test_all_that_is_not_read_from_the_code_stays_in_dvc_yaml() -> None:
-    """Comments, other deps, and the stages of a user, whatever they look like."""
-    sixth = (
-        "  own:\n    cmd: python -m src.table\n    deps: [src/table.py, mine]\n    params: [lr]\n"
-    )
+    """Comments, other deps, and stages that run something else, whatever they look like."""
+    sixth = "  own:\n    cmd: python src/table.py\n    deps: [src/table.py]\n    params: [lr]\n"
     said = "      # of the net alone\n      - lr  # tuned\n"
     expected = PIPELINE.replace("\n  train:\n", f"\n{sixth}\n  train:\n")
     expected = expected.replace("      - lr\n", said)
@@ -134,6 +132,31 @@ def test_all_that_is_not_read_from_the_code_stays_in_dvc_yaml() -> None:
     assert edited.count("src/gone.py") > 2
     assert deps.rewrite(edited) == expected
     assert "verdict.json  # the gate" in expected
+
+
+def test_a_stage_of_ones_own_is_declared_like_the_others(write: Write) -> None:
+    """Whatever it is called; lists that it does not have yet are made."""
+    write(
+        {
+            "src/reports/words.py": "def write(params):\n    return params['seed']\n",
+            "src/report.py": "from src.reports.words import write\nwrite(stage.params)\n",
+            "src/plain.py": "print()\n",
+            "requirements/versions.yaml": "numpy: '2'\n",
+        }
+    )
+    head = "stages:\n  final-report:\n    cmd: >-\n      python -m src.report\n"
+    outs = "    outs:\n      - report.json\n"
+    code = "      - src/report.py\n      - src/reports/words.py\n"
+    plain = "  plain:\n    cmd: python -m src.plain\n"
+    expected = (
+        f"{head}    params:\n      - seed\n    deps:\n      - models/model.json\n{code}{outs}"
+        f"{plain}    deps:\n      - src/plain.py\n"
+    )
+    given = f"{head}    deps:\n      - models/model.json\n{outs}{plain}"
+    assert deps.rewrite(given) == expected
+    assert deps.rewrite(expected) == expected
+    with pytest.raises(InputError, match=r"stage final-report uses src/report.py, which is none"):
+        deps.require_declared(given)
 
 
 @pytest.mark.parametrize(

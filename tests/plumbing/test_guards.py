@@ -12,13 +12,13 @@ import yaml
 
 from src.base.imports import ROOT, is_docstring_alone
 from src.plumbing import dvc_files, params
-from src.plumbing.deps import module_of
 from src.plumbing.errors import InputError
 from src.plumbing.stage import Stage
 from tests.conftest import STAGES, python, run_stage, set_params
 from tests.preparation.image_folders import write_images
 from tests.template import SCHEMA
 
+MODULES = dvc_files.modules(ROOT)
 ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -26,7 +26,7 @@ def test_inputs_that_params_choose_stand_in_the_command() -> None:
     """DVC takes them when it starts: only through cmd can a stage see which ones."""
     for name, stage in ((name, ENTRIES[name]) for name in STAGES):
         chosen = [dep for dep in stage["deps"] if "${" in dep]
-        expected = [f"python -m {module_of(name)}", *(f"'{dep}'" for dep in chosen)]
+        expected = [f"python -m {MODULES[name]}", *(f"'{dep}'" for dep in chosen)]
         assert stage["cmd"] == " ".join(expected)
 
 
@@ -84,7 +84,7 @@ def test_versions_yaml_is_what_the_lock_pins() -> None:
 @pytest.mark.parametrize("name", ["prepare", "subset"])
 def test_light_stages_stay_light(copied: Path, name: str) -> None:
     code = (
-        f"import sys, {module_of(name)} as module\n"
+        f"import sys, {MODULES[name]} as module\n"
         "from src.plumbing.stage import Stage\n"
         f"module.main(Stage({name!r}))\n"
         "print([heavy for heavy in ('torch', 'timm', 'mlflow') if heavy in sys.modules])\n"
@@ -97,10 +97,9 @@ def test_light_stages_stay_light(copied: Path, name: str) -> None:
 def test_the_list_has_every_stage_and_tool_with_a_line() -> None:
     printed = subprocess.check_output([sys.executable, "-m", "src"], cwd=ROOT, text=True)
     listed = dict(re.findall(r"(?m)^  (\S+) +(\S.{10,}\.)$", printed))
-    tools = {path.stem for path in (ROOT / "src").glob("[!_]*.py")} - {
-        name.replace("-", "_") for name in STAGES
-    }
-    assert list(listed) == [*STAGES, *sorted(tools)]
+    tools = {path.stem for path in (ROOT / "src").glob("[!_]*.py")}
+    tools -= {module.removeprefix("src.") for module in MODULES.values()}
+    assert list(listed) == [*MODULES, *sorted(tools)]
 
 
 def test_make_help_names_every_target_and_each_can_be_made() -> None:

@@ -69,7 +69,7 @@ class Suggestion:
 
     @property
     def to_try(self) -> float:
-        """The lower of the two. Measured on the four set-ups of bench/lr_rules.py, one seed and 4
+        """The lower of the two. Measured on four set-ups, one seed and 4
         epochs each: a third of their mean was better than the mean on all, by far so for a convnet
         with SGD. A steepest descent at the very start of the range does not count."""
         return self.tenth if self.from_start else min(self.steepest, self.tenth)

@@ -22,13 +22,16 @@ LENGTH = 8  # hexadecimal digits of a name: 50 % for one clash among 77,000 (bir
 class Configuration:
     """The workspace with the values `changed` (of -S) in place of some of params.yaml; `varied`:
     the keys that differ between the experiments and do not count. `inputs`: by stage of dvc.yaml
-    its params and the md5 of deps that no other stage makes. InputError if one is missing."""
+    its params and the md5 of deps that no other stage makes. A stage that only reads a result does
+    not decide it, and is left out. InputError if one is missing."""
 
     def __init__(self, changed: Mapping[str, str], varied: Collection[str]):
         self.changed, self.varied = changed, varied
         self.params = params.load(overrides=changed)
         versions = dvc_files.read_versions()
         entries = [dvc_files.stage_entry(x, self.params) for x in dvc_files.declared_stages()]
+        deciding = dvc_files.deciding(entries)
+        entries = [entry for entry in entries if entry.name in deciding]
         made = {out for entry in entries for out in entry.outs}
         self.inputs: Mapping[str, identity.Entry] = {
             entry.name: {
@@ -58,16 +61,18 @@ class Configuration:
 
     def _is_in(self, lock: str) -> bool:
         """Whether a dvc.lock has these inputs, and each stage ran on what earlier ones made."""
-        made: dict[str, str] = {}
+        entries = {name: identity.locked_stage(lock, name) for name in self.inputs}
+        made = {
+            out: md5 for entry in entries.values() if entry for out, md5 in entry["outs"].items()
+        }
         for name, wanted in self.inputs.items():
-            if (entry := identity.locked_stage(lock, name)) is None:
+            if (entry := entries[name]) is None:
                 return False
             deps = {dep: entry["deps"].get(dep, "") for dep in wanted["deps"]}
             if {"params": self._fixed(entry["params"]), "deps": deps} != wanted:
                 return False
             if any(made.get(dep, md5) != md5 for dep, md5 in entry["deps"].items()):
                 return False
-            made |= entry["outs"]
         return True
 
     def require_in_git(self) -> None:

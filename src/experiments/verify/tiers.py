@@ -65,7 +65,8 @@ def _text(content: str | None) -> str:
 def differing_outputs(before: str, after: str) -> list[tuple[str, str]]:
     """(stage, path) of each output whose hash differs between two dvc.lock, in pipeline order."""
     found = []
-    for name in dvc_files.STAGES:
+    own = [*identity.locked_names(before), *identity.locked_names(after)]
+    for name in dict.fromkeys([*dvc_files.STAGES, *own]):
         entries = (identity.locked_stage(lock, name) or {"outs": {}} for lock in (before, after))
         outs = (entry["outs"] for entry in entries)
         found += [(name, path) for path in identity.differing(*outs)]

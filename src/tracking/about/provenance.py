@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.plumbing import identity, workspace
-from src.plumbing.dvc_files import STAGES, VERSIONS_FILE, is_code
+from src.plumbing.dvc_files import VERSIONS_FILE, is_code
 from src.plumbing.errors import InputError
 from src.plumbing.git import files_changed, output
 from src.plumbing.identity import Entry
@@ -148,10 +148,12 @@ def changes(name: str, entry: Entry) -> list[str] | None:
 
 def _of_input(path: str, md5: str) -> list[str]:
     """Why an input changed: what changed in the stage of dvc.lock that made it, else its name."""
-    for name in STAGES if path.startswith("data/") else ():
-        made = _locked_here(name)
-        if made and made["outs"].get(path) == md5:
-            return changes(name, made) or [_short(path)]
+    with suppress(InputError, OSError):
+        lock = read_here("dvc.lock") or ""
+        for name in identity.locked_names(lock) if path.startswith("data/") else ():
+            made = _locked(lock, name)
+            if made and made["outs"].get(path) == md5:
+                return changes(name, made) or [_short(path)]
     return [_short(path)]
 
 
