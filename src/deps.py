@@ -12,6 +12,7 @@ from src.base.imports import ROOT
 from src.plumbing import command, deps, params
 from src.plumbing.schema import SCHEMA
 
+LINE = r"(?m)^( *)(\w+): *([^#\n]*?) *(?:# (.+))?$"  # indent, key, value, comment
 TABLE = "\n| key | accepts | what it is |\n|---|---|---|\n"
 
 
@@ -34,10 +35,10 @@ def with_tables(page: str) -> str:
     says."""
     text, section = page.partition(TABLE)[0] + TABLE, ""
     file = (ROOT / params.FILE).read_text(encoding="utf-8")
-    for indent, name, value, comment in re.findall(r"(?m)^( *)(\w+): *(.*?) *# (.+)$", file):
+    for indent, name, value, comment in re.findall(LINE, file):
         if not indent and not value:
             section = f"{name}."
-            text += f"\n## {name}: {comment}\n{TABLE}"
+            text += f"\n## {name}{comment and ': '}{comment}\n{TABLE}"
             continue
         key = (section if indent else "") + name
         found = re.match(r"([^']*?): (.*)", comment)

@@ -17,7 +17,7 @@ from tests.pipeline.clone import commit, environment, lock, new_clone, restore, 
 
 OWN = Path(__file__).parent / "own"
 PARTS = ("params", "net", "loss", "augment", "metrics", "source")
-KEYS = """yours:
+KEYS = """yours:                    # what we vary of our own
   width: 16               # integer 4..256: channels of own_net
   confidence_cost: 0.1    # number in [0, 1]: what own_loss charges for certainty
   turn: 10                # number >= 0, degrees: how far own_augment turns an image
