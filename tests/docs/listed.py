@@ -21,6 +21,9 @@ NOT_RUN = {
     "make setup": "fills .venv with 6 GB; tests run in one",
     "make setup && source .venv/bin/activate": "fills .venv with 6 GB; tests run in one",
     "make test": "this is it",
+    "make new NAME=clothes": "tests/pipeline/test_new.py makes projects by it, with other names",
+    'git commit --message "Start of clothes"': "tests/pipeline/test_new.py commits so",
+    "make upgrade": "tests/pipeline/test_new.py upgrades projects by it, from a folder",
     "make test-slow": "this is it",
     "make lint": "looks at this very tree; .ci/run begins with it",
     "make lint test": "looks at this very tree; .ci/run begins with it",
@@ -72,6 +75,8 @@ PROVEN_BY = {
     ),
     "tests/pipeline/test_recipes.py::test_a_recipe_gives_the_same_bytes_again": (
         "dvc exp run -S augment_own=true",
+        "dvc exp run -S best_by=val/balanced_accuracy",
+        "dvc exp run -S prepare.source=own",
         "dvc exp run -S loss=own",
         "dvc exp run -S model=own",
     ),
@@ -83,6 +88,9 @@ PROVEN_BY = {
     "tests/pipeline/test_verify.py::test_the_run_of_an_experiment_is_reproduced_to_the_bit": (
         "python -m src.verify",
         "python -m src.verify faster",
+    ),
+    "tests/pipeline/test_yours.py::test_own_parts_work_like_built_in_ones": (
+        "dvc exp run -S yours.poly_epsilon=2 -S loss=own",
     ),
     "tests/tracking/test_serving.py::test_mlflow_serves_the_model_of_a_run": (
         "mlflow models serve -m runs:/RUN_ID/model --env-manager local --port 5001",

@@ -85,6 +85,15 @@ def test_pages_are_short_and_listed() -> None:
     }
 
 
+def test_the_code_of_own_parts_is_that_of_tests() -> None:
+    """tests/pipeline/test_yours.py and tests/preparation/test_own.py run it."""
+    tested = [*(ROOT / "tests").glob("*/own/*.py"), *(ROOT / "tests").glob("*/own_sources/*.py")]
+    code = "\n".join(path.read_text() for path in tested)
+    shown = [b for page in KEPT if "/own-" in page for b in pages.blocks(page, "python")]
+    assert len(shown) > 2
+    assert [block for block in shown if block not in code] == []
+
+
 def test_what_is_read_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     (tmp_path / "page.md").write_text(
