@@ -59,7 +59,8 @@ def test_markdown_has_a_row_per_check() -> None:
 
 
 def test_every_cause_and_check_in_the_code_is_in_the_vocabulary_and_in_the_document() -> None:
-    document = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
+    pages = [ROOT / "docs/reference" / name for name in ("checks.md", "causes.md")]
+    document = "".join(page.read_text(encoding="utf-8") for page in pages)
     for name in [*CAUSES, *CHECKS]:
         assert f"`{name}`" in document, name
     assert {id for id, _, _ in BATTERY} <= CHECKS

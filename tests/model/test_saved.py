@@ -46,6 +46,7 @@ def test_two_files_rebuild_the_model_alone(
     assert model.state_dict().keys() == trained.keys()
     assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
     assert set(about) >= {"architecture", "classes", "mean", "std"}
+    assert load_model("models")[1] == about  # as notebooks write it
 
 
 def test_model_json_says_what_prediction_needs(finished: tuple[Path, dict]) -> None:
