@@ -117,7 +117,7 @@ def splits(scores: list[float], step: float) -> tuple[float, float]:
 def real() -> None:
     """Print the claims among the splits of the first twelve seeds of HEAD's configuration."""
     [group] = groups.find(["HEAD"], workspace.main_repository())
-    scores = list(group.scores("val").values())[: 2 * GROUP]
+    scores = list(group.scores("val", "accuracy").values())[: 2 * GROUP]
     if len(scores) < 2 * GROUP:
         raise InputError(
             f"HEAD has {len(scores)} seeds, {2 * GROUP} are needed: dvc exp run -S seed=N"

@@ -56,7 +56,6 @@ def write_project(root: Path, name: str, commit: str, origin: str) -> None:
     }
     contents = {place: (path.read_text(), path.stat().st_mode) for place, path in files.items()}
     edit(root / "pyproject.toml", *_pyproject(root, name, commit, origin))
-    edit(root / "MLproject", (r"(?m)^name: .*$", f"name: {name}"))
     edit(root / "Makefile", *_makefile())
     # The log of experiments begins anew.
     edit(root / "docs/experiments.md", (r"\n## (?s:.*)", ""), (r"so far: \d+", "so far: 0"))

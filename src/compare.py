@@ -29,6 +29,9 @@ def main() -> None:
     """The command line."""
     parser = command.parser("compare", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="the first is what to beat")
+    parser.add_argument(
+        "--metric", default="accuracy", help="of metrics.json, your own among them; accuracy"
+    )
     parser.add_argument("--final", action="store_true", help="use test; the look is counted")
     parser.add_argument("--log", metavar="WHY", help="add an entry to docs/experiments.md")
     form = parser.add_mutually_exclusive_group()
@@ -40,7 +43,8 @@ def main() -> None:
         raise InputError("compare needs two names or more: python -m src.compare HEAD NAME")
     root = workspace.main_repository()
     compared = groups.find(arguments.names, root)
-    found = report.make(compared, "test" if arguments.final else "val", root)
+    split = "test" if arguments.final else "val"
+    found = report.make(compared, split, root, arguments.metric)
     if arguments.final:
         found = replace(found, looks=experiment_log.count_look())
     path = _write_figure(compared, found, root)
@@ -64,11 +68,11 @@ def main() -> None:
 
 
 def _write_figure(compared: list[Group], found: Report, root: Path) -> Path:
-    names = "-".join([*(group.name for group in compared), found.split])
+    names = "-".join([*(group.name for group in compared), found.split, found.metric])
     # File systems count bytes, of which a character may have four.
     short = re.sub(r"[^\w.=-]", "_", names).encode()[-LENGTH:].decode(errors="ignore")
     path = root / FIGURES / f"{short}.png"
-    write_bytes(path, figure.draw(compared, found.split))
+    write_bytes(path, figure.draw(compared, found.split, found.metric))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

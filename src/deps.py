@@ -22,7 +22,10 @@ def main() -> None:
     for name, rewrite in (("dvc.yaml", deps.rewrite), ("docs/params.md", with_tables)):
         file = ROOT / name
         if file.exists():
-            write_text(file, rewrite(file.read_text(encoding="utf-8")))
+            before = file.read_text(encoding="utf-8")
+            after = rewrite(before)
+            write_text(file, after)
+            print(f"{name}: {'nothing to change' if after == before else 'written'}")
 
 
 def with_tables(page: str) -> str:

@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     from src.model.saved import load_model
     from src.reports import evaluation
     from src.reports.baselines import Baselines
-    from src.reports.metrics import split_metrics
+    from src.reports.metrics import own_split_metrics, split_metrics
     from src.tracking import run as tracking
 
     params = stage.params
@@ -46,9 +46,10 @@ def main(stage: Stage) -> None:
     for split, samples in data.items():
         baseline, majority = baselines.accuracy(samples)
         found = split_metrics(samples.labels, probabilities[split], derive(0, "bootstrap"))
+        own = own_split_metrics(samples.labels, probabilities[split], split, derive(0, "bootstrap"))
         # Rounded once, as the file has them: else another digit would stand here and in MLflow.
         metrics[split] = round_floats(
-            {**found, "baseline_accuracy": baseline, "majority_accuracy": majority}
+            {**found, **own, "baseline_accuracy": baseline, "majority_accuracy": majority}
         )
         print(evaluation.headline(split, metrics[split]))
     write_json(RESULTS / "metrics.json", metrics)
@@ -59,7 +60,7 @@ def main(stage: Stage) -> None:
     stage.confirm_inputs()  # before train's run gets numbers that belong to other inputs
     model_md5 = stage.deps_md5["models/model.safetensors"]
     with tracking.reopen(stage, description["fingerprint"], model_md5) as log:
-        log.log_evaluation(metrics, description["epochs"])
+        log.log_evaluation(metrics, description["epochs"], description.get("best_by", ""))
         log.log_data(DATA, evaluation.SPLITS)
         for path in sorted(RESULTS.glob("[!.]*")):
             log.log_artifact(path, "evaluate")

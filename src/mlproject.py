@@ -11,6 +11,8 @@ from src.plumbing.overrides import arguments, become_dvc_exp_run, of_mlflow
 
 def main() -> None:
     """The command line of MLproject's entry point `main`."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        command.parser("mlproject", __doc__).parse_args()
     become_dvc_exp_run(arguments(of_mlflow(sys.argv[1:])))
 
 

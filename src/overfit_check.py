@@ -5,13 +5,13 @@ the report, the verdict, the curves of what was learnt by heart, and the batch a
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.stage import Stage, run_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from src.checks import TrainingSetup
     from src.checks.report import Check, Report
@@ -69,6 +69,8 @@ def main(stage: Stage) -> None:
         grid = batch_grid(fresh_training(params, train, val, device))
         write_bytes(RESULTS / "batch.png", grid)
         print(f"overfit-check: {report.status}\n{report.as_text()}")
+        if report.status != "pass" and (own := own_files(params)):
+            print(f"overfit-check: of your own code this training runs {', '.join(own)}")
 
         # The report goes to MLflow first: a temporary workspace takes its files with it.
         for name in ("report.json", "curves.png", "batch.png"):
@@ -107,9 +109,11 @@ def parse_waivers(text: str) -> dict[str, str]:
 
 
 def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
-    """A step as it comes: a wrong param, memory that does not do and an operation that is not
-    deterministic are reported here, in one line. Other errors are the battery's to explain."""
+    """A step as it comes: a wrong param, memory that does not do, an operation that is not
+    deterministic and an error in src/yours are reported here, in one line. Other errors are the
+    battery's to explain."""
     from src.model.device import NO_MEMORY, NOT_DETERMINISTIC
+    from src.plumbing import own_code
 
     try:
         setup = factory()
@@ -124,6 +128,18 @@ def try_one_step(factory: "Callable[[], TrainingSetup]") -> None:
             NO_MEMORY.search(text) or NOT_DETERMINISTIC.search(text)
         ):
             raise
+        if own_code.place_of(error):
+            raise
+
+
+def own_files(params: "Mapping[str, Any]") -> list[str]:
+    """The files of src/yours that these params use in training."""
+    used = {
+        "net": params["model"] == "own",
+        "loss": params["loss"] == "own",
+        "augment": params["augment_own"],
+    }
+    return [f"src/yours/{name}.py" for name, is_used in used.items() if is_used]
 
 
 def judge_preprocessing(differences: list[str]) -> "Check":

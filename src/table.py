@@ -1,7 +1,7 @@
 """The experiments side by side, in at most 120 columns: `python -m src.table [--all] [--csv]`.
 
-`dvc exp show` has a column for every param and metric, some fifty; this one shows the accuracies
-and those params that differ between the rows.
+`dvc exp show` has a column for every param and metric, some fifty; this one shows the accuracy on
+val and those params that differ between the rows. `--final` also shows test; the look is counted.
 """
 
 import csv
@@ -121,11 +121,12 @@ def differing(rows: list[Row]) -> list[str]:
     return sorted(found, key=lambda key: -len(values[key]))
 
 
-def layout(rows: list[Row], console: "Console") -> "Table":
-    """The rows in the console's width: long cells wrap, params without room share a column."""
+def layout(rows: list[Row], console: "Console", final: bool) -> "Table":
+    """The rows in the console's width: long cells wrap, params without room share a column.
+    `final`: with the accuracy on test."""
     keys, unlimited = differing(rows), console.options.update_width(10_000)
     for count in range(len(keys), -1, -1):
-        table = _table(rows, keys[:count], keys[count:], console.width)
+        table = _table(rows, keys[:count], keys[count:], console.width, final)
         if console.measure(table, options=unlimited).maximum <= console.width:
             break
     if count < len(keys):
@@ -133,7 +134,7 @@ def layout(rows: list[Row], console: "Console") -> "Table":
     return table
 
 
-def _table(rows: list[Row], keys: list[str], others: list[str], width: int) -> "Table":
+def _table(rows: list[Row], keys: list[str], others: list[str], width: int, final: bool) -> "Table":
     """The table with a column for each of `keys` and one for all `others`; if nothing of its cells
     is cut, it may be wider than `width`."""
     from rich.table import Table
@@ -143,7 +144,8 @@ def _table(rows: list[Row], keys: list[str], others: list[str], width: int) -> "
     if any(row.state for row in rows):
         columns["state"] = [row.state for row in rows]
     columns["val\naccuracy"] = [_accuracy(row.val) for row in rows]
-    columns["test\naccuracy"] = [_accuracy(row.test) for row in rows]
+    if final:
+        columns["test\naccuracy"] = [_accuracy(row.test) for row in rows]
     if width >= WIDTH:
         columns["created"] = [
             f"{row.created:%Y-%m-%d %H:%M}" if row.created else "" for row in rows
@@ -180,26 +182,29 @@ def _accuracy(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def to_csv(rows: list[Row]) -> str:
-    """The rows as CSV with every differing param in full."""
+def to_csv(rows: list[Row], final: bool) -> str:
+    """The rows as CSV with every differing param in full; `final`: with the accuracy on test."""
     keys = differing(rows)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["experiment", "state", "val/accuracy", "test/accuracy", "created", *keys])
+    accuracies = ["val/accuracy", "test/accuracy"] if final else ["val/accuracy"]
+    writer.writerow(["experiment", "state", *accuracies, "created", *keys])
     for row in rows:
         created = row.created.isoformat() if row.created else ""
+        found = [row.val, row.test] if final else [row.val]
         values = [row.params.get(key, "") for key in keys]
-        writer.writerow([row.name, row.state or "success", row.val, row.test, created, *values])
+        writer.writerow([row.name, row.state or "success", *found, created, *values])
     return buffer.getvalue()
 
 
-def show(rows: list[Row], hidden: int) -> None:
-    """Print the table and what to do next; `hidden` experiments stand on earlier commits."""
+def show(rows: list[Row], hidden: int, final: bool) -> None:
+    """Print the table and what to do next; `hidden` experiments stand on earlier commits; `final`:
+    with the accuracy on test."""
     from rich.console import Console
 
     console = Console(highlight=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
-    console.print(layout(rows, console))
+    console.print(layout(rows, console, final))
     print()
     changed = [row.name for row in rows if row.state == CHANGED]
     if "workspace" in changed:
@@ -220,15 +225,21 @@ def main() -> None:
     parser = command.parser("table", "The experiments side by side.")
     parser.add_argument("--all", action="store_true", help="also those on earlier commits")
     parser.add_argument("--csv", action="store_true", help="print CSV, with nothing shortened")
+    parser.add_argument("--final", action="store_true", help="show test, too; the look is counted")
     arguments = parser.parse_args()
     workspace.require_project()
     rows = collect(arguments.all)
+    if arguments.final:
+        from src.experiments.compare import experiment_log, text
+
+        # Beside the table: what reads the CSV does not want it there.
+        print(text.looks(experiment_log.count_look()), file=sys.stderr)
     if arguments.csv:
-        print(to_csv(rows), end="")
+        print(to_csv(rows, arguments.final), end="")
     else:
         head = git.head()
         earlier = [item for item in git.experiments() if item.baseline != head]
-        show(rows, 0 if arguments.all else len(earlier))
+        show(rows, 0 if arguments.all else len(earlier), arguments.final)
 
 
 if __name__ == "__main__":

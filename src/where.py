@@ -2,7 +2,7 @@
 
 Goes from a dvc.lock (of the workspace, or of any experiment or commit, without a checkout) to the
 metrics and to the MLflow runs that made them. A run is found by what it is: the fingerprint of its
-stage in that dvc.lock, first among the local records, then in MLflow.
+stage in that dvc.lock, first among the local records, then in MLflow, whoever made it.
 """
 
 import json
@@ -40,6 +40,7 @@ class Found:
     ui: str | None = None  # the address of the server that shows it; None if none runs
     metrics: dict[str, dict[str, float]] | None = None
     runs: dict[str, dict[str, str]] = field(default_factory=dict)  # by stage
+    trouble: str = ""  # why the store was not asked for all runs
     missing: dict[str, str] = field(default_factory=dict)  # stage or "metrics": why there is none
     changed: list[str] = field(default_factory=list)  # inputs that differ from dvc.lock
 
@@ -55,17 +56,17 @@ def find(target: Target, root: Path) -> Found:
     else:
         found.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
     for name in LISTED:
-        run, trouble = _run_of(root, prints[name]) if name in prints else (None, "")
+        run = _run_of(root, prints[name], found) if name in prints else None
         if run:
             found.runs[name] = run
         else:
-            found.missing[name] = trouble or "none here: it ran elsewhere, or with tracking off"
+            found.missing[name] = "none here: it ran elsewhere, or with tracking off"
     # An evaluation with other settings has a run of its own, and so may have a stage of yours;
     # without a record of it the store is only asked where that of train is not recorded either.
     for name in (name for name in prints if name not in (*LISTED, *WITHOUT_RUN)):
         own = prints[name]
         if lookup.recorded_run(root, own) or not lookup.recorded_run(root, prints["train"]):
-            run, _ = _run_of(root, own)
+            run = _run_of(root, own, found)
             found.runs |= {name: run} if run else {}
     if target.rev is None:
         found.changed = identity.changed_inputs(lock)
@@ -73,20 +74,20 @@ def find(target: Target, root: Path) -> Found:
     return found
 
 
-def _run_of(root: Path, fingerprint: str) -> tuple[dict[str, str] | None, str]:
-    """The run with a fingerprint, or why there is none. One in the present store goes first, known
-    from its record or found there; then one in a store that was in use before."""
-    trouble = ""
+def _run_of(root: Path, fingerprint: str, found: Found) -> dict[str, str] | None:
+    """The run with a fingerprint. One in the present store goes first, known from its record or
+    found there; then one in a store that was in use before. A store that does not answer is noted
+    in `found`, and not asked again: each time takes seconds."""
     if (run := lookup.recorded_run(root, fingerprint)) and run["run_id"]:
-        return run, ""
+        return run
     try:
-        if run := lookup.newest_run_with(root, {"fingerprint": fingerprint}):
-            return run, ""
+        if not found.trouble and (run := lookup.run_of_anyone(root, fingerprint)):
+            return run
     except Exception as error:  # whatever MLflow raises for a server that is down or foreign
         shown = isinstance(error, InputError | store.StoreError)
-        trouble = f"MLflow does not answer ({error if shown else type(error).__name__})"
+        found.trouble = f"MLflow does not answer ({error if shown else type(error).__name__})"
     run = lookup.recorded_run(root, fingerprint, elsewhere=True)
-    return (run, "") if run and run["run_id"] else (None, trouble)
+    return run if run and run["run_id"] else None
 
 
 def render(found: Found, experiment: str | None) -> str:
@@ -106,12 +107,15 @@ def render(found: Found, experiment: str | None) -> str:
     if "metrics" in found.missing:
         lines.append(found.missing["metrics"])
     lines += ["", f"MLflow runs in {found.store}"]
+    if found.trouble:
+        lines.append(f"  {found.trouble}")
     for name in dict.fromkeys([*LISTED, *found.runs]):
         if run := found.runs.get(name):
             state = "" if run["state"] == "finished" else f" ({run['state']})"
             elsewhere = "" if run["store"] == found.store else f" in {run['store']}"
+            user = f", by {run['user']}" if run.get("user") else ""
             page = run["address"] or f"open it with MLFLOW_TRACKING_URI={run['store']}"
-            lines += [f"  {name:15}{run['name']}{state}{elsewhere}", f"{'':17}{page}"]
+            lines += [f"  {name:15}{run['name']}{state}{user}{elsewhere}", f"{'':17}{page}"]
         else:
             lines.append(f"  {name:15}{found.missing[name]}")
     lines += ["", "Where to look next"]

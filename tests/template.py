@@ -11,9 +11,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from src.base.imports import ROOT
-from src.plumbing import params
+from src.plumbing import params, schema
 from src.plumbing.dvc_files import STAGES
 
+# Without your own keys, which may be any.
+SCHEMA = {key: of for key, of in schema.SCHEMA.items() if not key.startswith(f"{schema.YOURS}.")}
 VALUES = Path(__file__).with_name("template.yaml")
 DATA = ("data/README.md", "data/builtin/README.md", "data/weights/none")
 

@@ -24,7 +24,7 @@ from typing import Any
 
 # Package -> what `prepare.source` may name of it. Data that say no kind hold images.
 KINDS = {
-    "images": ("digits", "synthetic", "folder", "csv", "torchvision:<Name>"),
+    "images": ("digits", "synthetic", "folder", "csv", "torchvision:<Name>", "own"),
 }
 
 

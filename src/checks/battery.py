@@ -41,7 +41,7 @@ BATTERY: list[tuple[str, Callable[[Context], list[Check]], tuple[str, ...]]] = [
     ("sample_independence", outputs.check_independence, ("train_data", "width")),
     ("outputs", outputs.check_outputs, ("train_data",)),
     ("input_gradient", outputs.check_input_gradient, ("train_data", "width")),
-    ("stub", batch_to_gradient.check_step_and_loss, ("batches", "width")),
+    ("step_on_logits", batch_to_gradient.check_step_and_loss, ("batches", "width")),
     ("steps", real_steps.check_steps, ("batches", "width")),
     ("schedule", settings.check_schedule, ()),
     ("overfit_batch", check_overfit, ("train_data", "batches", "width")),

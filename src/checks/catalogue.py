@@ -13,10 +13,10 @@ CHECKS = frozenset((
     # The net as it starts (net/outputs.py)
     "output_width", "outputs", "sample_independence", "input_gradient", "registered",
     # The loss and the step, with logits that the battery chooses (loss.py, step/)
-    "stub", "loss_contract", "loss_gradient", "loss_confident", "loss_rows", "label_smoothing",
-    "temperature", "step_loss_contract", "step_loss_gradient", "step_loss_confident",
-    "step_loss_rows", "step_loss_fn", "step_model", "step_backward", "step_inputs",
-    "step_logits", "step_targets", "gradient_scale", "reported_loss",
+    "step_on_logits", "loss_contract", "loss_gradient", "loss_confident", "loss_rows",
+    "label_smoothing", "temperature", "step_loss_contract", "step_loss_gradient",
+    "step_loss_confident", "step_loss_rows", "step_loss_fn", "step_model", "step_backward",
+    "step_inputs", "step_logits", "step_targets", "gradient_scale", "reported_loss",
     # Real steps, recorded (step/real_steps.py)
     "steps", "finite", "grad_bookkeeping", "accumulate", "grad_clip", "gradient_flow",
     "update_ratio", "train_mode", "loss_detached", "graphs", "input_dependence",

@@ -44,7 +44,7 @@ def spread(values: Sequence[float] | np.ndarray, least: float = 0.0) -> Spread:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two configurations over `n` common seeds: the mean difference in accuracy (second less
+    """Two configurations over `n` common seeds: the mean difference in a metric (second less
     first), its 95 % interval and p by Student's t, and how often the second is better (ties count
     half) with its 95 % interval. None where `n` is too small for it."""
 
@@ -58,7 +58,7 @@ class Paired:
     better_high: float | None = None
 
 
-def paired(differences: Sequence[float], step: float) -> Paired:
+def paired(differences: Sequence[float], step: float, lower_is_better: bool = False) -> Paired:
     """The paired t interval of `differences`, one per seed. `step`: the smallest difference that
     the metric can show, 1 / images for an accuracy. The standard deviation counts as at least that
     of rounding to whole steps, step / sqrt(12) for each of the two values."""
@@ -67,7 +67,8 @@ def paired(differences: Sequence[float], step: float) -> Paired:
     if n == 0:
         return Paired(0)
     mean = float(values.mean())
-    wins = float((values > step / 2).sum() + 0.5 * (np.abs(values) <= step / 2).sum())
+    gains = -values if lower_is_better else values
+    wins = float((gains > step / 2).sum() + 0.5 * (np.abs(values) <= step / 2).sum())
     low, high = share_limits(wins, n)
     better = {"better": wins / n, "better_low": low, "better_high": high}
     if n == 1:
@@ -139,8 +140,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def verdict(n: int, difference: float | None, p: float | None) -> str:
+def verdict(
+    n: int, difference: float | None, p: float | None, lower_is_better: bool = False
+) -> str:
     """Training again is better, worse or undecided, by `n` common seeds and a corrected p."""
     if n < LEAST_SEEDS or difference is None or p is None or p >= LEVEL:
         return "undecided"
-    return "better" if difference > 0 else "worse"
+    return "better" if (difference < 0) == lower_is_better else "worse"

@@ -1,12 +1,28 @@
 """The table of the sources of images. A new one: a function of the params that returns a Source, in
 a file of its own, a line here, and its name in src/base/kinds.py."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from src.images.packing import FILES
+from src.images.packing import FILES, OwnImage
 from src.images.sources import builtin, torchvision
+from src.preparation.sources.base import Source
 from src.preparation.sources.folder import class_folders
+from src.preparation.sources.own import own_samples
 from src.preparation.sources.table import csv_table
+
+
+def own_images(params: Mapping[str, Any]) -> Source:
+    """The images of src/yours/source.py."""
+
+    def load() -> Any:  # here alone: it may import much, and be broken where nobody uses it
+        from src.yours import source as yours
+
+        return getattr(yours, "own_source", None)
+
+    return own_samples(params, load, FILES, OwnImage)
+
 
 SOURCES = {
     "digits": builtin.digits,
@@ -14,4 +30,5 @@ SOURCES = {
     "folder": partial(class_folders, files=FILES),
     "csv": partial(csv_table, files=FILES),
     "torchvision": torchvision.torchvision_source,
+    "own": own_images,
 }

@@ -14,6 +14,7 @@ from src.images.fit import fit_image
 from src.images.near_duplicates import perceptual_hash
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import BadSample, Files, Item, Rejected
+from src.preparation.sources.own import FILE as OWN_FILE
 
 # Standard deviation in grey levels of 255 below which an image shows nothing: that of noise. The
 # plainest of digits, Fashion-MNIST, 160 photos and the synthetic shapes has 19. (choice)
@@ -41,6 +42,40 @@ class Pixels:
 
     def __call__(self) -> tuple[bytes, Image8]:
         return self.array.tobytes(), Image8.of(Image.fromarray(self.array))
+
+
+@dataclass(frozen=True)
+class OwnImage:
+    """An image of src/yours/source.py without a file: one of Pillow, an array (uint8, H x W or
+    H x W x 1, 3 or 4), or a function that returns one of these."""
+
+    image: Any
+
+    def __call__(self) -> tuple[bytes, Image8]:
+        try:
+            image = self.image() if callable(self.image) else self.image
+            if isinstance(image, Image.Image):
+                image.load()
+                return image.tobytes(), Image8.of(image)
+        except (BadSample, MemoryError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise BadSample(f"{OWN_FILE} cannot read it", "correct it there", said) from None
+        if not isinstance(image, np.ndarray):
+            got = f"a {type(image).__name__}"
+        elif _is_image(image):
+            return Pixels(image[:, :, 0] if image.shape[2:] == (1,) else image)()
+        else:
+            got = f"{image.dtype} {' x '.join(map(str, image.shape))}"
+        remedy = "give a Pillow image or uint8 H x W or H x W x 1, 3 or 4"
+        raise BadSample(f"{OWN_FILE} gives no image for it", remedy, got)
+
+
+def _is_image(array: np.ndarray) -> bool:
+    layers = array.shape[2:]
+    fits = array.ndim in (2, 3) and layers in ((), (1,), (3,), (4,))
+    return bool(fits and array.size and array.dtype == np.uint8)
 
 
 FILES = Files(SUFFIXES, ImageFile)

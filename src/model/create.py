@@ -1,6 +1,7 @@
 """The net by the name in params.yaml: of timm, torchvision, the kind of sample, or your own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ def create_model(
     drop_rate: float = 0.0,
     drop_path: float = 0.0,
     kind: str = "images",
+    own_params: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The net `name` (of timm, `torchvision:<name>`, `own`, or one of the kind's own) for `classes`
     and samples of `input_size` (of images C, H, W), on the CPU; it returns logits B x `classes`.
@@ -31,10 +33,11 @@ def create_model(
     Initial weights are a function of `seed`; `weights` names a safetensors file of the same
     architecture to start from instead (its head is replaced when the number of classes differs,
     its first layer adapted to the channels). `drop_rate`: dropout before the classifier,
-    `drop_path`: stochastic depth, both for timm's nets. InputError names the key that does not fit.
+    `drop_path`: stochastic depth, both for timm's nets. `own_params`: what own_net gets as params.
+    InputError names the key that does not fit.
     """
     seed_initial_weights(seed)
-    model = _net_not_of_timm(name, classes, list(input_size), kind)
+    model = _net_not_of_timm(name, classes, list(input_size), kind, own_params or {})
     if model is None:
         model = timm_net(name, classes, input_size, weights, drop_rate, drop_path)
     else:
@@ -53,10 +56,13 @@ def create_model(
     return model.train()
 
 
-def _net_not_of_timm(name: str, classes: int, input_size: list[int], kind: str) -> nn.Module | None:
+def _net_not_of_timm(
+    name: str, classes: int, input_size: list[int], kind: str, own_params: Mapping[str, Any]
+) -> nn.Module | None:
     of_kind = kind_part(kind, "model")
     if name == OWN:
-        net = yours.own_net(classes, *of_kind.own_sizes(input_size))
+        arguments = (classes, *of_kind.own_sizes(input_size), own_params)
+        net = yours.own_net(*arguments)
         if not isinstance(net, nn.Module):
             got = type(net).__name__
             raise InputError(f"own_net in src/yours/net.py must return a net, got {got}")

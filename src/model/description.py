@@ -73,6 +73,8 @@ KEYS: dict[str, tuple[str, Accepts]] = {
     "std": ("a list of numbers > 0", _list_of(lambda value: _is_number(value) and value > 0)),
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
     "own_net": ("the hash of a source", _is_text),
+    "own_params": ("keys of the section yours, with their values", lambda x: isinstance(x, dict)),
+    "best_by": ("the name of a metric", _is_text),
     "epochs": ("an integer >= 1", _is_count),
     "best_epoch": ("an integer >= 1", _is_count),
     "fingerprint": ("the fingerprint of a training", _is_text),

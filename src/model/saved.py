@@ -57,6 +57,7 @@ def load_model(
             len(description["classes"]),
             description["input_size"],
             kind=kind_of(description),
+            own_params=description.get("own_params", {}),
         )
     except InputError as error:  # it speaks of params.yaml, where the names came from
         reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")

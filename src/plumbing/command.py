@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from src.plumbing import process
+from src.plumbing import own_code, process
 from src.plumbing.errors import GateError, InputError
 
 ACTIVATE = "`source .venv/bin/activate` first, or run `make setup`"
@@ -49,6 +49,10 @@ def guarded(work: Callable[[], None]) -> int:
         if error.errno == errno.EACCES and (closed := _closed_part(error.filename)):
             return _say(f"{closed} cannot be read (no permission): `chmod u+rX {closed}`", 2)
         return _say(f"cannot write {error.filename or 'a file'}: {error.strerror}", 1)
+    except Exception as error:
+        if place := own_code.place_of(error):
+            return _say(place, 2)
+        raise
     return 0
 
 

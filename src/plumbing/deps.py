@@ -188,6 +188,11 @@ def _key(node: ast.expr | None, within: ast.expr | ast.stmt, path: str) -> str:
     if node.value not in SCHEMA:
         hint = did_you_mean(node.value, SCHEMA)
         raise InputError(f"{path}:{node.lineno}: {node.value} is no key of params.yaml{hint}")
+    if path.startswith(f"{YOURS}/") and node.value.startswith(UNDECLARED):
+        raise InputError(
+            f"{path}:{node.lineno}: {node.value} says where and how a stage runs, which must not "
+            "change a result: leave it out"
+        )
     return node.value
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from src.plumbing.errors import InputError
+from src.plumbing.keys import Value
 from src.plumbing.params import FILE as PARAMS_FILE
-from src.plumbing.schema import Value
 from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
 # Those whose results the tools read, in the order they run; dvc.yaml may have more, or fewer.

@@ -17,8 +17,8 @@ import yaml
 from src.plumbing import dvc_files, hashes, params
 from src.plumbing.dvc_files import VERSIONS_FILE, StageEntry
 from src.plumbing.errors import InputError
+from src.plumbing.keys import INTEGER, NUMBER, Value
 from src.plumbing.params import FILE as PARAMS_FILE
-from src.plumbing.schema import INTEGER, NUMBER, Value
 from src.plumbing.yaml_loaders import BaseLoader
 
 METRICS = "results/evaluate/metrics.json"

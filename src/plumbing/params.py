@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from src.plumbing.errors import InputError
-from src.plumbing.schema import NONE, NUMBER, SCHEMA, Value
+from src.plumbing.keys import NONE, NUMBER, Value
+from src.plumbing.schema import SCHEMA, YOURS
 from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 
 FILE = "params.yaml"
@@ -81,6 +82,11 @@ def load_texts(folder: Path | str) -> dict[str, Value]:
         else:
             texts[key] = value
     return texts
+
+
+def own_params(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Your own keys, with the section: {"yours.<name>": value}."""
+    return {key: value for key, value in values.items() if key.startswith(f"{YOURS}.")}
 
 
 def did_you_mean(wrong: str, known: object) -> str:

@@ -1,68 +1,16 @@
 """What each key of params.yaml accepts, its type and range; its comment there says what it is."""
 
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from src.base.kinds import KINDS
+from src.plumbing.keys import NONE, Key, choice, integer, number, or_word, text
+from src.plumbing.own_code import leave_if_broken
 
-INTEGER = re.compile(r"[-+]?[0-9]+")
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-LONGEST = 18  # characters of an integer: far above all that is meant, and within 64 bits
-NONE = "none"  # how params.yaml spells that something is absent
-
-Single = str | int | float | bool
-Value = Single | list[float]
-
-
-@dataclass(frozen=True)
-class Key:
-    """What a key accepts: `expects` ends the sentence "<key> must be ...", `parse` returns the
-    value for a text or None when the text is not acceptable. `choices`: all values, if they can be
-    listed. `many`: whether a list of such values is accepted too."""
-
-    expects: str
-    parse: Callable[[str], Single | None]
-    choices: tuple[str, ...] = ()
-    many: bool = False
-
-
-def integer(low: int, high: int | None = None) -> Key:
-    def parse(text: str) -> int | None:
-        if not INTEGER.fullmatch(text) or len(text) > LONGEST:
-            return None
-        value = int(text)
-        return value if value >= low and (high is None or value <= high) else None
-
-    return Key(f"an integer >= {low}" if high is None else f"an integer in {low}..{high}", parse)
-
-
-def number(expects: str, accept: Callable[[float], bool]) -> Key:
-    def parse(text: str) -> float | None:
-        if not NUMBER.fullmatch(text):
-            return None
-        value = float(text)
-        return value if math.isfinite(value) and accept(value) else None
-
-    return Key(f"a number {expects}", parse)
-
-
-def choice(*choices: str) -> Key:
-    expects = "one of " + ", ".join(choices)
-    return Key(expects, lambda given: given if given in choices else None, choices)
-
-
-def text(expects: str, pattern: str = r".+") -> Key:
-    return Key(expects, lambda given: given if re.fullmatch(pattern, given) else None)
-
-
-def or_word(word: str, key: Key) -> Key:
-    def parse(text: str) -> Single | None:
-        return text if text == word else key.parse(text)
-
-    return Key(f"{word} or {key.expects}", parse, (word,))
-
+try:
+    from src.yours import params as yours
+except Exception as error:
+    leave_if_broken(error)
+    raise
 
 _BOOL = Key("true or false", {"true": True, "false": False}.get, ("true", "false"))
 _POSITIVE = number("> 0", lambda x: x > 0)
@@ -76,6 +24,8 @@ _PATH = r"[^'\x00-\x1f]+"
 
 # Of every kind of sample.
 _SOURCES = [source for sources in KINDS.values() for source in sources]
+
+YOURS = "yours"  # the section of your own keys
 
 SCHEMA: dict[str, Key] = {
     "seed": integer(0),
@@ -120,7 +70,11 @@ SCHEMA: dict[str, Key] = {
     "augment_color": _SHARE,
     "augment_erase": _SHARE,
     "augment_own": _BOOL,
-    "best_by": choice("val/accuracy", "val/macro_f1", "val/loss"),
+    "best_by": Key(
+        "val/accuracy, val/macro_f1, val/loss, or val/<name> of src/yours/metrics.py",
+        lambda given: given if re.fullmatch(r"val/\w+", given) else None,
+        ("val/accuracy", "val/macro_f1", "val/loss"),
+    ),
     "precision": choice("fp32", "bf16", "fp16"),
     "channels_last": _BOOL,
     "compile": choice("none", "default", "reduce-overhead"),
@@ -168,4 +122,5 @@ SCHEMA: dict[str, Key] = {
     "machine.progress": choice("auto", "off"),
     "machine.tracking": _BOOL,
     "machine.examples_every": integer(0),
+    **{f"{YOURS}.{name}": key for name, key in yours.KEYS.items()},
 }

@@ -3,12 +3,14 @@
 import os
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 from src.plumbing.errors import InputError
 
 TEMPORARY_WORKSPACES = ".dvc/tmp/exps"  # where DVC runs --temp and queued experiments
 PROJECT_FILES = ("params.yaml", "dvc.yaml")
+NAMED_IN = "pyproject.toml"
 
 
 def main_repository(cwd: Path | None = None) -> Path:
@@ -36,6 +38,22 @@ def require_project() -> None:
             raise InputError(
                 f"run this in the folder of the project: `cd {shlex.quote(str(folder))}` first"
             )
+
+
+def project_name(root: Path) -> str:
+    """The name that is committed in pyproject.toml, so it is the same in every clone; the folder's
+    name without that file. InputError if the file cannot be read or names nothing."""
+    try:
+        project = tomllib.loads((root / NAMED_IN).read_text(encoding="utf-8"))["project"]["name"]
+    except FileNotFoundError:
+        return root.resolve().name
+    except (OSError, ValueError) as error:  # also what is no TOML, or no UTF-8
+        raise InputError(f"{NAMED_IN} cannot be read: {' '.join(str(error).split())}") from None
+    except (KeyError, TypeError):
+        project = None
+    if not isinstance(project, str) or not project.strip():
+        raise InputError(f'{NAMED_IN}: give the project a name: [project] name = "flowers"')
+    return project.strip()
 
 
 def read_here(path: str) -> str | None:

@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from src.plumbing.errors import InputError
+from src.training import own_metrics
+
 CONFIDENCE = 0.95
+TAIL = 50 * (1 - CONFIDENCE)  # percent of the resamples on each side of an interval
 RESAMPLES = 1000  # of the bootstrap; other draws move its ends by some 2 % of the width (choice)
 CALIBRATION_BINS = 15  # Guo et al. 2017
 
@@ -29,8 +33,7 @@ def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) 
     low, high = interval(correct, len(labels))
     losses = log_losses(labels, probabilities)
     resampled = bootstrap(labels, predictions, losses, probabilities.shape[1], seed)
-    tail = 50 * (1 - CONFIDENCE)
-    ends = np.percentile(resampled, [tail, 100 - tail], axis=0).tolist()
+    ends = np.percentile(resampled, [TAIL, 100 - TAIL], axis=0).tolist()
     return {
         "n": len(labels),
         "accuracy": correct / len(labels),
@@ -44,6 +47,24 @@ def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) 
         "log_loss_high": ends[1][1],
         "calibration_error": calibration_error(*reliability(labels, probabilities)),
     }
+
+
+def own_split_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, split: str, seed: int = 0
+) -> dict[str, float]:
+    """The metrics of src/yours/metrics.py on a split, with 95 % bootstrap intervals from `seed`;
+    a resample on which a metric is NaN does not count. `labels`, `probabilities` as above."""
+    found: dict[str, float] = {}
+    for name in own_metrics.names():
+        found[name] = own_metrics.value(name, labels, probabilities, split)
+        draws, count = np.random.default_rng(seed), len(labels)
+        samples = (draws.integers(0, count, count) for _ in range(RESAMPLES))
+        values = np.array([own_metrics.call(name, labels[i], probabilities[i]) for i in samples])
+        if np.isnan(values).all():
+            raise InputError(f"{own_metrics.FILE}: {name} is NaN on every resample of {split}")
+        ends = np.nanpercentile(values, [TAIL, 100 - TAIL]).tolist()
+        found[f"{name}_low"], found[f"{name}_high"] = ends
+    return found
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

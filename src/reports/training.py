@@ -7,7 +7,9 @@ from typing import Any
 from src.base.files import write_bytes, write_csv, write_json
 from src.base.kinds import kind_part
 from src.base.plots import curves
+from src.model.nets.names import OWN
 from src.model.saved import save_model
+from src.plumbing.params import own_params
 from src.reports.batch import batch_grid
 from src.training.loop import Training
 
@@ -47,7 +49,9 @@ def _description(training: Training, params: Mapping[str, Any], fingerprint: str
         "mean": learner.mean,
         "std": learner.std,
         **of_kind.about(meta),
-        "activation": "sigmoid" if params["loss"] == "bce" else "softmax",
+        **({"own_params": own_params(params)} if params["model"] == OWN else {}),
+        "activation": learner.criterion.activation,
+        "best_by": params["best_by"],
         "epochs": training.epoch,
         "best_epoch": training.best.epoch,
         "fingerprint": fingerprint,

@@ -1,9 +1,11 @@
 """What a stage logs; with tracking off, nothing comes of it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# MLflow sorts charts by name, and test is for the end.
+PREFIXES = {"test": "zz_test"}
 
 # Tags of a run, by which it is found again.
 KIND = "machine.kind"  # of train: what must be equal for the same bits
@@ -44,22 +46,31 @@ class Log:
         changed and how to bring the result back."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Log a row of history as `train/loss`, `val/accuracy`, `lr`, ... at step row["epoch"]."""
-        metrics = {re.sub("^(train|val)_", r"\1/", key): value for key, value in row.items()}
-        self.log_metrics(metrics, int(metrics.pop("epoch")))
+        """Log a row of history as `train/loss`, `val/accuracy`, ... at step row["epoch"]; what is
+        of no split (lr) is of the training: MLflow would draw it below all others, also test."""
+        metrics = {_by_split(key): value for key, value in row.items() if key != "epoch"}
+        self.log_metrics(metrics, int(row["epoch"]))
 
     def log_machines(self, kinds: Sequence[str]) -> None:
         """Say on which kinds of machine the training ran, one after the other."""
         self.set_tags({KIND: " + ".join(kinds)})
 
-    def log_evaluation(self, metrics: Mapping[str, Mapping[str, Any]], epochs: int) -> None:
-        """Log the figures of each split for a model that was trained for `epochs`."""
+    def log_evaluation(
+        self, metrics: Mapping[str, Mapping[str, Any]], epochs: int, best_by: str
+    ) -> None:
+        """Log the figures of each split for a model that was trained for `epochs`, of which the
+        metric `best_by`, such as `val/accuracy`, chose one. The ends of intervals would have charts
+        of their own: they stand in the description and metrics.json."""
         for split, values in metrics.items():
+            ends = {f"{key}_{end}" for key in values for end in ("low", "high")}
             for key, value in values.items():
+                if key in ends:
+                    continue
                 # These have a curve over the epochs; the kept weights come after its end. All else
                 # is a single number, which MLflow draws as a bar if it has no step.
-                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1")
-                self.log_metrics({f"{split}/{key}": float(value)}, epochs + 1 if is_curve else 0)
+                is_curve = f"{split}/{key}" in ("val/accuracy", "val/macro_f1", best_by)
+                name = f"{PREFIXES.get(split, split)}/{key}"
+                self.log_metrics({name: float(value)}, epochs + 1 if is_curve else 0)
 
     def log_curves(self, curves: Mapping[str, Mapping[str, Sequence[float]]], prefix: str) -> None:
         """Log curves from step 1 on: {"subset": {"loss": [2.3, 1.9]}} as `<prefix>/subset_loss`."""
@@ -67,3 +78,9 @@ class Log:
             for step, values in enumerate(zip(*series.values(), strict=True), 1):
                 names = (f"{prefix}/{curve}_{name}" for name in series)
                 self.log_metrics(dict(zip(names, values, strict=True)), step)
+
+
+def _by_split(key: str) -> str:
+    """`val/loss` for the column val_loss."""
+    split, _, name = key.partition("_")
+    return f"{split}/{name}" if split in ("train", "val") else f"train/{key}"

@@ -18,6 +18,7 @@ from src.data.packed import PackedSplit
 from src.model.create import classifier_parameters, create_model
 from src.model.nets.pretrained import normalisation
 from src.plumbing.errors import InputError
+from src.plumbing.params import own_params
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import Plateau, create_optimizer, create_scheduler
 
@@ -133,6 +134,7 @@ def build_learner(
         drop_rate=params["drop_rate"],
         drop_path=params["drop_path"],
         kind=kind,
+        own_params=own_params(params),
     ).to(device)
     if params["channels_last"]:
         model = model.to(memory_format=torch.channels_last)

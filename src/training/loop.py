@@ -14,6 +14,7 @@ from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
 from src.plumbing.errors import GateError
 from src.plumbing.terminal import Progress
+from src.training import own_metrics
 from src.training.augment import augmentation
 from src.training.checkpoint import Checkpoint
 from src.training.learner import build_learner, warm_up_remark
@@ -75,6 +76,7 @@ class Training:
             freeze_epochs=params["freeze_epochs"],
             sampling=params["sampling"],
         )
+        self.own_metric = own_metrics.chosen_by(params["best_by"])
         self.steps_per_epoch = steps_per_epoch(len(train), self.plan.step_size)
         self.learner = build_learner(params, train, device, self.steps_per_epoch)
         kind = self.learner.kind
@@ -172,7 +174,7 @@ class Training:
         the schedule."""
         train_loss, train_accuracy = self._finite_means()
         grad_norm = self.sums[3].item() / max(1, self.step_in_epoch)
-        val = validate(self.learner, self.val, self.reading)
+        val = validate(self.learner, self.val, self.reading, self.own_metric)
         self._require_finite(val["loss"], "validation")
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)

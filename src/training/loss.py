@@ -40,9 +40,14 @@ class Loss(nn.Module):
         self.own = own
         self.register_buffer("class_weights", class_weights)
 
+    @property
+    def activation(self) -> str:
+        """How logits become probabilities, as src.model.inference names it."""
+        return "sigmoid" if self.name == "bce" else "softmax"
+
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.own is not None:
-            return _one_number(self.own(logits, targets))
+            return _mean_with_graph(self.own(logits, targets), logits)
         if self.name == "cross_entropy" and self.class_weights is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.name == "cross_entropy":
@@ -75,8 +80,13 @@ class Loss(nn.Module):
         return shares
 
 
-def _one_number(loss: Any) -> torch.Tensor:
+def _mean_with_graph(loss: Any, logits: torch.Tensor) -> torch.Tensor:
     if isinstance(loss, torch.Tensor) and loss.ndim == 0:
+        if logits.requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
+            raise InputError(
+                "own_loss in src/yours/loss.py gives a number without a gradient: compute it from "
+                "the logits by torch alone, without .item(), .detach() or numpy"
+            )
         return loss
     got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
     raise InputError(

@@ -5,13 +5,18 @@ from torch.nn import functional
 
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
-from src.model.inference import logits_of
+from src.model.inference import ACTIVATIONS, logits_of
+from src.training import own_metrics
 from src.training.learner import Learner
 from src.training.step import batch_sums
 
 
-def validate(learner: Learner, data: PackedSplit, reading: Reading = MAPPED) -> dict[str, float]:
-    """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`."""
+def validate(
+    learner: Learner, data: PackedSplit, reading: Reading = MAPPED, own_metric: str | None = None
+) -> dict[str, float]:
+    """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`, and the
+    metric of that name in src/yours/metrics.py."""
+    kept: list[torch.Tensor] = []
     sums = torch.zeros(3, device=learner.device)
     classes = len(data.meta["classes"])
     # Per class: hits, predictions, samples. Counts, which can be summed over processes.
@@ -19,6 +24,8 @@ def validate(learner: Learner, data: PackedSplit, reading: Reading = MAPPED) -> 
     for logits, labels in logits_of(
         learner.kept_model, data, learner.device, learner.mean, learner.std, reading
     ):
+        if own_metric:
+            kept.append(logits)
         sums += batch_sums(learner.criterion(logits, labels), logits, labels)
         predicted = functional.one_hot(logits.argmax(dim=1), classes)
         actual = functional.one_hot(labels, classes)
@@ -28,4 +35,8 @@ def validate(learner: Learner, data: PackedSplit, reading: Reading = MAPPED) -> 
     # F1 = 2 x hits / (predictions + samples); unknown for a class with neither.
     named = predicted + actual
     f1 = 2 * hits[named > 0] / named[named > 0]
-    return {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}
+    found = {"loss": loss / count, "accuracy": correct / count, "macro_f1": f1.mean().item()}
+    if own_metric:
+        probabilities = ACTIVATIONS[learner.criterion.activation](torch.cat(kept).cpu().numpy())
+        found[own_metric] = own_metrics.value(own_metric, data.labels, probabilities, "val")
+    return found

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-EPSILON = 1.0  # how much the second part counts
-
 
 def own_loss(
     logits: torch.Tensor, targets: torch.Tensor, params: Mapping[str, Any]
 ) -> torch.Tensor:
     """The mean loss of the samples of a batch, a tensor with one number. Edit it: this one is
-    Poly-1 (Leng et al. 2022), cross-entropy plus 1 - the probability of the label.
+    Poly-1 (Leng et al. 2022), cross-entropy plus `yours.poly_epsilon` x (1 - the probability of the
+    label).
 
     `logits` float B x K as the net gives them, without softmax. `targets`: labels int64 B or, with
     mixup or cutmix, shares float B x K whose rows add up to one. A mean, not a sum, so that the
@@ -23,4 +22,5 @@ def own_loss(
     classes = logits.shape[1]
     shares = functional.one_hot(targets, classes).to(logits) if targets.ndim == 1 else targets
     right = (logits.softmax(dim=1) * shares).sum(dim=1)
-    return functional.cross_entropy(logits, targets) + EPSILON * (1 - right).mean()
+    epsilon = params["yours.poly_epsilon"]
+    return functional.cross_entropy(logits, targets) + epsilon * (1 - right).mean()

@@ -1,15 +1,20 @@
 """Your own net, for `model: own`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 
-def own_net(classes: int, channels: int, size: int) -> nn.Module:
+def own_net(classes: int, channels: int, size: int, params: Mapping[str, Any]) -> nn.Module:
     """Your own net, for `model: own`. Edit it: any torch module that takes float32 images
     B x `channels` x `size` x `size` and returns logits B x `classes`.
 
     Logits are plain numbers: no softmax, no sigmoid and no other activation at the end, since the
-    loss has its own. `overfit-check` stops a net that has one. A file of src/ that you import here
-    becomes an input of the stages by `python -m src.deps`, which writes dvc.yaml.
+    loss has its own. `overfit-check` stops a net that has one. `params` holds your own keys, such
+    as `params["yours.width"]` (src/yours/params.py): their values stay with the model. A file of
+    src/ that you import here becomes an input of the stages by `python -m src.deps`, as the keys
+    that you read do.
     """
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -79,7 +79,7 @@ def result_files(
         path = root / ".dvc/cache/files/md5" / md5(predictions)[:2] / md5(predictions)[2:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(predictions)
-    group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES}
+    group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES, "log_loss": wrong / IMAGES}
     metrics = json.dumps({"val": group, "test": {"n": IMAGES, "accuracy": 1.0}})
     model = md5(json.dumps([values, data, code]) + machine)
     net = {"models/model.json": model, MODEL: md5(model)}

@@ -86,6 +86,23 @@ def test_a_change_that_helps_is_called_better(tool: Tool, project: Project) -> N
     assert subprocess.check_output(["git", "status", "--porcelain"]) == b""
 
 
+def test_any_metric_can_decide(tool: Tool) -> None:
+    """Of a loss less is better."""
+    by_accuracy, by_loss = (
+        json.loads(tool("HEAD", "fast-3", "--json", *more)[1])
+        for more in ((), ("--metric", "log_loss"))
+    )
+    [hits], [losses] = by_accuracy["comparisons"], by_loss["comparisons"]
+    assert (by_loss["metric"], losses["verdict"]) == ("log_loss", "better")
+    assert losses["training"]["difference"] == -hits["training"]["difference"] < 0
+    assert losses["training"]["better"] == hits["training"]["better"]
+    assert losses["images"] == hits["images"]
+    assert "Log loss on val, by seeds" in tool("HEAD", "fast-3", "--metric", "log_loss")[1]
+    line = refusal(tool("HEAD", "fast-3", "--metric", "log_los"))
+    assert "HEAD: no metric log_los in results/evaluate/metrics.json of seed 0" in line
+    assert "did you mean log_loss?; it has n, accuracy, log_loss" in line
+
+
 def test_the_same_groups_are_found_by_params(tool: Tool) -> None:
     by_name = json.loads(tool("HEAD", "fast-0", "--json")[1])
     code, out, err = tool("lr=1e-3", "lr=0.003", "--json")
@@ -182,7 +199,7 @@ def test_looks_at_test_are_counted_and_entries_logged(tool: Tool, project: Proje
     added = path.read_text().removeprefix(before.rstrip("\n"))
     assert added.startswith("\n\n## 20")
     assert "- Tried: param lr: 0.001 → 0.002\n- Why: the curve was flat\n" in added
-    assert "- Came out: undecided: val accuracy" in added
+    assert "- Came out: undecided: accuracy on val" in added
 
 
 def test_markdown_says_what_the_terminal_says(tool: Tool) -> None:
@@ -238,7 +255,10 @@ def test_a_run_id_leads_to_its_commit_and_gets_a_note(
     tags = {"stage": "train", DESCRIPTION: "before"}
     run_id = new_run({**tags, "fingerprint": fingerprint_of(group.named.stages["train"])})
     [found] = groups.find([run_id], project.root)
-    assert (found.named.rev, found.scores("val")) == (group.named.rev, group.scores("val"))
+    assert (found.named.rev, found.scores("val", "accuracy")) == (
+        group.named.rev,
+        group.scores("val", "accuracy"),
+    )
     for _ in range(2):
         code, out, _ = tool("HEAD", run_id)
         assert code == 0

@@ -49,7 +49,8 @@ stages:
 def row(name: str, state: str = "", /, **params: object) -> Row:
     accuracy = None if state else 0.98765
     dotted = {key.replace("__", "."): value for key, value in params.items()}
-    return Row(name, state, accuracy, accuracy, MOMENT, table._texts(dotted))
+    test = None if state else 0.25
+    return Row(name, state, accuracy, test, MOMENT, table._texts(dotted))
 
 
 @pytest.fixture
@@ -66,8 +67,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def printed(rows: list[Row], capsys: pytest.CaptureFixture[str], hidden: int = 0) -> list[str]:
-    table.show(rows, hidden)
+def printed(
+    rows: list[Row], capsys: pytest.CaptureFixture[str], hidden: int = 0, final: bool = False
+) -> list[str]:
+    table.show(rows, hidden, final)
     return capsys.readouterr().out.splitlines()
 
 
@@ -78,19 +81,42 @@ def test_only_params_that_differ_have_a_column(capsys: pytest.CaptureFixture[str
         row("lunar-tape", lr=0.003, seed=0, prepare__size=64, threads=2),
     ]
     lines = printed(rows, capsys)
-    assert lines[0].split() == ["val", "test", "prepare."]
-    assert lines[1].split() == ["experiment", "accuracy", "accuracy", "created", "lr", "size"]
-    cells = ["lunar-tape", "0.9877", "0.9877", "2026-01-02", "03:04", "0.003", "64"]
-    assert lines[4].split() == cells
+    assert lines[0].split() == ["val", "prepare."]
+    assert lines[1].split() == ["experiment", "accuracy", "created", "lr", "size"]
+    assert lines[4].split() == ["lunar-tape", "0.9877", "2026-01-02", "03:04", "0.003", "64"]
     # Two spellings of one value are no difference.
     assert table.differing(rows[:2]) == []
+
+
+def test_only_the_last_look_shows_test_and_is_counted(
+    folder: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row("workspace", lr=1), row("main", lr=2)]
+    lines = printed(rows, capsys, final=True)
+    assert lines[0].split() == ["val", "test"]
+    assert lines[2].split()[:3] == ["workspace", "0.9877", "0.2500"]
+    monkeypatch.setattr(table, "collect", lambda every: rows)
+    log = folder / "docs/experiments.md"
+    log.parent.mkdir()
+    log.write_text("# What was tried\n")
+    assert "needs a line" in refusal(call(table.main, "--final"))
+    log.write_text("Looks at test so far: 2\n")
+    for options in ("", "--all", "--csv"):
+        code, out, err = call(table.main, *options.split())
+        assert (code, err, "0.25" in out, "test/accuracy" in out) == (0, "", False, False)
+    assert log.read_text() == "Looks at test so far: 2\n"
+    for number, options in enumerate(("--final", "--final --csv"), 3):
+        code, out, err = call(table.main, *options.split())
+        assert (code, "0.25" in out) == (0, True)
+        assert err.startswith(f"look {number} at test: ")
+        assert log.read_text() == f"Looks at test so far: {number}\n"
 
 
 def test_state_is_shown_when_one_did_not_succeed(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row("workspace", lr=1), row("dim-sum", "failed", lr=2), row("in-line", "queued", lr=3)]
     lines = printed(rows, capsys, hidden=4)
     assert lines[1].split()[:2] == ["experiment", "state"]
-    assert lines[3].split() == ["dim-sum", "failed", "-", "-", "2026-01-02", "03:04", "2"]
+    assert lines[3].split() == ["dim-sum", "failed", "-", "2026-01-02", "03:04", "2"]
     assert any(line.startswith("dvc queue logs dim-sum ") for line in lines)
     assert any("--all" in line and "(4)" in line for line in lines)
     assert "state" not in " ".join(printed(rows[:1], capsys))
@@ -128,7 +154,7 @@ def test_long_values_take_several_lines_and_the_table_fits() -> None:
     for width in (80, 100, 119, table.WIDTH):
         printed = io.StringIO()
         console = Console(width=width, file=printed)
-        console.print(table.layout(rows, console))
+        console.print(table.layout(rows, console, final=True))
         lines = printed.getvalue().splitlines()
         assert max(map(len, lines)) <= width
         assert f"{long}88" in column(lines, "other params")
@@ -149,7 +175,7 @@ def test_old_metrics_are_not_shown_beside_edited_params(
     changed = table._without_old_metrics(shown)
     assert (changed.state, changed.val, changed.test) == ("changed", None, None)
     lines = printed([changed, row("main")], capsys)
-    assert lines[2].split()[:4] == ["workspace", "changed", "-", "-"]
+    assert lines[2].split()[:4] == ["workspace", "changed", "-", "2026-01-02"]
     assert "workspace: changed since its metrics were made; run `dvc repro`" in lines
     set_params(folder, lr="0.001")
     Path("step.py").write_text("edited = True\n")
@@ -187,11 +213,13 @@ def test_old_metrics_are_not_shown_beside_committed_params(
 def test_csv_has_all_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     long = "data/a/path/that/is/much/too/long/for/a/column"
     rows = [row("workspace", weights="none", lr=1), row("odd, name", "queued", weights=long, lr=1)]
-    header, first, second = csv.reader(table.to_csv(rows).splitlines())
-    assert header[:4] == ["experiment", "state", "val/accuracy", "test/accuracy"]
-    assert header[4:] == ["created", "weights"]
-    assert first[:4] == ["workspace", "success", "0.98765", "0.98765"]
-    assert second == ["odd, name", "queued", "", "", "2026-01-02T03:04:00", long]
+    header, first, second = csv.reader(table.to_csv(rows, final=False).splitlines())
+    assert header == ["experiment", "state", "val/accuracy", "created", "weights"]
+    assert first[:3] == ["workspace", "success", "0.98765"]
+    assert second == ["odd, name", "queued", "", "2026-01-02T03:04:00", long]
+    header, first, _ = csv.reader(table.to_csv(rows, final=True).splitlines())
+    assert header[2:4] == ["val/accuracy", "test/accuracy"]
+    assert first[2:4] == ["0.98765", "0.25"]
 
 
 def test_outside_of_a_project_it_is_one_line(

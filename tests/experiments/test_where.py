@@ -21,7 +21,7 @@ from tests import template
 from tests.conftest import STAGES, set_params
 from tests.experiments.conftest import Call
 from tests.experiments.stored_results import lock_of_stages
-from tests.tracking.tracked_project import VARIABLES, edit, git
+from tests.tracking.tracked_project import VARIABLES, edit, empty_store, git
 
 DATA = "data/prepared"
 MODEL = "models/model.json"
@@ -285,21 +285,38 @@ def test_a_store_that_cannot_be_opened_costs_a_line(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         text = where.render(find(root), None)
         line = f"MLflow does not answer ({root / name} cannot be opened: file is not a database)"
-        assert text.count(line) == 2
+        assert text.count(line) == 1  # and the store is not asked again
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
-def test_without_a_record_the_newest_run_with_the_fingerprint(root: Path) -> None:
+def test_without_a_record_the_run_with_the_fingerprint_whoever_made_it(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.rmtree(root / ".cache")
-    client, experiment_id = store.open_store(root)
-    for name, tag in (("older", fingerprint()), ("newer", fingerprint()), ("other", "0" * 64)):
-        run = client.create_run(experiment_id, run_name=name, tags={"fingerprint": tag})
-        client.set_terminated(run.info.run_id)
+    shutil.copy(empty_store(tmp_path_factory, monkeypatch), root)
+    set_params(root, tracking="false")  # says nothing of those who log
+    assert "none here" in where.render(find(root), None)
+    client = store.connect(root)
+    assert not client.get_experiment_by_name(root.name)  # to look is not to make one
+    experiment_id = client.create_experiment("of the first clone")
+    for name, tag, state in (
+        ("older", fingerprint(), "FINISHED"),
+        ("newer", fingerprint(), "FINISHED"),
+        ("newest", fingerprint(), "KILLED"),
+        ("other", "0" * 64, "FINISHED"),
+    ):
+        tags = {"fingerprint": tag, "mlflow.user": f"Ada the {name}"}
+        run = client.create_run(experiment_id, run_name=name, tags=tags)
+        client.set_terminated(run.info.run_id, state)
     found = find(root)
     assert (found.runs["train"]["name"], found.runs["train"]["state"]) == ("newer", "finished")
     assert list(found.missing) == ["overfit-check"]
+    text = where.render(found, None)
+    assert "  train          newer, by Ada the newer\n" in text
+    assert f"/#/experiments/{experiment_id}/runs/{found.runs['train']['run_id']}?" in text
     # A failed experiment leaves nothing in git, but its run.
+    experiment_id = store.open_store(root)[1]
     run = client.create_run(experiment_id, run_name="lost", tags={"dvc.exp_name": "too-fast"})
     client.set_terminated(run.info.run_id, "FAILED")
     line = rf"^too-fast left no result in git; its run lost \(failed\) .*{run.info.run_id}\b"
@@ -313,7 +330,8 @@ def test_a_server_that_is_down_costs_a_line(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     text = where.render(find(root), None)
-    assert "MLflow does not answer" in text
+    assert text.count("MLflow does not answer") == 1
+    assert text.count("none here") == 2
     assert "0.9800" in text
 
 

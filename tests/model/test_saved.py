@@ -124,7 +124,7 @@ def test_a_model_json_without_keys_is_a_line(copied: Path, content: str) -> None
 
 def test_every_key_that_training_writes_is_checked(finished: tuple[Path, object]) -> None:
     about = json.loads((finished[0] / "models/model.json").read_text())
-    assert set(NEEDED) < set(about) == set(KEYS | of_images.KEYS) - {"own_net"}
+    assert set(NEEDED) < set(about) == set(KEYS | of_images.KEYS) - {"own_net", "own_params"}
     assert tuple(inference.ACTIVATIONS) == description.ACTIVATIONS
 
 
@@ -167,24 +167,24 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
         assert torch.allclose(seen[0], seen[1], atol=1e-4), others
 
 
-def own_with_sigmoid(classes: int, channels: int, size: int) -> nn.Module:
+def own_with_sigmoid(classes: int, channels: int, size: int, _: object) -> nn.Module:
     """As the net below has it, but for what no shape tells."""
     return nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(channels * size**2, classes))
 
 
-def own_with_relu(classes: int, channels: int, size: int) -> nn.Module:
+def own_with_relu(classes: int, channels: int, size: int, _: object) -> nn.Module:
     """As the net above has it, but for what no shape tells."""
     return nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(channels * size**2, classes))
 
 
-def own_with_two_layers(classes: int, channels: int, size: int) -> nn.Module:
+def own_with_two_layers(classes: int, channels: int, size: int, _: object) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, 3), nn.Linear(3, classes))
 
 
 def test_an_own_net_that_changed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def use(net: Callable[[int, int, int], nn.Module]) -> None:
+    def use(net: Callable[..., nn.Module]) -> None:
         """As if that were the function in src/yours/net.py."""
         write_files(tmp_path, {"src/yours/net.py": inspect.getsource(net)})
         monkeypatch.setattr(yours, "own_net", net)
@@ -227,7 +227,7 @@ def test_the_code_of_an_own_net_is_all_that_it_imports(
     files = {
         "src/yours/net.py": (
             "from .parts import part\nSIZE = 3\n"
-            "def own_net(classes, channels, size):\n"
+            "def own_net(classes, channels, size, params):\n"
             "    from src.inside import number\n    return part, number\n"
         ),
         "src/yours/parts.py": "from src.deeper import part\n",

@@ -38,7 +38,7 @@ def test_an_experiment_and_the_way_back(clone: Path) -> None:
     assert fingerprint is not None
     assert fingerprint == fingerprint_from_lock(lock_of(clone, "higher"), "train") != old
     assert accuracy_of(experiments(clone)["again"]) == pytest.approx(
-        runs(clone)[fingerprint]["test/accuracy"], abs=1e-6
+        runs(clone)[fingerprint]["zz_test/accuracy"], abs=1e-6
     )
     printed = run(clone, "dvc", "exp", "run", "--name", "back", "-S", "lr=0.001")
     assert "Running stage" not in printed
@@ -65,7 +65,7 @@ def test_temp_and_queue_leave_their_runs_in_the_main_store(clone: Path) -> None:
     run_queue(clone)
     new = {key: value for key, value in runs(clone).items() if key not in before}
     assert len(new) == 2
-    assert all("test/accuracy" in metrics for metrics in new.values()), new
+    assert all("zz_test/accuracy" in metrics for metrics in new.values()), new
     shown = experiments(clone)
     assert accuracy_of(shown["small"]) > 0
     assert "data/subset" in lock_of(clone, "small").partition("  train:")[2].partition("outs:")[0]
@@ -103,4 +103,4 @@ def test_mlflow_run_does_what_exp_run_does(clone: Path) -> None:
     assert "train_on: subset" in locked
     assert "epochs: 3" in locked
     fingerprint = str(fingerprint_from_lock(lock(clone), "train"))
-    assert "test/accuracy" in runs(clone)[fingerprint]
+    assert "zz_test/accuracy" in runs(clone)[fingerprint]

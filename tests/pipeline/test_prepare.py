@@ -1,4 +1,4 @@
-"""`prepare` killed at random moments, through `dvc` as people run it."""
+"""`prepare` through `dvc` as people run it: killed at random moments, and with an own source."""
 
 import random
 import shutil
@@ -17,6 +17,7 @@ from tests.preparation.image_folders import write_images
 
 pytestmark = pytest.mark.slow(seconds=60)
 
+EXAMPLES = Path(__file__).parents[1] / "preparation/own_sources"
 KILLS = 3
 SLOWEST = 0.9  # of the undisturbed time: a kill hits the stage at work, also near its end
 
@@ -92,3 +93,30 @@ def test_a_killed_prepare_leaves_no_trace(tmp_path: Path) -> None:
     assert sorted(path.name for path in (clone / "data").iterdir()) == sorted(
         ["README.md", "builtin", "weights", "raw", "raw.dvc", "prepared", ".gitignore"]
     )
+
+
+def test_an_edit_of_an_own_source_or_of_what_it_reads_prepares_again(tmp_path: Path) -> None:
+    clone = new_clone(tmp_path / "project", tracking="false")
+    data, source = clone / "data/raw", clone / "src/yours/source.py"
+    write_images(data, {"cat": 30, "dog": 30})
+    rows = [f"{name}/{n:03d}.png,{name},,{n}" for name in ("cat", "dog") for n in range(30)]
+    table = data / "photos.csv"
+    table.write_text("file,species,split,site\n" + "\n".join(rows) + "\n")
+    shutil.copy(EXAMPLES / "table.py", source)
+    set_params(clone, source="own", path="data/raw")
+    run(clone, "python", "-m", "src.deps")
+    assert "prepare: 2 classes" in run(clone, "dvc", "repro", "prepare")
+    assert "Running stage" not in run(clone, "dvc", "repro", "prepare")
+    for path, old, new in (
+        (table, ",cat,", ",Cat,"),
+        (source, '["species"]', '["species"].lower()'),
+    ):
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        assert "Running stage 'prepare'" in run(clone, "dvc", "repro", "prepare")
+    assert '"cat"' in (clone / "data/prepared/meta.json").read_text()
+    source.write_text(source.read_text() + "# a comment\n")
+    assert "Running stage 'prepare'" in run(clone, "dvc", "repro", "prepare")
+    source.write_text("def own_source(params):\n    raise ValueError('no\\nkey')\n")
+    printed = run(clone, "dvc", "repro", "prepare", code=255)
+    assert "\nsrc/yours/source.py:2: ValueError: no key\n" in printed

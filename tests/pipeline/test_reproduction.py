@@ -45,7 +45,7 @@ def test_the_lock_is_the_same_in_another_clone(clone: Path, tmp_path: Path) -> N
     assert printed.count("Running stage") == 5
     run(other, "git", "diff", "HEAD", "--exit-code", "--", ".", ":!params.yaml")
     (metrics,) = runs(other).values()
-    assert "test/accuracy" in metrics
+    assert "zz_test/accuracy" in metrics
     assert list((other / ".cache/checkpoints").iterdir()) == []
 
 
@@ -124,4 +124,4 @@ def test_a_comment_in_code_trains_and_evaluates_again(clone: Path) -> None:
     printed = run(clone, "dvc", "repro")
     assert "Running stage 'evaluate'" in printed
     (new,) = set(runs(clone)) - before
-    assert "test/accuracy" in runs(clone)[new]
+    assert "zz_test/accuracy" in runs(clone)[new]

@@ -134,7 +134,7 @@ def test_tracking(copied: Path, monkeypatch: pytest.MonkeyPatch, choice: str) ->
     set_params(copied, tracking=choice)
     run_stage(copied, "evaluate")
     printed = [path.read_text() for path in (copied / ".cache/journal").glob("*.jsonl")]
-    assert ["test/accuracy" in text for text in printed] == ([True] if choice == "true" else [])
+    assert ["zz_test/accuracy" in text for text in printed] == ([True] if choice == "true" else [])
 
 
 @pytest.mark.parametrize(("every", "epochs"), [(0, []), (1, [1, 2]), (2, [2])])

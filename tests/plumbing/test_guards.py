@@ -12,10 +12,10 @@ import yaml
 from src.base.imports import ROOT, is_docstring_alone
 from src.plumbing import dvc_files, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
 from src.plumbing.stage import Stage
 from tests.conftest import STAGES, python, run_stage, set_params
 from tests.preparation.image_folders import write_images
+from tests.template import SCHEMA
 
 MODULES = dvc_files.modules(ROOT)
 ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -15,8 +15,9 @@ from src import mlproject
 from src.base.imports import ROOT
 from src.plumbing import overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA, Value
+from src.plumbing.keys import Value
 from tests.conftest import STAGES, copy_project, run_main, set_params
+from tests.template import SCHEMA
 from tests.tracking.tracked_project import VARIABLES, git
 
 # A value for each key that differs from the one in params.yaml, where that takes some thought.
@@ -74,6 +75,7 @@ def test_every_tool_and_stage_is_an_entry_point() -> None:
     for name in STAGES:
         assert points[name] == {"command": f"dvc repro {name}"}
     assert (ROOT / MLPROJECT["python_env"]).is_file()
+    assert "name" not in MLPROJECT  # the project's stands in pyproject.toml alone
 
 
 GIVEN = [{}, {"class_weights": "[1, 2.5]", "loss": "focal"}]

@@ -10,9 +10,9 @@ from dvc.utils.serialize import load_yaml
 from src.base.imports import ROOT
 from src.plumbing import identity, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
 from tests import template
 from tests.conftest import python, set_params
+from tests.template import SCHEMA
 
 
 def test_committed_values_are_those_that_dvc_reads() -> None:

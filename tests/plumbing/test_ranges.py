@@ -11,14 +11,15 @@ import pytest
 from src.base.imports import ROOT
 from src.plumbing import params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
 from tests import template
 from tests.conftest import set_params
+from tests.template import SCHEMA
 
 # Keys with neither a range nor a list of all that they accept, and what they hold.
 WITHOUT_RANGE = {
     "model": "a name, of more nets than a list could hold",
     "optimizer": "a name, of more optimizers than a list could hold",
+    "best_by": "a metric of the template or of yours",
     "prepare.source": "a name, with that of any data set after torchvision:",
     "machine.device": "a name, with the number of any GPU after cuda:",
     "weights": "a path",

@@ -13,10 +13,10 @@ from src import recipe
 from src.base.imports import ROOT
 from src.plumbing import overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA
 from tests import template
 from tests.conftest import run_main
 from tests.plumbing.test_overrides import as_dvc_reads
+from tests.template import SCHEMA
 
 Call = Callable[..., tuple[int, str, str]]
 NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml") if path.stem != recipe.SPACE)

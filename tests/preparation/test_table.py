@@ -254,6 +254,86 @@ def test_tables_that_cannot_work_say_so(
     assert not (project / "data/prepared").exists()
 
 
+def with_labels(label: Callable[[int], str]) -> str:
+    rows = [f'{row.split(",")[0]},"{label(number)}"' for number, row in enumerate(ROWS)]
+    return "path,label\n" + "\n".join(rows) + "\n"
+
+
+def with_flags(*header: str) -> str:
+    """Two columns of 0 and 1."""
+    flags = [f"{row.split(',')[0]},{n // 30},{n % 3 // 2}" for n, row in enumerate(ROWS)]
+    return ",".join(header) + "\n" + "\n".join(flags) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            with_labels(lambda n: f"{n / 7:.3f}"),
+            ": column label holds 60 different numbers for 60 samples, such as 0.143 and 0.286: "
+            "that is a quantity (regression), and this project trains one class a sample: write",
+        ),
+        (
+            with_labels(lambda n: ("cat", "dog", "cat|dog")[n % 3]),
+            ": column label holds several labels a sample, such as 'cat|dog' (multi-label, "
+            "separated by '|'), and this project trains one class a sample: keep one label",
+        ),
+        (
+            with_labels(lambda n: ("cat", "dog", "cat, dog")[n % 3]),
+            ": column label holds several labels a sample, such as 'cat, dog' (multi-label, "
+            "separated by commas), and this project trains one class a sample: keep one label",
+        ),
+        (
+            with_labels(lambda n: ("cat", "dog", "dog cat")[n % 3]),
+            ": column label holds several labels a sample, such as 'dog cat' (multi-label, "
+            "separated by blanks), and this project trains one class a sample: keep one label",
+        ),
+        (
+            with_flags("path", "cat", "night"),
+            " has no column label (prepare.csv_label_column), and a label in each of 2 columns of "
+            "0 and 1, such as cat and night (multi-label), and this project trains one class a sa",
+        ),
+        (
+            GOOD + "".join(f"{row.split(',')[0]},bird\n" for row in ROWS[:10]),
+            " holds several labels a sample, in rows of their own, for 10 of 60 samples, such as "
+            "cat/000.png (multi-label), and this project trains one class a sample: keep one row",
+        ),
+    ],
+)
+def test_other_targets_than_a_class_are_refused(
+    project: Path, root: Path, table: str, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(project, root, table, on_bad="skip")
+    assert str(caught.value).startswith(f"{root}/labels.csv{words}")
+    assert "\n" not in str(caught.value)
+    assert not (project / "data/prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "classes"),
+    [
+        (with_labels(lambda n: f"{n % 2 + 1}.0"), ["1.0", "2.0"]),
+        (with_labels(lambda n: ("2.8", "5.6")[n % 2]), ["2.8", "5.6"]),
+        (with_labels(lambda n: ("hot dog", "dog")[n % 2]), ["dog", "hot dog"]),
+        (with_labels(lambda n: ("Smith, John", "Smith, Anna")[n % 2]),
+         ["Smith, Anna", "Smith, John"]),
+        (with_flags("path", "label", "night"), ["0", "1"]),
+        (GOOD + f"{ROWS[0].split(',')[0]},dog\n", ["cat", "dog"]),
+    ],
+)  # fmt: skip
+def test_classes_that_look_like_other_targets_pass(
+    project: Path, root: Path, table: str, classes: list[str]
+) -> None:
+    splits = prepare(project, root, table, on_bad="skip")
+    assert splits["train"].meta["classes"] == classes
+
+
+def test_a_mistyped_column_is_said_as_such(project: Path, root: Path) -> None:
+    with pytest.raises(InputError, match=r"no column labl .*its first line must name the columns"):
+        prepare(project, root, with_flags("path", "label", "night"), csv_label_column="labl")
+
+
 def test_a_split_column_is_respected(project: Path, root: Path) -> None:
     words = ("train", "TRAIN", "val", "Validation", "test", " test ")
     table = with_column("part", lambda number: words[number % 6])

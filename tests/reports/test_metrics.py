@@ -25,6 +25,7 @@ from src.reports.metrics import (
     reliability,
     split_metrics,
 )
+from src.training import own_metrics
 
 Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -218,7 +219,8 @@ def test_no_key_in_two_metrics_files(finished: tuple[Path, object]) -> None:
     evaluate = json.loads((finished[0] / "results/evaluate/metrics.json").read_text())
     assert not set(train) & set(evaluate)
     assert set(evaluate) == {"val", "test"}
-    names, ends = ("accuracy", "macro_f1", "log_loss"), ("", "_low", "_high")
+    names = {"accuracy", "macro_f1", "log_loss", *own_metrics.names()}
+    ends = ("", "_low", "_high")
     others = {"n", "calibration_error", "baseline_accuracy", "majority_accuracy"}
     assert set(evaluate["val"]) == others | {name + end for name in names for end in ends}
 

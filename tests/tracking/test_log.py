@@ -35,21 +35,35 @@ class Noted(Log):
 
 def test_a_row_of_history_becomes_metrics_by_split() -> None:
     log = Noted()
-    row = {"epoch": 3.0, "train_loss": 0.5, "train_lr": 1.0, "val_macro_f1": 0.75, "lr": 0.1}
+    row = {"epoch": 3.0, "train_loss": 0.5, "val_macro_f1": 0.75, "lr": 0.1, "grad_norm": 2.0}
     log.log_epoch(row)
-    metrics = {"train/loss": 0.5, "train/lr": 1.0, "val/macro_f1": 0.75, "lr": 0.1}
+    metrics = {"train/loss": 0.5, "val/macro_f1": 0.75, "train/lr": 0.1, "train/grad_norm": 2.0}
     assert log.points == [(metrics, 3)]
     assert row["epoch"] == 3.0
 
 
 def test_figures_that_have_a_curve_come_after_its_end_and_others_are_single_numbers() -> None:
     log = Noted()
-    log.log_evaluation({"val": {"n": 9, "accuracy": 0.5}, "test": {"accuracy": 0.25}}, epochs=12)
+    metrics = {"val": {"n": 9, "accuracy": 0.5, "own": 0.6}, "test": {"accuracy": 0.25}}
+    log.log_evaluation(metrics, 12, best_by="val/own")
     assert log.points == [
         ({"val/n": 9.0}, 0),
         ({"val/accuracy": 0.5}, 13),
-        ({"test/accuracy": 0.25}, 0),
+        ({"val/own": 0.6}, 13),
+        ({"zz_test/accuracy": 0.25}, 0),
     ]
+
+
+def test_test_comes_last_by_name_and_ends_of_intervals_have_no_charts() -> None:
+    log = Noted()
+    log.log_epoch({"epoch": 1, "lr": 0.1, "train_loss": 0.5, "val_loss": 0.5})
+    ends = {"accuracy_low": 0.4, "accuracy_high": 0.6, "share_low": 0.5}
+    values = {"accuracy": 0.5} | ends
+    log.log_evaluation({"val": values, "test": values}, 1, "val/loss")
+    names = sorted(name for metrics, _ in log.points for name in metrics)
+    # The last is a figure of its own, not the end of one.
+    assert names[-2:] == ["zz_test/accuracy", "zz_test/share_low"]
+    assert names[:-2] == ["train/loss", "train/lr", "val/accuracy", "val/loss", "val/share_low"]
 
 
 def test_curves_begin_at_step_1() -> None:

@@ -168,9 +168,11 @@ def test_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "lusty-bird")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@host/db")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Ada Lovelace")
     stage = Stage("train")
     tags = provenance.tags(stage)
     expected = {
+        "mlflow.user": "Ada Lovelace",
         "stage": "train",
         "git.commit": head(),
         "fingerprint": stage.fingerprint,
@@ -188,6 +190,24 @@ def test_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(tags.values())  # an empty tag says nothing
     write_versions(numpy="0.1")
     assert provenance.tags(Stage("train"))["versions.match"] == "false"
+
+
+def test_the_user_is_the_author_that_git_would_write(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = project / ".dvc/tmp/exps/tmp1"  # a clone, without the configuration
+    workspace.mkdir(parents=True)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.delenv("GIT_AUTHOR_NAME", raising=False)
+    monkeypatch.setenv("LOGNAME", "ada@corp")
+    assert provenance.user() == "ada"
+    git("config", "user.name", "ada@example.org")  # no address leaves the machine
+    assert provenance.user() == "ada"
+    git("config", "user.name", "Ada Lovelace")
+    monkeypatch.chdir(workspace)
+    assert provenance.user() == "Ada Lovelace"
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Grace Hopper")
+    assert provenance.user() == "Grace Hopper"
 
 
 def test_only_code_makes_git_dirty() -> None:

@@ -136,7 +136,7 @@ def test_an_own_net_is_served_with_its_source(
     images = random_images(2)
     before = expected(tmp_path / "models", images)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(net, "own_net", lambda classes, channels, size: None)
+    monkeypatch.setattr(net, "own_net", lambda *_: None)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     assert predictions(loaded, [as_text(image) for image in images]) == before
     assert "own_net" not in capsys.readouterr().err

@@ -1,7 +1,10 @@
 """Your own augmentation comes after that of the kind of sample."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,4 +47,16 @@ def test_it_must_give_back_a_batch_like_its_own(
         assert augment(ROWS, 0, 0) is returned
         return
     with pytest.raises(InputError, match=rf"src/yours/augment.py must return .*2x8x8x3.*{got}$"):
+        augment(ROWS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: torch.rand(1), lambda: np.random.rand(), lambda: random.random()]
+)
+def test_it_must_not_draw_from_a_generator_that_everyone_uses(
+    draw: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yours, "own_augment", lambda rows, *_: (draw(), rows)[1])
+    augment = augmentation({**PARAMS, "augment_own": True}, "images")
+    with pytest.raises(InputError, match=r"src/yours/augment.py draws from a global generator"):
         augment(ROWS, 0, 0)

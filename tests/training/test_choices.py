@@ -67,9 +67,9 @@ SLOW = [("compile", "default"), ("compile", "reduce-overhead")]
 
 
 def training_keys() -> tuple[str, ...]:
-    """The keys of `train` that its code does not read as paths."""
+    """The template's keys of `train` that its code does not read as paths."""
     keys = stage_entry("train", params.load(ROOT), ROOT).params
-    return tuple(key for key in keys if key != "train_on")
+    return tuple(key for key in keys if key != "train_on" and not key.startswith("yours."))
 
 
 def values_of(key: str) -> list[Any]:
@@ -176,7 +176,7 @@ def test_what_only_training_can_know_is_refused_too(
 def test_a_net_in_which_nothing_learns_is_refused(
     few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fixed(classes: int, channels: int, size: int) -> nn.Module:
+    def fixed(classes: int, channels: int, size: int, params: object) -> nn.Module:
         net = nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
         return net.requires_grad_(False)
 

@@ -11,7 +11,7 @@ from tests.training.trainings import CPU, PARAMS, Splits
 def test_what_the_net_itself_keeps_fixed_is_declared(
     few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(yours, "own_net", lambda k, channels, _: Scaled(k, channels, True))
+    monkeypatch.setattr(yours, "own_net", lambda k, channels, *_: Scaled(k, channels, True))
     setup = training_setup({**PARAMS, "model": "own"}, *few, CPU)
     assert setup.declared["frozen"] == ["scale"]
     report = checks.run(lambda: training_setup({**PARAMS, "model": "own"}, *few, CPU))
@@ -23,7 +23,7 @@ def test_what_the_net_itself_keeps_fixed_is_declared(
 def test_the_weights_of_a_layer_that_rest_are_a_finding(
     few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resting(classes: int, channels: int, _: int) -> nn.Module:
+    def resting(classes: int, channels: int, _: int, params: object) -> nn.Module:
         net = Scaled(classes, channels, True)
         net.body.weight.requires_grad_(False)
         return net

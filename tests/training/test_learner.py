@@ -88,7 +88,7 @@ class Scaled(nn.Module):
 def scaled_training(few: Splits, as_parameter: bool, **options: Any) -> Training:
     """With weights decayed and not: timm puts what is fixed into the groups only without decay."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yours, "own_net", lambda k, channels, _: Scaled(k, channels, as_parameter))
+        patch.setattr(yours, "own_net", lambda k, channels, *_: Scaled(k, channels, as_parameter))
         return make_training(few, model="own", **options)
 
 

@@ -103,6 +103,16 @@ def test_an_own_loss_must_be_one_number(
         loss(LOGITS, LABELS)
 
 
+def test_an_own_loss_must_have_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yours, "own_loss", lambda logits, *_, **__: logits.detach().mean())
+    params = {"loss": "own", "label_smoothing": 0.0, "focal_gamma": 2.0, "class_weights": "none"}
+    loss = create_loss(params, np.zeros(4, dtype=int), ["a"])
+    with pytest.raises(InputError, match=r"src/yours/loss.py gives a number without a gradient"):
+        loss(LOGITS.clone().requires_grad_(), LABELS)
+    with torch.no_grad():
+        loss(LOGITS, LABELS)
+
+
 def test_class_weights() -> None:
     labels, names = np.array([0] * 6 + [1] * 3 + [2]), ["a", "b", "c"]
     params = {"loss": "cross_entropy", "label_smoothing": 0.0, "focal_gamma": 2.0}

@@ -34,7 +34,7 @@ def append(report: Report, why: str) -> None:
             f"\n\n## {date.today().isoformat()}: {item.second} against {item.first}\n\n"
             f"- Tried: {listed or 'nothing that dvc.lock knows'}\n"
             f"- Why: {' '.join(why.split())}\n"
-            f"- Came out: {text.headline(item, report.split)}. {text.capital(images)}"
+            f"- Came out: {text.headline(item, report)}. {text.capital(images)}"
         )
     write_text(FILE, content + "\n")
 

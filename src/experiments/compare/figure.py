@@ -15,8 +15,8 @@ CURVES = ("val_loss", "val_accuracy")
 
 
 @same_for_everyone()
-def draw(groups: list[Group], split: str) -> bytes:
-    """PNG. Left: accuracy on val or test of each seed, with mean and standard deviation; a line
+def draw(groups: list[Group], split: str, metric: str) -> bytes:
+    """PNG. Left: the metric on val or test of each seed, with mean and standard deviation; a line
     joins the same seed of two groups. Right: curves on val, the mean over seeds and the band from
     the lowest to the highest."""
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def draw(groups: list[Group], split: str) -> bytes:
 
     figure = Figure(figsize=(15, 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 1 + len(CURVES))
-    _results(axes[0], groups, split)
+    _results(axes[0], groups, split, metric)
     histories = [_histories(group) for group in groups]
     for panel, column in zip(axes[1:], CURVES, strict=True):
         for number, (group, rows) in enumerate(zip(groups, histories, strict=True)):
@@ -43,10 +43,10 @@ def draw(groups: list[Group], split: str) -> bytes:
     return png(figure)
 
 
-def _results(axes: Any, groups: list[Group], split: str) -> None:
-    first = groups[0].scores(split)
+def _results(axes: Any, groups: list[Group], split: str, metric: str) -> None:
+    first = groups[0].scores(split, metric)
     for number, group in enumerate(groups):
-        scores = group.scores(split)
+        scores = group.scores(split, metric)
         values = np.array(list(scores.values()))
         places = number + _beside(values)
         axes.plot(places, values, "o", color=f"C{number}", alpha=0.6)
@@ -57,7 +57,8 @@ def _results(axes: Any, groups: list[Group], split: str) -> None:
             axes.plot([0, number], [first[seed], scores[seed]], color="grey", lw=0.6, alpha=0.5)
     names = [f"{shown_name(group.name)}\nseeds: {len(group.by_seed)}" for group in groups]
     axes.set_xticks(range(len(groups)), names)
-    axes.set(title=f"{split} accuracy: each seed, mean ± sd", xlim=(-0.5, len(groups) - 0.5))
+    title = f"{split} {metric.replace('_', ' ')}: each seed, mean ± sd"
+    axes.set(title=title, xlim=(-0.5, len(groups) - 0.5))
     axes.grid(alpha=0.3, axis="y")
 
 

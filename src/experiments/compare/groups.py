@@ -25,9 +25,17 @@ class Group:
     named: Result
     by_seed: dict[int, Result]
 
-    def scores(self, split: str) -> dict[int, float]:
-        """Accuracy (0..1) on val or test by seed."""
-        return {seed: result.metrics[split]["accuracy"] for seed, result in self.by_seed.items()}
+    def scores(self, split: str, metric: str) -> dict[int, float]:
+        """A metric of metrics.json on val or test by seed. InputError where it is missing."""
+        for result in self.by_seed.values():
+            found = result.metrics[split]
+            if metric not in found:
+                known = [name for name in found if not name.endswith(("_low", "_high"))]
+                raise InputError(
+                    f"{self.name}: no metric {metric} in {METRICS} of seed {result.seed}"
+                    f"{params.did_you_mean(metric, known)}; it has {', '.join(known)}"
+                )
+        return {seed: result.metrics[split][metric] for seed, result in self.by_seed.items()}
 
 
 def find(names: Sequence[str], root: Path) -> list[Group]:

@@ -10,10 +10,13 @@ from src.experiments.compare.groups import Group
 from src.experiments.statistics import OnImages, Paired
 from src.plumbing.errors import InputError
 
+LOWER_IS_BETTER = ("log_loss", "calibration_error")  # of all others more is better
+LEAST_STEP = 1e-6  # the last digit in metrics.json
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy of a group; `by_seed` 0..1; `spread`: standard deviation, None for one seed."""
+    """The metric of a group; `spread`: standard deviation, None for one seed."""
 
     name: str
     by_seed: dict[int, float]
@@ -44,21 +47,27 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """`looks`: how often test was looked at so far, None for val."""
+    """`metric`: of metrics.json. `looks`: how often test was looked at so far, None for val."""
 
     split: str
+    metric: str
     groups: list[Scores]
     comparisons: list[Comparison]
     looks: int | None = None
 
+    @property
+    def measured(self) -> str:
+        """Such as `macro f1 on val`."""
+        return f"{self.metric.replace('_', ' ')} on {self.split}"
 
-def make(groups: list[Group], split: str, root: Path) -> Report:
-    """Compare all groups with the first one on val or test. InputError where their data differ or
-    predictions are missing."""
+
+def make(groups: list[Group], split: str, root: Path, metric: str) -> Report:
+    """Compare all groups with the first one on val or test, by a metric of metrics.json. InputError
+    where their data differ, or the metric or predictions are missing."""
     first, others = groups[0], groups[1:]
     for other in others:
         changes.require_same_data((first.name, other.name), first.named, other.named)
-    trained = [_training(first, other, split) for other in others]
+    trained = [_training(first, other, split, metric) for other in others]
     shown = [_on_images(first, other, split, root) for other in others]
     corrected = statistics.holm([pair.p for _, pair in trained])
     images_corrected = statistics.holm([images.p for images, _ in shown])
@@ -72,7 +81,7 @@ def make(groups: list[Group], split: str, root: Path) -> Report:
             seeds=seeds,
             training=pair,
             p_corrected=p,
-            verdict=statistics.verdict(pair.n, pair.difference, p),
+            verdict=statistics.verdict(pair.n, pair.difference, p, metric in LOWER_IS_BETTER),
             images=images,
             images_seeds=images_seeds,
             images_p_corrected=images_p,
@@ -82,11 +91,11 @@ def make(groups: list[Group], split: str, root: Path) -> Report:
             others, trained, corrected, shown, images_corrected, strict=True
         )
     ]
-    return Report(split, [_scores(group, split) for group in groups], comparisons)
+    return Report(split, metric, [_scores(group, split, metric) for group in groups], comparisons)
 
 
-def _scores(group: Group, split: str) -> Scores:
-    by_seed = group.scores(split)
+def _scores(group: Group, split: str, metric: str) -> Scores:
+    by_seed = group.scores(split, metric)
     values = list(by_seed.values())
     if len(values) == 1:
         return Scores(group.name, by_seed, values[0], None)
@@ -94,11 +103,12 @@ def _scores(group: Group, split: str) -> Scores:
     return Scores(group.name, by_seed, found.mean, found.sd)
 
 
-def _training(first: Group, second: Group, split: str) -> tuple[list[int], Paired]:
-    one, other = first.scores(split), second.scores(split)
+def _training(first: Group, second: Group, split: str, metric: str) -> tuple[list[int], Paired]:
+    one, other = first.scores(split, metric), second.scores(split, metric)
     seeds = sorted(set(one) & set(other))
-    step = 1 / first.named.metrics[split]["n"]
-    return seeds, statistics.paired([other[seed] - one[seed] for seed in seeds], step)
+    step = 1 / first.named.metrics[split]["n"] if metric == "accuracy" else LEAST_STEP
+    lower = metric in LOWER_IS_BETTER
+    return seeds, statistics.paired([other[seed] - one[seed] for seed in seeds], step, lower)
 
 
 def _on_images(

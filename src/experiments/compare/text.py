@@ -16,7 +16,10 @@ def terminal(report: Report) -> str:
     for item in report.comparisons:
         lines += [f"What changed from {item.first} to {item.second}", ""]
         lines += [f"  {line}" for line in changed(item)] + [""]
-    lines += [f"Is it more than noise? Accuracy on {report.split}, by seeds", ""]
+    lines += [
+        f"Is it more than noise? {capital(report.measured)}, by seeds",
+        "",
+    ]
     width = max(len(item.name) for item in report.groups)
     lines.append(f"  {'':{width}}  seeds    mean      sd")
     for group in report.groups:
@@ -68,7 +71,7 @@ def training(item: Comparison) -> list[str]:
     lines = [first, f"difference {pair.difference:+.4f}{_interval(item)}"]
     if pair.better is not None:
         lines.append(
-            f"P({item.second} > {item.first}) = {pair.better:.2f} "
+            f"P({item.second} better than {item.first}) = {pair.better:.2f} "
             f"({pair.better_low:.2f} to {pair.better_high:.2f}), ties count half"
         )
     if pair.n < LEAST_SEEDS:
@@ -111,8 +114,8 @@ def on_images(item: Comparison) -> str:
         f"these {found.n} images, {seeds}: only {item.second} right {found.only_second}, only "
         f"{item.first} right {found.only_first}, McNemar p = {item.images_p_corrected:.2g}"
         f"{_correction(item)};\n"
-        f"      difference {found.difference:+.4f}, bootstrap 95 % interval {found.low:+.4f} to "
-        f"{found.high:+.4f}"
+        f"      difference in accuracy {found.difference:+.4f}, bootstrap 95 % interval "
+        f"{found.low:+.4f} to {found.high:+.4f}"
     )
 
 
@@ -121,14 +124,14 @@ def looks(count: int) -> str:
     return f"look {count} at test: each look that decides something makes its numbers less true"
 
 
-def headline(item: Comparison, split: str) -> str:
+def headline(item: Comparison, report: Report) -> str:
     """The outcome in a line."""
     pair = item.training
     seeds = f"{pair.n} common seed{'s' * (pair.n != 1)}"
     if pair.difference is None:
         return f"{item.verdict}: {seeds}"
     span = "" if pair.low is None else f" ({pair.low:+.4f} to {pair.high:+.4f})"
-    return f"{item.verdict}: {split} accuracy {pair.difference:+.4f}{span}, {seeds}"
+    return f"{item.verdict}: {report.measured} {pair.difference:+.4f}{span}, {seeds}"
 
 
 def markdown(report: Report) -> str:
@@ -142,7 +145,10 @@ def markdown(report: Report) -> str:
         lines += ["", f"**{warned}**"] if warned else []
         lines += ["", "Training again: " + "; ".join(training(item)) + "."]
         lines += ["", capital(" ".join(on_images(item).split())) + f"; {IMAGES}.", ""]
-    lines += [f"| accuracy on {report.split} | seeds | mean | sd |", "|---|---|---|---|"]
+    lines += [
+        f"| {report.measured} | seeds | mean | sd |",
+        "|---|---|---|---|",
+    ]
     lines += [
         f"| `{group.name}` | {len(group.by_seed)} | {group.mean:.4f} | {_spread(group)} |"
         for group in report.groups

@@ -14,7 +14,8 @@ from typing import Any
 
 from src.plumbing import identity, overrides, params
 from src.plumbing.errors import InputError
-from src.plumbing.schema import SCHEMA, Value
+from src.plumbing.keys import Value
+from src.plumbing.schema import SCHEMA
 
 FILE = Path("recipes/search.yaml")
 KINDS = ("log_uniform", "uniform", "integer", "choice")

@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +94,14 @@ def refuse_name(name: str) -> Rejected | None:
     if "\r" in name:  # Python 3.11 writes it into a CSV without the quotes it needs
         return Rejected("its name has a carriage return in it", "rename it")
     return None
+
+
+@lru_cache(maxsize=10_000)
+def through_a_link(root: str, folder: str) -> bool:
+    """Whether a folder, whose path starts at `root`, is reached by a link: DVC looks into none."""
+    return bool(folder) and (
+        os.path.islink(os.path.join(root, folder)) or through_a_link(root, os.path.dirname(folder))
+    )
 
 
 def remark_on_twins(classes: list[str]) -> list[str]:

@@ -11,12 +11,12 @@ import posixpath
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from src.base.files import scratch_database
 from src.plumbing.errors import InputError
+from src.plumbing.params import did_you_mean
 from src.preparation.sources.base import (
     SPLIT_NAMES,
     Files,
@@ -27,12 +27,18 @@ from src.preparation.sources.base import (
     refuse_name,
     remark_on_twins,
     text_of,
+    through_a_link,
 )
 from src.preparation.sources.folder import walk
+from src.preparation.targets import ONE_CLASS, columns_of_flags, require_one_class
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 # What a text that is not UTF-8 is shown as, so that its writer recognises the right encoding.
 OTHER_ENCODINGS = ("cp1251", "cp1252", "gb18030", "shift_jis")
+# Beyond this share of samples whose rows contradict each other, a row is no slip of the pen: each
+# names one of several labels. (choice)
+SEVERAL_LABELS = 0.1
+OTHER_LABELS = "its rows have different labels"
 
 
 def csv_table(params: Mapping[str, Any], files: Files) -> Source:
@@ -49,12 +55,17 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
     def found(sql: str) -> list[Any]:
         return [row[0] for row in database.execute(sql)]
 
-    classes = sorted(found("SELECT DISTINCT label FROM samples WHERE refused IS NULL"))
+    (total,) = found("SELECT count(*) FROM samples")
+    _require_one_row(database, table, total)
+    sql = "SELECT label, count(*) FROM samples WHERE refused IS NULL GROUP BY label"
+    counts: dict[str, int] = dict(database.execute(sql))
+    classes = sorted(counts)
     if len(classes) < 2:
         raise InputError(
             f"{table.name} must name at least two classes in column {table.columns['label']}; "
             f"found {len(classes)}" + _first_refused(database)
         )
+    require_one_class(counts, f"{table.name}: column {table.columns['label']}")
     given: list[str] = []
     if "split" in table.columns:
         given = found("SELECT DISTINCT split FROM samples WHERE refused IS NULL")
@@ -73,7 +84,6 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
         remarks.append(f"{repeated} rows of {table.name} say again what another one says")
     if without_row:
         remarks.append(f"{without_row} files in {root} are in no row of {table.name}")
-    (total,) = found("SELECT count(*) FROM samples")
     label_of = {name: label for label, name in enumerate(classes)}
     items = _items(root, files, database, label_of)
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
@@ -121,7 +131,7 @@ class _Table:
 
     def _read_header(self, wanted: str) -> tuple[str, list[str]]:
         """The delimiter, by name, and the fields of the first line."""
-        header, unreadable = list[str](), list[InputError]()
+        header, read_with, unreadable = list[str](), wanted, list[InputError]()
         for delimiter in DELIMITERS if wanted == "auto" else [wanted]:
             try:
                 _, read = next(self._records(delimiter), (0, []))
@@ -130,7 +140,8 @@ class _Table:
                 continue
             if all(read.count(name) == 1 for name in self.columns.values()):
                 return delimiter, read
-            header = max(header, read, key=len)
+            if len(read) > len(header):
+                header, read_with = read, delimiter
         if unreadable and len(header) < 2:
             raise unreadable[0]
         if not "".join(header).strip():
@@ -138,12 +149,27 @@ class _Table:
         for column, name in self.columns.items():
             if header.count(name) > 1:
                 raise InputError(f"{self.name} has two columns {name}: rename one of them")
+            if name not in header and column == "label":
+                self._refuse_flags(name, header, read_with)
             if name not in header:
                 raise InputError(
                     f"{self.name} has no column {name} (prepare.csv_{column}_column); its first "
                     f"line must name the columns, and names {', '.join(map(repr, header))[:150]}"
                 )
         raise AssertionError("a column is missing or there twice")
+
+    def _refuse_flags(self, name: str, header: list[str], delimiter: str) -> None:
+        """InputError if columns of 0 and 1 stand in place of the column of labels `name`."""
+        if did_you_mean(name, header):
+            return
+        flags = columns_of_flags(row for _, row in self._records(delimiter))
+        if len(flags) > 1:
+            raise InputError(
+                f"{self.name} has no column {name} (prepare.csv_label_column), and a label in each "
+                f"of {len(flags)} columns of 0 and 1, such as {' and '.join(flags[:2])} "
+                f"(multi-label), {ONE_CLASS}: add a column {name} with one class a row, or set "
+                "prepare.csv_label_column to one of these, whose 0 and 1 are then the classes"
+            )
 
     def rows(self) -> Iterator[tuple[int, dict[str, str], str]]:
         """Line number, values by column, and what is wrong with the row."""
@@ -215,13 +241,25 @@ def _fill(database: sqlite3.Connection, table: _Table) -> int:
         elif known == (label, split, group, refused):
             repeated += 1
         elif known[3] is None:  # else the first reason stays
-            what = "labels" if known[0] != label else "splits" if known[1] != split else "groups"
-            reason = refused or f"its rows have different {what}"
+            what = "splits" if known[1] != split else "groups"
+            others = OTHER_LABELS if known[0] != label else f"its rows have different {what}"
+            reason = refused or others
             sql = "UPDATE samples SET refused = ?, line = ? WHERE path = ?"
             database.execute(sql, (reason, line, path))
     if not any_row:
         raise InputError(f"{table.name} has a header and no rows: add a row for each sample")
     return repeated
+
+
+def _require_one_row(database: sqlite3.Connection, table: _Table, total: int) -> None:
+    """InputError if many samples have rows with different labels: one row for each label."""
+    sql = "SELECT count(*), min(path) FROM samples WHERE refused = ?"
+    count, path = database.execute(sql, (OTHER_LABELS,)).fetchone()
+    if count > SEVERAL_LABELS * total:
+        raise InputError(
+            f"{table.name} holds several labels a sample, in rows of their own, for {count} of "
+            f"{total} samples, such as {path} (multi-label), {ONE_CLASS}: keep one row a sample"
+        )
 
 
 def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
@@ -237,18 +275,10 @@ def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
     clean = posixpath.normpath(path)
     if clean == ".." or clean.startswith("../"):
         return path, "its path leads out of the data folder"
-    if _through_a_link(str(root), posixpath.dirname(clean)):
+    if through_a_link(str(root), posixpath.dirname(clean)):
         return clean, "its path leads through a link to a folder, and DVC does not look into it"
     refused = refuse_name(clean)
     return text_of(clean) if refused else clean, refused.reason if refused else None
-
-
-@lru_cache(maxsize=10_000)
-def _through_a_link(root: str, folder: str) -> bool:
-    return bool(folder) and (
-        os.path.islink(os.path.join(root, folder))
-        or _through_a_link(root, posixpath.dirname(folder))
-    )
 
 
 def _first_refused(database: sqlite3.Connection) -> str:

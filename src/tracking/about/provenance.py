@@ -1,6 +1,7 @@
 """What an MLflow run says about where its numbers come from: its params, its tags and its name. The
 name carries the change, since a list of runs shows names first."""
 
+import getpass
 import hashlib
 import os
 import shlex
@@ -9,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from src.plumbing import identity
+from src.plumbing import identity, workspace
 from src.plumbing.dvc_files import VERSIONS_FILE, is_code
 from src.plumbing.errors import InputError
 from src.plumbing.git import files_changed, output
@@ -56,6 +57,7 @@ def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
     commit, changed = head(), git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
     found = {
         "stage": tool,
+        "mlflow.user": user(),
         "git.commit": commit,
         "mlflow.source.git.commit": commit,  # MLflow's own: its pages show it as the source
         "git.dirty": "" if changed is None else str(bool(changed.strip())).lower(),
@@ -228,6 +230,19 @@ def _dvc_tags() -> dict[str, str]:
 def head() -> str:
     """The commit that is checked out; empty without one."""
     return (git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+
+
+def user() -> str:
+    """Who runs this: the author's name that git would write, else the login, which in a container
+    is root for everyone. Never an e-mail address."""
+    # Not in the workspace: DVC's temporary clones have no configuration of their own.
+    configured = git("-C", str(workspace.main_repository()), "config", "user.name")
+    name = (os.environ.get("GIT_AUTHOR_NAME") or configured or "").strip()
+    if name and "@" not in name:
+        return name
+    with suppress(OSError, KeyError, ImportError):  # a user id without a name
+        return getpass.getuser().partition("@")[0]
+    return ""
 
 
 def git(*arguments: str) -> str | None:

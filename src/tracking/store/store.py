@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from src.plumbing.errors import InputError
+from src.tracking.store import experiment
 from src.tracking.store.address import public
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -78,15 +79,20 @@ def _encoded(root: Path) -> str:
 
 
 def open_store(root: Path) -> tuple["MlflowClient", str]:
-    """A client of the store and the id of the project's experiment, both made if need be: 2 s of
-    CPU for the import, 4 s more for a new SQLite file. InputError if the experiment was deleted,
-    StoreError if the file cannot be opened, and what MLflow raises if it cannot be reached."""
-    from filelock import FileLock
+    """A client of the store and the id of the project's experiment, both made if need be.
+    InputError if the experiment was deleted; else as for `connect`."""
+    client = connect(root)
+    is_local = tracking_uri(root) == local_uri(root)
+    artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
+    with _lock(root):
+        return client, experiment.find(client, root, artifacts)
 
-    lock = root / ".cache" / "locks" / "store.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+
+def connect(root: Path) -> "MlflowClient":
+    """A client of the store, which is made if need be: 2 s of CPU for the import, 4 s more for a
+    new SQLite file. StoreError if the file cannot be opened, and what MLflow raises."""
     if file := sqlite_file(tracking_uri(root)):
-        with FileLock(lock):  # its tables may be in the making
+        with _lock(root):  # its tables may be in the making
             _try_file(file)
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -94,9 +100,16 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each failed connection
     # Of four processes that opened a fresh SQLite store at once, three died in its migrations.
-    with FileLock(lock):
-        client = MlflowClient(tracking_uri=tracking_uri(root))
-        return client, _experiment_id(client, root)
+    with _lock(root):
+        return MlflowClient(tracking_uri=tracking_uri(root))
+
+
+def _lock(root: Path) -> "FileLock":
+    from filelock import FileLock
+
+    path = root / ".cache" / "locks" / "store.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def _try_file(file: Path) -> None:
@@ -115,25 +128,6 @@ def _try_file(file: Path) -> None:
         raise StoreError(f"{file} cannot be made: {error.strerror}") from None
     except sqlite3.Error as error:
         raise StoreError(f"{file} cannot be opened: {error}") from None
-
-
-def _experiment_id(client: "MlflowClient", root: Path) -> str:
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")  # 0 is "Default": nobody chose it
-    # The user interface nests runs of one experiment only.
-    if os.environ.get("MLFLOW_RUN_ID") and given not in ("", "0"):
-        return given
-    title = os.environ.get("MLFLOW_EXPERIMENT_NAME") or root.resolve().name
-    experiment = client.get_experiment_by_name(title)
-    if experiment is None:
-        is_local = tracking_uri(root) == local_uri(root)
-        artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
-        return client.create_experiment(title, artifact_location=artifacts)
-    if experiment.lifecycle_stage == "deleted":
-        raise InputError(
-            f"the MLflow experiment {title} was deleted: bring it back with `mlflow experiments "
-            f"restore -x {experiment.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
-        )
-    return experiment.experiment_id
 
 
 def create_run(
@@ -182,10 +176,12 @@ def stored_run(client: "MlflowClient", run_id: str) -> "Run | None":
 
 
 def newest_run(
-    client: "MlflowClient", experiment_ids: Sequence[str], tags: Mapping[str, str]
+    client: "MlflowClient", experiment_ids: Sequence[str], tags: Mapping[str, str], status: str = ""
 ) -> "Run | None":
-    """The run that began last among those of these experiments with all these tags."""
+    """The run that began last among those of these experiments with all these tags and, if it is
+    given, with this status (FINISHED)."""
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    wanted += f" and attributes.status = '{status}'" if status else ""
     order = ["attributes.start_time DESC"]
     found = client.search_runs(list(experiment_ids), wanted, order_by=order, max_results=1)
     return found[0] if found else None

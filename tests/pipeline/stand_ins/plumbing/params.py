@@ -7,6 +7,10 @@ def did_you_mean(wrong, known):
     return ""
 
 
+def own_params(values):
+    return {key: value for key, value in values.items() if key.startswith("yours.")}
+
+
 def load():
     """The values as YAML 1.2 has them, sections dotted."""
     with open("params.yaml") as file:

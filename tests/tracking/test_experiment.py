@@ -1,0 +1,126 @@
+"""In which experiment the runs of a project are, in every clone of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from src.plumbing import git, identity
+from src.plumbing.errors import InputError
+from src.tracking.store import experiment, store
+
+
+@pytest.fixture
+def named(project: Path) -> Path:
+    """The project, in the folder `project`, with a name of its own."""
+    (project / "pyproject.toml").write_text('[project]\nname = "flowers"\n')
+    return project
+
+
+@pytest.fixture
+def shared(named: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with the store of a team."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{named}/other.db")
+    return named
+
+
+def clone_of(project: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".cache", "*.db")))
+
+
+def name_used(root: Path) -> str:
+    client, number = store.open_store(root)
+    return str(client.get_experiment(number).name)
+
+
+def make(root: Path, name: str, **tags: str) -> str:
+    """An experiment as it was made before projects had names, with a run."""
+    client = store.connect(root)
+    number = client.create_experiment(name)
+    client.create_run(number, tags={key.replace("__", "."): value for key, value in tags.items()})
+    return str(number)
+
+
+def training() -> str:
+    entry = identity.locked_stage(Path("dvc.lock").read_text(), "train")
+    assert entry
+    return identity.fingerprint_of(entry)
+
+
+def test_it_is_called_by_the_project_in_every_clone(shared: Path, tmp_path: Path) -> None:
+    first = store.open_store(shared)[1]
+    assert store.open_store(clone_of(shared, tmp_path / "elsewhere"))[1] == first
+    assert name_used(shared) == "flowers"
+
+
+def test_another_name_is_another_experiment(named: Path) -> None:
+    assert name_used(named) == "flowers"
+    (named / "pyproject.toml").write_text('[project]\nname = "trees"\n')
+    assert name_used(named) == "trees"
+
+
+def test_the_one_that_was_named_after_the_folder_is_kept(
+    named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = make(named, "project")
+    assert store.open_store(named)[1] == old
+    line = "tracking: the runs go on in the experiment project, which has those of this project\n"
+    assert capsys.readouterr().err == line
+    assert store.open_store(named)[1] == old
+    assert (capsys.readouterr().err, name_used(named)) == ("", "project")
+
+
+def test_a_server_has_experiments_of_others(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that has this folder's name is the project's if it has a run of its commits."""
+    make(shared, "project", git__commit="0" * 40)
+    elsewhere = clone_of(shared, tmp_path / "elsewhere")
+    mine = make(shared, "elsewhere", git__commit=git.head())
+    assert store.open_store(elsewhere)[1] == mine
+    assert store.open_store(shared)[1] == mine  # a clone in a folder of another name finds it, too
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_clone_in_another_folder_finds_it_by_what_was_committed(
+    shared: Path, tmp_path: Path
+) -> None:
+    make(shared, "somebody-else", fingerprint="0" * 64)
+    first = make(shared, "folder-of-the-first", fingerprint=training())
+    assert store.open_store(clone_of(shared, tmp_path / "second"))[1] == first
+
+
+def test_runs_in_two_experiments_are_not_passed_over_in_silence(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(shared, "project", git__commit=git.head())
+    new = make(shared, "flowers")
+    assert store.open_store(shared)[1] == new
+    line = "tracking: earlier runs are in the experiment project; new ones go to flowers\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_server_that_lets_nobody_mark_an_experiment(
+    named: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make(named, "project")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    client = store.connect(named)
+    monkeypatch.setattr(client, "set_experiment_tag", refuse)
+    for _ in range(2):
+        assert experiment.find(client, named, "file:///unused") == old
+
+
+def test_a_name_that_is_none(named: Path) -> None:
+    for text, line in {
+        "[project]\n": "pyproject.toml: give the project a name",
+        '[project]\nname = " "\n': "pyproject.toml: give the project a name",
+        "project = 1\n": "pyproject.toml: give the project a name",
+        "[project\n": "pyproject.toml cannot be read: ",
+    }.items():
+        (named / "pyproject.toml").write_text(text)
+        with pytest.raises(InputError, match=f"^{line}"):
+            store.open_store(named)
