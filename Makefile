@@ -1,6 +1,6 @@
 # Targets set up what they need; a second call installs nothing. Works with GNU make 3.81 (macOS).
 .DEFAULT_GOAL := help
-.PHONY: setup new repro test test-slow torture lint lock upgrade ui table verify lr-find seeds search zoo clean help
+.PHONY: setup new repro test test-slow torture lint docs lock upgrade ui table verify lr-find seeds search zoo clean help
 
 # Not make's default shell: make 3.81 would start simple commands itself, with the old PATH.
 SHELL := /bin/bash
@@ -48,11 +48,18 @@ lint: ## check style, format and types
 	ruff format --check
 	mypy
 
+docs: ## build the pages of docs/ as a site, in .cache/site; a link to nowhere stops it
+	$(INSTALL) docs
+	@sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --nitpicky docs .cache/site
+	@echo 'Open .cache/site/index.html'
+
 lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 takes new versions
 	$(INSTALL) uv
 	echo uv | $(COMPILE) --output-file requirements/uv.txt -
 	$(COMPILE) --output-file requirements/runtime.lock pyproject.toml
 	$(COMPILE) --output-file requirements/dev.lock --constraint requirements/runtime.lock --group dev
+	$(COMPILE) --output-file requirements/docs.lock --constraint requirements/runtime.lock \
+		--constraint requirements/dev.lock --group docs
 	python requirements/versions.py
 
 upgrade: ## merge what is new upstream; FROM=... names another address or folder

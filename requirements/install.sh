@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fills .venv from the lock files, and returns in milliseconds when there is nothing to do.
 #
-#   install.sh uv | runtime | dev     what is needed; each includes the ones before it
+#   install.sh uv | runtime | dev | docs   what is needed; each includes the ones before it
 #   PYTHON=python3.13                 the interpreter for a new .venv (default: python3, or else
 #                                     the first of python3.13, 3.12, 3.11)
 #   TORCH=<index url>                 torch and torchvision come from this package index; stays
@@ -26,7 +26,8 @@ here() { [[ -x .venv/bin/python && $PWD == "$(cat "$copies/folder" 2>/dev/null)"
 has_runtime() { installed runtime.lock && [[ ${TORCH:-$(chosen_index)} == "$(chosen_index)" ]]; }
 ready() {
     here && [[ ! -e $mark ]] && installed uv.txt && installed collect_less.pth &&
-        { [[ $want == uv ]] || has_runtime; } && { [[ $want != dev ]] || installed dev.lock; }
+        { [[ $want == uv ]] || has_runtime; } && { [[ $want != d* ]] || installed dev.lock; } &&
+        { [[ $want != docs ]] || installed docs.lock; }
 }
 
 # The mark stands while something is being installed. If it is still there later, that was
@@ -130,9 +131,9 @@ install_runtime() {
     finish runtime.lock
 }
 
-install_dev() {
-    uv_install --require-hashes --requirement requirements/dev.lock
-    finish dev.lock
+install_locked() {
+    uv_install --require-hashes --requirement "requirements/$1"
+    finish "$1"
 }
 
 if ! ready; then
@@ -142,7 +143,8 @@ if ! ready; then
     installed uv.txt || install_uv
     installed collect_less.pth || install_start
     [[ $want == uv ]] || has_runtime || install_runtime
-    [[ $want != dev ]] || installed dev.lock || install_dev
+    [[ $want != d* ]] || installed dev.lock || install_locked dev.lock
+    [[ $want != docs ]] || installed docs.lock || install_locked docs.lock
 fi
 if [[ $want == runtime ]]; then
     git rev-parse --git-dir >/dev/null 2>&1 ||

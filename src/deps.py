@@ -1,4 +1,4 @@
-"""Bring dvc.yaml and docs/params.md up to date with the code and params.yaml: `python -m src.deps`.
+"""Bring dvc.yaml and docs/reference/params.md up to date with the code: `python -m src.deps`.
 
 The deps and params of the stages are what their code imports and reads; the page of the params is
 made of the comments in params.yaml and of the types in src/plumbing/schema.py.
@@ -12,6 +12,7 @@ from src.base.imports import ROOT
 from src.plumbing import command, deps, params
 from src.plumbing.schema import SCHEMA
 
+LINE = r"(?m)^( *)(\w+): *([^#\n]*?) *(?:# (.+))?$"  # indent, key, value, comment
 TABLE = "\n| key | accepts | what it is |\n|---|---|---|\n"
 
 
@@ -19,7 +20,7 @@ def main() -> None:
     """The command line."""
     command.parser("deps", __doc__).parse_args()
     params.load(ROOT)
-    for name, rewrite in (("dvc.yaml", deps.rewrite), ("docs/params.md", with_tables)):
+    for name, rewrite in (("dvc.yaml", deps.rewrite), ("docs/reference/params.md", with_tables)):
         file = ROOT / name
         if file.exists():
             before = file.read_text(encoding="utf-8")
@@ -29,14 +30,15 @@ def main() -> None:
 
 
 def with_tables(page: str) -> str:
-    """docs/params.md, whose text is `page`, with today's tables below its introduction. A comment
-    `integer >= 0: what it is` gives two cells; before any other one stands what the schema says."""
+    """The page of the params, whose text is `page`, with today's tables below its introduction. A
+    comment `integer >= 0: what it is` gives two cells; before any other one stands what the schema
+    says."""
     text, section = page.partition(TABLE)[0] + TABLE, ""
     file = (ROOT / params.FILE).read_text(encoding="utf-8")
-    for indent, name, value, comment in re.findall(r"(?m)^( *)(\w+): *(.*?) *# (.+)$", file):
+    for indent, name, value, comment in re.findall(LINE, file):
         if not indent and not value:
             section = f"{name}."
-            text += f"\n## {name}: {comment}\n{TABLE}"
+            text += f"\n## {name}{comment and ': '}{comment}\n{TABLE}"
             continue
         key = (section if indent else "") + name
         found = re.match(r"([^']*?): (.*)", comment)

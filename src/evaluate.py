@@ -54,7 +54,7 @@ def main(stage: Stage) -> None:
         print(evaluation.headline(split, metrics[split]))
     write_json(RESULTS / "metrics.json", metrics)
     evaluation.write_tables(data, probabilities, RESULTS)
-    evaluation.write_figures(data["test"], probabilities["test"], RESULTS)
+    evaluation.write_figures(data["val"], probabilities["val"], RESULTS)
     evaluation.write_reliability(data, probabilities, metrics, RESULTS)
 
     stage.confirm_inputs()  # before train's run gets numbers that belong to other inputs

@@ -98,7 +98,7 @@ def parse_waivers(text: str) -> dict[str, str]:
         if id not in CHECKS:
             raise InputError(
                 f"params.yaml: overfit_check.waive names no check '{id}'"
-                f"{did_you_mean(id, CHECKS)}; docs/checks.md lists them"
+                f"{did_you_mean(id, CHECKS)}; docs/reference/checks.md lists them"
             )
         if not reason:
             raise InputError(

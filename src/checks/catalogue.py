@@ -1,4 +1,4 @@
-"""The ids of all checks, and their parts in a report. docs/checks.md describes each."""
+"""The ids of all checks, and their parts in a report. docs/reference/checks.md describes each."""
 
 CHECKS = frozenset((
     # Read without training (net/settings.py)

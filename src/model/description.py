@@ -18,9 +18,9 @@ ACTIVATIONS = ("softmax", "sigmoid")  # as src.model.inference has them
 Accepts = Callable[[Any], bool]
 
 
-def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+def read_description(folder: Path | str, needed: Sequence[str] = ()) -> dict[str, Any]:
     """model.json of `folder`, with the keys `needed` too. InputError names a missing or bad one."""
-    path = folder / FILE
+    path = Path(folder) / FILE
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

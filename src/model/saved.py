@@ -41,10 +41,11 @@ def save_model(
 
 
 def load_model(
-    folder: Path = FOLDER, needed: Sequence[str] = ()
+    folder: Path | str = FOLDER, needed: Sequence[str] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net in evaluation mode, on the CPU, and its description with the keys `needed`.
     InputError names the wrong file and key; a line on stderr says if own_net's code has changed."""
+    folder = Path(folder)
     description = read_description(folder, needed)
     try:
         tensors = load_file(folder / "model.safetensors")

@@ -31,8 +31,8 @@ def headline(split: str, values: dict[str, Any]) -> str:
 
 
 def write_tables(data: Splits, probabilities: Probabilities, folder: Path) -> None:
-    """predictions.csv for every sample, per_class.csv for test."""
-    classes = data["test"].meta["classes"]
+    """predictions.csv for every sample, per_class.csv for val, on which choices are made."""
+    classes = data["val"].meta["classes"]
     header = ["split", "index", "label", "prediction", *(f"probability {name}" for name in classes)]
     rows = [
         (split, index, classes[label], classes[row.argmax()], *row.tolist())
@@ -42,19 +42,19 @@ def write_tables(data: Splits, probabilities: Probabilities, folder: Path) -> No
         )
     ]
     write_csv(folder / "predictions.csv", header, rows)
-    table = per_class_rows(data["test"].labels, probabilities["test"].argmax(axis=1), classes)
+    table = per_class_rows(data["val"].labels, probabilities["val"].argmax(axis=1), classes)
     write_csv(folder / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
 
 
-def write_figures(test: PackedSplit, probabilities: np.ndarray, folder: Path) -> None:
-    """The confusion matrix, and the samples on which the net is most wrong."""
+def write_figures(val: PackedSplit, probabilities: np.ndarray, folder: Path) -> None:
+    """The confusion matrix, and the samples on which the net is most wrong, both of val."""
     from sklearn.metrics import confusion_matrix as count_confusions
 
-    labels = test.labels
-    classes = [shown_name(name) for name in test.meta["classes"]]
+    labels = val.labels
+    classes = [shown_name(name) for name in val.meta["classes"]]
     predictions = probabilities.argmax(axis=1)
     matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    figure = confusion_matrix(matrix, classes, f"test: {len(labels)} pictures")
+    figure = confusion_matrix(matrix, classes, f"val: {len(labels)} pictures")
     write_bytes(folder / "confusion_matrix.png", figure)
 
     right = probabilities[np.arange(len(labels)), labels]
@@ -66,9 +66,9 @@ def write_figures(test: PackedSplit, probabilities: np.ndarray, folder: Path) ->
     ]
     mistakes = int((predictions != labels).sum())
     many = f"{mistakes} mistake{'s' * (mistakes != 1)}"
-    title = f"least probable labels of test ({many}): label → prediction"
-    grids = kind_part(kind_of(test.meta), "grids")
-    png = grids.grids_side_by_side([(list(test.rows(worst)), captions, title)], columns=8)
+    title = f"least probable labels of val ({many}): label → prediction"
+    grids = kind_part(kind_of(val.meta), "grids")
+    png = grids.grids_side_by_side([(list(val.rows(worst)), captions, title)], columns=8)
     write_bytes(folder / "worst_mistakes.png", png)
 
 

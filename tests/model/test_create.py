@@ -1,5 +1,6 @@
 """Building nets; wrong names and files in one line."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from src.model.create import classifier_parameters, create_model
+from src.base.imports import ROOT
+from src.model import create
+from src.model.create import classifier_parameters
+from src.plumbing import params
 from src.plumbing.errors import InputError
 from src.yours import net
 
 # Small and unlike each other: a head that is a convolution, one with versions, positions, own code.
+# An own net may read keys of its own.
+create_model = functools.partial(
+    create.create_model, own_params=params.own_params(params.load(ROOT))
+)
 KINDS = ["test_resnet", "test_vit", "torchvision:squeezenet1_1", "torchvision:mnasnet0_5", "own"]
 
 

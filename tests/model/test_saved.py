@@ -12,16 +12,19 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from src.base.imports import ROOT
 from src.images import model as of_images
 from src.model import description, inference
 from src.model.create import classifier_parameters, create_model
 from src.model.description import KEYS, REQUIRED
 from src.model.nets.pretrained import normalisation
 from src.model.saved import _own_code, load_model, save_model
+from src.plumbing import params
 from src.plumbing.errors import InputError
 from src.yours import net as yours
 from tests.model.test_create import KINDS
 
+OWN_PARAMS = params.own_params(params.load(ROOT))
 NEEDED = (*REQUIRED, *of_images.REQUIRED)
 
 
@@ -131,7 +134,8 @@ def test_every_key_that_training_writes_is_checked(finished: tuple[Path, object]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) -> None:
-    model = create_model(kind, 4, (channels, 32, 32), seed=3)
+    own = {"own_params": OWN_PARAMS} if kind == "own" else {}
+    model = create_model(kind, 4, (channels, 32, 32), seed=3, own_params=OWN_PARAMS)
     assert model.training
     images = torch.rand(5, channels, 32, 32, generator=torch.Generator().manual_seed(0))
     model(images)  # BatchNorm statistics that a fresh net has not
@@ -144,6 +148,7 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
         "std": [0.125] * channels,
         "fit": "crop",
         "interpolation": "bilinear",
+        **own,
     }
     save_model(model.state_dict(), about, tmp_path)
     rebuilt, read = load_model(tmp_path)
@@ -155,7 +160,8 @@ def test_two_files_rebuild_every_kind(kind: str, channels: int, tmp_path: Path) 
     meta = {"channels": channels, "mean": [0.5] * channels, "std": [0.5] * channels}
     assert normalisation(file, kind, meta) == (about["mean"], about["std"])
     for others in (1, 3):
-        started = create_model(kind, 4, (others, 32, 32), weights=file)
+        size = (others, 32, 32)
+        started = create_model(kind, 4, size, weights=file, own_params=OWN_PARAMS)
         head = [p.detach() for p in classifier_parameters(started)]
         assert all(map(torch.equal, head, classifier_parameters(model)))
         # A net that sums over equal colours sees what a grey one sees.

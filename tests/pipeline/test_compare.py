@@ -1,7 +1,6 @@
-"""`src.compare` on real experiments, the README's way to a branch, and time as the store grows."""
+"""`src.compare` on real experiments, the pages' way to a branch, and time as the store grows."""
 
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -9,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src.base.imports import ROOT
 from tests.conftest import copy_project, set_params
+from tests.docs import pages
 from tests.experiments.stored_results import Project
 from tests.pipeline.clone import commit, environment, run
 
@@ -64,19 +63,13 @@ def test_what_a_real_experiment_changed(clone: Path) -> None:
     assert f"noted on the MLflow run of {run_id}" in printed
 
 
-def commands_of(section: str) -> list[str]:
-    """What stands behind `$ ` in a section of the README, without comments."""
-    text = (ROOT / "README.md").read_text()
-    [body] = re.findall(rf"(?ms)^## {re.escape(section)}\n(.*?)^## ", text)
-    return re.findall(r"(?m)^\$ (.*?)(?: +#.*)?$", body)
-
-
-def test_the_way_of_the_readme_from_a_question_to_a_branch(clone: Path, tmp_path: Path) -> None:
+def test_the_way_of_the_pages_from_a_question_to_a_branch(clone: Path, tmp_path: Path) -> None:
     commands = [
         command.replace("src.seeds 5", "src.seeds 2")
-        for command in commands_of("Which change helped?")
+        for command in pages.commands("docs/how-to/compare.md")
     ]
     assert sum("src.compare" in command or "src.seeds 2" in command for command in commands) == 5
+    commands += pages.section("docs/how-to/keep-an-experiment.md", "As a branch of its own")
     run(tmp_path, "git", "init", "--quiet", "--bare", "origin.git")
     run(clone, "git", "remote", "add", "origin", str(tmp_path / "origin.git"))
     run(clone, "dvc", "remote", "add", "--quiet", "--default", "storage", str(tmp_path / "storage"))

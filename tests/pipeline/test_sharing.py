@@ -34,7 +34,7 @@ def test_a_second_clone_runs_nothing_and_takes_an_experiment_over(
     run(second, "dvc", "exp", "pull", "--quiet", "--rev", "HEAD~1", "origin", "higher")
     assert fingerprint_from_lock(lock_of(second, "higher"), "train") in runs(clone)
     # The store that both share: here the file of the first one.
-    code = f"export MLFLOW_TRACKING_URI=sqlite:///{clone}/mlflow.db MLFLOW_EXPERIMENT_NAME=project;"
+    code = f"export MLFLOW_TRACKING_URI=sqlite:///{clone}/mlflow.db;"
     where = [f"{code} {sys.executable} -m src.where higher --json"]
     found = json.loads(run(second, "bash", "-c", *where))
     run_id = found["runs"]["train"]["run_id"]

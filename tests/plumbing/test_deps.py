@@ -1,4 +1,4 @@
-"""dvc.yaml and docs/params.md are what `python -m src.deps` writes, which refuses to guess."""
+"""dvc.yaml and the page of the params are what `python -m src.deps` writes; it refuses to guess."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_stage_declares_what_its_code_imports_and_reads(name: str) -> None:
 
 
 def test_the_page_of_the_params_is_current_and_has_every_key() -> None:
-    page = (ROOT / "docs/params.md").read_text()
+    page = (ROOT / "docs/reference/params.md").read_text()
     assert page == tool.with_tables(page), "`python -m src.deps` writes it"
     rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert rows == list(SCHEMA)
@@ -199,8 +199,9 @@ def test_a_parameter_costs_three_places(project: Path) -> None:
         assert old in text
         (project / name).write_text(text.replace(old, new, 1))
 
-    (project / "docs").mkdir()
-    (project / "docs/params.md").touch()
+    page = project / "docs/reference/params.md"
+    page.parent.mkdir(parents=True)
+    page.touch()
     pipeline = (project / "dvc.yaml").read_text()
     line = "  val_per_class:"
     replace("params.yaml", line, f"  most: 9  # integer >= 1: a test\n{line}")
@@ -211,7 +212,7 @@ def test_a_parameter_costs_three_places(project: Path) -> None:
     line = "      - subset.val_per_class\n"
     expected = pipeline.replace(line, f"      - subset.most\n{line}")
     assert (project / "dvc.yaml").read_text() == expected
-    assert "| `subset.most` | integer >= 1 | a test |\n" in (project / "docs/params.md").read_text()
+    assert "| `subset.most` | integer >= 1 | a test |\n" in page.read_text()
     ended = python(project, "-m", "src.mlproject", "--subset.most", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "params.yaml: subset.most must be an integer >= 1, got '0'\n"

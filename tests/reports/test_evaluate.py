@@ -198,6 +198,28 @@ def tracked(evaluable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluable
 
 
+def test_what_invites_choices_is_of_val(
+    evaluable: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = []
+
+    def draw(matrix: np.ndarray, classes: list[str], title: str) -> bytes:
+        titles.append((title, int(matrix.sum())))
+        return b""
+
+    monkeypatch.setattr("src.reports.evaluation.confusion_matrix", draw)
+    run_stage(evaluable, "evaluate")
+    metrics = json.loads((evaluable / "results/evaluate/metrics.json").read_text())
+    count = metrics["val"]["n"]
+    assert count != metrics["test"]["n"]
+    assert titles == [(f"val: {count} pictures", count)]
+    table = (evaluable / "results/evaluate/per_class.csv").read_text().splitlines()[1:]
+    assert sum(int(line.split(",")[1]) for line in table) == count
+    assert list(metrics) == ["val", "test"]
+    printed = [line for line in capsys.readouterr().out.splitlines() if " accuracy " in line]
+    assert [line.split()[1] for line in printed] == ["val", "test"]
+
+
 @pytest.mark.slow
 def test_numbers_go_to_the_run_of_the_model_and_other_settings_to_a_child(tracked: Path) -> None:
     run_stage(tracked, "evaluate")

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.base.imports import ROOT
+from src.plumbing import params
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.serving import serving
@@ -48,7 +50,8 @@ def as_text(image: Image.Image, kind: str = "PNG") -> str:
 def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
     from src.model import create, saved
 
-    net = create.create_model(architecture, classes=3, input_size=(3, 16, 16))
+    own = params.own_params(params.load(ROOT))
+    net = create.create_model(architecture, 3, (3, 16, 16), own_params=own)
     description = {
         "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
@@ -58,6 +61,7 @@ def save_model(folder: Path, activation: str, architecture: str = "test_resnet")
         "fit": "pad",
         "interpolation": "bicubic",
         "crop_ratio": 0.9,
+        "own_params": own,
         "activation": activation,
     }
     saved.save_model(net.state_dict(), description, folder)

@@ -1,0 +1,3 @@
+from tests.pipeline.conftest import clone
+
+__all__ = ["clone"]
