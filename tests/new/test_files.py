@@ -76,6 +76,9 @@ def test_each_target_that_is_left_can_be_made(project: Path) -> None:
 
 
 PAGE = """\
+```{include} README.md
+```
+
 # Checks
 
 What they are, see [params](params.md).
@@ -122,6 +125,9 @@ $ make test-slow  # later
 - `tests/pipeline/clone.py`
 """
 CLEAN = """\
+```{include} README.md
+```
+
 # Checks
 
 What they are, see [params](params.md).
