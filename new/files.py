@@ -56,7 +56,6 @@ def write_project(root: Path, name: str, commit: str, origin: str) -> None:
     }
     contents = {place: (path.read_text(), path.stat().st_mode) for place, path in files.items()}
     edit(root / "pyproject.toml", *_pyproject(root, name, commit, origin))
-    edit(root / "MLproject", (r"(?m)^name: .*$", f"name: {name}"))
     edit(root / "Makefile", *_makefile())
     # The log of experiments begins anew.
     edit(root / "docs/experiments.md", (r"\n## (?s:.*)", ""), (r"so far: \d+", "so far: 0"))
@@ -145,6 +144,10 @@ def cleaned(page: Path, lost: Set[tuple[Path, str]]) -> str:
     anchor)."""
     blocks = list(_blocks(page.read_text()))
     gone = [_is_gone(page, text, lost) for _, text in blocks]
+    fences = [number for number, (_, text) in enumerate(blocks) if text.startswith("```")]
+    for start, end in zip(fences[::2], fences[1::2], strict=False):
+        if end > start + 1 and all(gone[start + 1 : end]):
+            gone[start] = gone[end] = True
     for index, (kind, text) in enumerate(blocks):
         if kind != "heading":
             continue
@@ -160,7 +163,7 @@ def cleaned(page: Path, lost: Set[tuple[Path, str]]) -> str:
             for number in (index, *inside):
                 gone[number] = True
     kept = [text for (_, text), is_gone in zip(blocks, gone, strict=True) if not is_gone]
-    text = re.sub(r"(?m)^```[^`\n]+\n```\n", "", "".join(kept))
+    text = "".join(kept)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n" if text.strip() else ""
 
 

@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from new import files
 from src.base.imports import ROOT
@@ -60,7 +59,6 @@ def test_the_name_and_the_note(project: Path) -> None:
     expected = upstream.Note(NAME, template["version"], "a" * 40, 'a "folder"')
     assert upstream.read_note(text) == expected
     assert upstream.read_note((ROOT / "pyproject.toml").read_text()) is None
-    assert yaml.safe_load((project / "MLproject").read_text())["name"] == NAME
     assert (project / "README.md").read_text().startswith(f"# {NAME}\n")
     assert "Looks at test so far: 0" in (project / "docs/experiments.md").read_text()
     assert json.loads((project / ".devcontainer/devcontainer.json").read_text())["image"]
@@ -78,6 +76,9 @@ def test_each_target_that_is_left_can_be_made(project: Path) -> None:
 
 
 PAGE = """\
+```{include} README.md
+```
+
 # Checks
 
 What they are, see [params](params.md).
@@ -124,6 +125,9 @@ $ make test-slow  # later
 - `tests/pipeline/clone.py`
 """
 CLEAN = """\
+```{include} README.md
+```
+
 # Checks
 
 What they are, see [params](params.md).
@@ -153,5 +157,5 @@ def test_a_page_loses_what_is_gone_and_what_that_leaves_empty(tmp_path: Path) ->
 
 
 def test_a_file_that_is_no_longer_as_it_was_is_named(project: Path) -> None:
-    with pytest.raises(SystemExit, match=r"MLproject: nothing is like nosuch, which new/files\.py"):
-        files.edit(project / "MLproject", ("nosuch", "y"))
+    with pytest.raises(SystemExit, match=r"Makefile: nothing is like nosuch, which new/files\.py"):
+        files.edit(project / "Makefile", ("nosuch", "y"))

@@ -73,9 +73,14 @@ def upstream(folder: Path) -> Path:
 def with_venv(folder: Path) -> Path:
     """The programs of this environment as those of the folder: `make` has nothing to install."""
     venv = folder / ".venv"
-    (venv / "installed").mkdir(parents=True)
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (venv / name).symlink_to(Path(sys.prefix) / name)
+    for name in ("installed", "bin"):
+        (venv / name).mkdir(parents=True)
+    for program in Path(sys.prefix, "bin").iterdir():
+        if program.name.startswith("python"):  # by a link it would take the folder for its own
+            (venv / "bin" / program.name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+            (venv / "bin" / program.name).chmod(0o755)
+        else:
+            (venv / "bin" / program.name).symlink_to(program)
     for name in ("uv.txt", "collect_less.pth", "runtime.lock", "dev.lock"):
         shutil.copy(folder / "requirements" / name, venv / "installed")
     (venv / "installed/folder").write_text(f"{folder.resolve()}\n")

@@ -4,10 +4,8 @@ import json
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
-import yaml
 from ruamel.yaml import YAML
 
 from src.base.imports import ROOT
@@ -69,11 +67,6 @@ def test_dvc_yaml_declares_what_the_code_reads() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     assert set(dvc_files.STAGES) <= set(dvc_files.declared_stages(ROOT))
     assert deps.rewrite(text) == text, "`python -m src.deps` brings dvc.yaml up to date"
-
-
-def test_the_project_has_one_name() -> None:
-    name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
-    assert yaml.safe_load((ROOT / "MLproject").read_text())["name"] == name
 
 
 def test_links_lead_somewhere() -> None:
