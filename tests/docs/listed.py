@@ -6,6 +6,7 @@ RUN = (
     "docs/explanation/the-lock.md",
     "docs/how-to/change-the-code.md",
     "docs/how-to/keep-an-experiment.md",
+    "docs/how-to/own-stage.md",
     "docs/how-to/run-experiments.md",
     "docs/how-to/share-data.md",
     "docs/reference/commands.md",

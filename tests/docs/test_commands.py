@@ -48,9 +48,20 @@ def a_remote(clone: Path) -> None:
     run(clone, "git", "push", "--quiet", "--set-upstream", "origin", "main")
 
 
+def a_stage(clone: Path) -> None:
+    """The module and the entry as the page has them."""
+    page = "docs/how-to/own-stage.md"
+    (clone / "src/report.py").write_text(pages.blocks(page, "python")[0])
+    [entry] = pages.blocks(page, "yaml")
+    pipeline = (clone / "dvc.yaml").read_text()
+    assert pipeline.count("\nstages:\n") == 1
+    (clone / "dvc.yaml").write_text(pipeline.replace("\nstages:\n", f"\nstages:\n{entry}"))
+
+
 # What a page takes for granted.
 BEFORE: dict[str, Callable[[Path], object]] = {
     "docs/tutorial.md": lambda clone: photos(clone / "data/raw", "hat shoes"),
+    "docs/how-to/own-stage.md": a_stage,
     "docs/how-to/share-data.md": a_remote,
     "docs/reference/sources.md": a_table,
 }
