@@ -1,7 +1,7 @@
 """Make this clone a project of your own: `make new NAME=my-project`.
 
-Takes out what only the template needs, puts in what a project needs, and stages it all in git for
-you to look at and commit. Files that git does not know stay as they are.
+Takes out what only the template needs, puts in what a project needs, and commits it: what is only
+staged, an experiment of DVC would unstage. Files that git does not know stay as they are.
 """
 
 import re
@@ -54,9 +54,16 @@ def main() -> None:
         )
     if not address:
         print("  the first upgrade names the address: make upgrade FROM=ADDRESS")
+    commit = git.run("commit", "--quiet", "--message", f"Start of {name}")
+    if commit.returncode:
+        reason = " ".join(commit.stderr.decode("utf-8", "replace").split())
+        raise InputError(
+            f"make new: all is staged, and git does not commit it ({reason}): git commit --message "
+            f'"Start of {name}"'
+        )
     print(
-        "Nothing is committed yet: `git diff --cached --stat` shows it, `git reset --hard` takes\n"
-        f'it back. Next: git commit --message "Start of {name}", then make repro'
+        f"It is committed as `Start of {name}`: `git show --stat` shows it, and\n"
+        "`git reset --hard HEAD^` takes it back. Next: your images (docs/tutorial.md), or make repro"
     )
 
 

@@ -33,6 +33,7 @@ def main(stage: Stage) -> None:
     from src.plumbing.terminal import Checks
     from src.reports.batch import batch_grid
     from src.tracking import run as tracking
+    from src.training import own_metrics
     from src.training.for_checks import fresh_training, training_setup
 
     deps.require_declared(Path("dvc.yaml").read_text(encoding="utf-8"))
@@ -46,6 +47,7 @@ def main(stage: Stage) -> None:
         fill=True,
     )
     train, val = PackedSplit(DATA, "train"), PackedSplit(DATA, "val")
+    own_metrics.try_out(val.labels, len(val.meta["classes"]))
     may_stop = params["overfit_check.on_fail"] == "stop"
 
     def factory() -> "TrainingSetup":

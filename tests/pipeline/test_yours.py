@@ -66,7 +66,7 @@ def test_own_parts_work_like_built_in_ones(tmp_path: Path) -> None:
 
     answers_agree(folder, tmp_path / "photo.png")
     a_value_of_an_own_key_runs_what_reads_it(folder)
-    tests_pass(folder)
+    all_tests_pass(folder)
 
 
 def answers_agree(folder: Path, photo: Path) -> None:
@@ -94,7 +94,7 @@ def a_value_of_an_own_key_runs_what_reads_it(folder: Path) -> None:
     restore(folder)
 
 
-def tests_pass(folder: Path) -> None:
+def all_tests_pass(folder: Path) -> None:
     """The template's tests, whatever stands in src/yours."""
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     wanted = [f"tests/{name}" for name in TESTS]

@@ -69,6 +69,13 @@ def test_a_value_outside_of_its_range_is_refused(
         own_metrics.value("odd", LABELS, PROBABILITIES, "val")
 
 
+def test_a_mistake_is_told_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_metrics.try_out(LABELS, 3)
+    use(monkeypatch, top_2=(top_2, 0, 1), odd=(lambda *_: 2.0, 0, 1))
+    with pytest.raises(InputError, match=r"odd must be in 0 to 1, and is 2\.0 on val"):
+        own_metrics.try_out(LABELS, 3)
+
+
 def test_the_interval_is_that_of_resampled_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a share, it is that of the binomial distribution, but for what resampling moves."""
     share = (lambda labels, p: float((p.argmax(axis=1) == labels).mean()), 0, 1)
