@@ -63,7 +63,7 @@ def main() -> None:
         )
     print(
         f"It is committed as `Start of {name}`: `git show --stat` shows it, and\n"
-        "`git reset --hard HEAD^` takes it back. Next: your images (docs/tutorial.md), or make repro"
+        "`git reset --hard HEAD^` takes it back. Next: docs/tutorial.md, or make repro"
     )
 
 
