@@ -13,6 +13,7 @@ RUN = (
     "docs/reference/sources.md",
     "recipes/README.md",
 )
+TEAM = "docs/how-to/team.md"  # test_team.py runs its commands, with servers
 
 # What stands for a name of the reader's own.
 NAMES = {"NAME": "faster"}
@@ -39,6 +40,9 @@ NOT_RUN = {
         "no data here; test_torchvision.py reads files of this kind"
     ),
     "dvc exp run $(python -m src.recipe fashion_mnist)": "needs Fashion-MNIST and an hour",
+    "sudo apt-get install -y postgresql": "test_team.py needs it, and says so",
+    "uv pip install 'psycopg[binary]'": "test_team.py needs it, and says so",
+    "uv pip install dvc-s3": "test_team.py needs it, and says so",
     "python -m pytest tests/yours": "these tests are part of this suite",
 }
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,26 @@ def test_it_is_called_by_the_project_in_every_clone(shared: Path, tmp_path: Path
     first = store.open_store(shared)[1]
     assert store.open_store(clone_of(shared, tmp_path / "elsewhere"))[1] == first
     assert name_used(shared) == "flowers"
+
+
+@pytest.mark.parametrize("chosen", ["", "trees"])
+def test_two_clones_may_make_it_at_once(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    """The other one was faster, after this one had found nothing."""
+    from mlflow import MlflowClient
+
+    made: list[str] = []
+    create = MlflowClient.create_experiment
+
+    def late(client: MlflowClient, name: str, *rest: Any, **named: Any) -> str:
+        made.append(create(client, name, *rest, **named))
+        return create(client, name, *rest, **named)
+
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", chosen)
+    monkeypatch.setattr(MlflowClient, "create_experiment", late)
+    assert [store.open_store(shared)[1]] == made
+    assert name_used(shared) == (chosen or "flowers")
 
 
 def test_another_name_is_another_experiment(named: Path) -> None:

@@ -27,7 +27,7 @@ def find(client: "MlflowClient", root: Path, artifacts: str | None) -> str:
     if os.environ.get("MLFLOW_RUN_ID") and given not in ("", "0"):
         return given
     if chosen := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
-        return _by_name(client, chosen) or client.create_experiment(chosen, artifacts)
+        return _by_name(client, chosen) or _make(client, chosen, artifacts)
     name = workspace.project_name(root)
     if marked := _marked(client, name):
         return marked
@@ -39,10 +39,25 @@ def find(client: "MlflowClient", root: Path, artifacts: str | None) -> str:
         warn(f"the runs go on in the experiment {earlier.name}, which has those of this project")
         found = earlier.experiment_id
     if found is None:
-        return client.create_experiment(name, artifacts, tags={PROJECT: name})
+        return _make(client, name, artifacts, {PROJECT: name})
     with suppress(Exception):  # a server may let nobody but the owner change it
         client.set_experiment_tag(found, PROJECT, name)
     return found
+
+
+def _make(
+    client: "MlflowClient", name: str, artifacts: str | None, tags: dict[str, str] | None = None
+) -> str:
+    """The id of a new experiment, or of the one that another clone made a moment ago."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_experiment(name, artifacts, tags=tags)
+    except MlflowException as error:
+        found = _by_name(client, name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
+        if found is None:
+            raise
+        return found
 
 
 def _marked(client: "MlflowClient", name: str) -> str | None:
