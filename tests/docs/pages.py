@@ -84,10 +84,6 @@ def anchors(page: str) -> set[str]:
     return found
 
 
-def to_be_filled(page: str) -> bool:
-    return FILLED_LATER in text_of(page)
-
-
 def place(page: str, link: str) -> Path:
     """The file or folder that a link of a page leads to."""
     return (ROOT / page).parent / link.partition("#")[0] if link[0] != "#" else ROOT / page

@@ -17,8 +17,6 @@ WITH_COMMANDS = [page for page in PAGES if page.startswith(("README", "docs/", "
 
 def commands(page: str) -> list[str]:
     """As they run: with a name in the place of NAME."""
-    if pages.to_be_filled(page):
-        return []
     found = pages.commands(page)
     for placeholder, name in NAMES.items():
         found = [re.sub(rf"\b{placeholder}$", name, command) for command in found]
