@@ -14,7 +14,6 @@ from src.base.imports import ROOT
 SHELL = ("console", "shell", "sh", "bash")
 # What a command in a table begins with; `dvc.lock` and the like are not commands.
 WORDS = ("curl", "dvc", "export", "git", "make", "mlflow", "python", "source", "touch", "uv")
-FILLED_LATER = "\n<!-- to fill -->\n"
 
 
 def pages(*patterns: str) -> list[str]:
