@@ -55,7 +55,8 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     with ExitStack() as stack:
         stack.callback(report.close)
         writers = {
-            split: stack.enter_context(SplitWriter(folder, split, packer.meta)) for split in SPLITS
+            split: stack.enter_context(SplitWriter(folder, split, packer.meta, source.grouped))
+            for split in SPLITS
         }
         results = stack.enter_context(closing(read_in_order(source.items, packer, workers)))
         progress = Counted("prepare", source.total, kind, params["machine.progress"])
@@ -69,7 +70,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
             if split is None:
                 continue
             report.used += 1
-            writers[split].add(result.row, item.label, item.name, result.sha256)
+            writers[split].add(result.row, item.label, item.name, result.sha256, item.group)
             quality.add(split, item.label, result)
     report.write(quality.notes())
     decide(report, params, failed)
@@ -84,7 +85,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     write_json(folder / "meta.json", meta)
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {packer}")
-    for remark in [*source.remarks, *report.remarks()]:
+    for remark in [*source.remarks, *report.remarks(), *quality.remarks()]:
         print(f"prepare: {remark}")
     return quality, report
 

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterable, Iterator
 from multiprocessing import connection, resource_tracker
 from typing import Any, Protocol
 
+from src.base.words import counted
 from src.plumbing import process
 from src.plumbing.errors import GateError
 from src.preparation.sources.base import Item
@@ -129,7 +130,7 @@ class _Worker:
 
     def _died(self) -> GateError:
         items = self.tasks[0].items if self.tasks else []
-        at = f" among the {len(items)} samples from {items[0].name} on" if items else ""
+        at = f" among the {counted(len(items), 'sample')} from {items[0].name} on" if items else ""
         return GateError(_out_of_memory(f"a worker was killed{at}"))
 
 

@@ -66,15 +66,21 @@ def result_files(
     cached: bool = True,
     evaluated: bool = True,
     machine: str = "",
+    groups: int = 0,
     **params: object,
 ) -> dict[str, str]:
-    """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model."""
+    """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model;
+    images are of so many `groups`."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
     mistakes = set(draws.permutation(IMAGES)[:wrong].tolist())
     rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(IMAGES)]
     rows += [f"test,{i},{i % 10},{i % 10}" for i in range(IMAGES)]
-    predictions = "\n".join(["split,index,label,prediction", *rows]) + "\n"
+    header = "split,index,label,prediction"
+    if groups:
+        header += ",group"
+        rows = [f"{row},P{int(row.split(',')[1]) % groups}" for row in rows]
+    predictions = "\n".join([header, *rows]) + "\n"
     if cached:
         path = root / ".dvc/cache/files/md5" / md5(predictions)[:2] / md5(predictions)[2:]
         path.parent.mkdir(parents=True, exist_ok=True)

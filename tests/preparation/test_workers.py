@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from src.images import packing
-from src.images.decode import Image8
+from src.images.decode import Upright
 from src.images.packing import Packed, Packer, Pixels
 from src.plumbing.errors import GateError
 from src.plumbing.process import left_after
@@ -104,7 +104,7 @@ def test_only_a_few_are_read_ahead() -> None:
 class Deadly:
     """An image whose reading kills the process that does it."""
 
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -120,7 +120,7 @@ def test_a_killed_worker_is_one_line() -> None:
 
 
 class Hungry:
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         raise MemoryError
 
 

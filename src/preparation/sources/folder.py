@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
@@ -33,6 +34,7 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     """Samples of class folders in `prepare.path`. Train gives a missing val or test by hash."""
     root = data_folder(params["prepare.path"], "folder", "of class folders")
     parents = _parents(root)
+    _refuse_flat_splits(parents, files)
     given = [split for split, _ in parents if split]
     left_out, counts = Counter[str](), Counter[str]()
     unusable: list[str] = []  # class folders
@@ -49,7 +51,7 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     if len(classes) < 2:
         raise InputError(
             f"{root} must hold one folder per class, at least two; found {len(classes)}"
-            + (f" with samples ({', '.join(empty[:3])} without)" if empty else "")
+            + (f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty else "")
             + (f"; {unusable[0]}" if unusable else "")
         )
     notes = {
@@ -60,10 +62,11 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     }
     remarks = remark_on_twins(classes)
     if count := left_out.total():
-        many = "1 file was" if count == 1 else f"{count} files were"
+        many = f"{counted(count, 'file')} {either(count, 'was', 'were')}"
         remarks.append(f"{many} left out: by name or place no sample")
     if empty:
-        remarks.append(f"no class is made of folders without a sample: {', '.join(empty[:5])}")
+        shown = ", ".join(map(repr, empty[:5]))
+        remarks.append(f"no class is made of folders without a sample: {shown}")
     items = _items(root, files, parents, {name: label for label, name in enumerate(classes)})
     total = counts.total() + len(unusable)
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
@@ -201,6 +204,19 @@ def _parents(root: Path) -> Parents:
     if len(splits) < len(tops):
         raise InputError(f"{root} has two folders for one split: keep one of them")
     return [(split, splits[split]) for split in ("test", "val", "train") if split in splits]
+
+
+def _refuse_flat_splits(parents: Parents, files: Files) -> None:
+    """InputError where a split folder has samples and no class folder: nobody says their class."""
+    for split, parent in parents:
+        inside = [] if split is None or _folders(parent) else list(parent.iterdir())
+        flat = [path for path in inside if path.name.lower().endswith(files.suffixes)]
+        if flat:
+            raise InputError(
+                f"{parent} holds {counted(len(flat), 'file')} and no class folders, so nothing "
+                "says their classes: put them into class folders, or move the folder elsewhere: "
+                "`python -m src.predict` classifies what has no label"
+            )
 
 
 def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
