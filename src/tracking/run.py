@@ -39,8 +39,8 @@ def start(
     `kind`, of this kind of machine only. Holds the lock of the stage's fingerprint in the block,
     also with tracking off. When that ended well and all was sent, which takes a while, it confirms
     the inputs once more and calls `afterwards`. Raises GateError if an input changed, InputError if
-    the experiment was deleted in MLflow, what the block and `afterwards` raise, and nothing
-    else."""
+    the experiment was deleted in MLflow or keeps its files where none may be written, what the
+    block and `afterwards` raise, and nothing else."""
     with hold(stage.root, stage.fingerprint):
         tracked = stage.params["machine.tracking"]
         with _own_run(stage, kind) if tracked else nullcontext(Log()) as log:
@@ -69,7 +69,8 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Log]:
     """The run that trained the model with this fingerprint and md5, for `stage` to write into: by
     the local record, else the newest with both as tags, else a new one, tagged `restored`. Other
     data or params of `stage` on the same model open a child run. Holds the lock of `fingerprint`.
-    Raises InputError if the experiment was deleted in MLflow."""
+    Raises InputError as `start` does. A line on stderr says if the model in dvc.lock was not made
+    from the inputs there."""
     if provenance.is_foreign_model():
         warn(
             f"{identity.MODEL} was not made from the inputs in dvc.lock, but from others: what "
