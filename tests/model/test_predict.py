@@ -206,18 +206,8 @@ def test_a_damaged_description_ends_with_2(
     assert line.startswith(f"{folder}/model.json: {key} must be ")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["empty"], "there is nothing to classify in empty"),
-        (["nowhere.png"], "nowhere.png cannot be used: it does not exist"),
-        (["image.png", "--model", "empty"], "empty holds no model"),
-        (["image.png", "--device", "tpu"], "must be one of auto, cpu"),
-        (["image.png", "--batch", "0"], "must be an integer >= 1, got '0'"),
-    ],
-)
 def test_a_model_that_its_lock_did_not_make_is_named(alone: Path, tool: Tool) -> None:
-    """As after `dvc commit`; who has no dvc.lock hears nothing, nor who has one of another model."""
+    """As after `dvc commit`; without a dvc.lock, or with that of another model, nothing is said."""
     Image.new("RGB", (16, 16)).save(image := alone / "image.png")
     train: dict[str, Any] = {"cmd": "", "deps": [], "params": {}}
     for md5, line in ((md5_of(alone / identity.MODEL), True), ("0" * 32, False)):
@@ -230,6 +220,16 @@ def test_a_model_that_its_lock_did_not_make_is_named(alone: Path, tool: Tool) ->
     assert tool(alone, image)[2] == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["empty"], "there is nothing to classify in empty"),
+        (["nowhere.png"], "nowhere.png cannot be used: it does not exist"),
+        (["image.png", "--model", "empty"], "empty holds no model"),
+        (["image.png", "--device", "tpu"], "must be one of auto, cpu"),
+        (["image.png", "--batch", "0"], "must be an integer >= 1, got '0'"),
+    ],
+)
 def test_wrong_arguments_end_with_2(
     alone: Path, arguments: list[str], words: str, tool: Tool
 ) -> None:
