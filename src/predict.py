@@ -96,7 +96,7 @@ def origin_remark(folder: Path) -> str:
     if not train or hashes.md5_of(folder / "model.json") != train["outs"].get(identity.MODEL):
         return ""
     line = origin.remark(train, workspace.main_repository())
-    return f"{folder} is {line}" if line else ""
+    return f"the model in {folder} was {line}" if line else ""
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     assert target.rev is not None
     lock, entries = target.locked()
     if line := origin.remark(entries["train"], root):
-        raise GateError(f"verify: {target.title} is {line}")
+        raise GateError(f"verify: {target.title} was {line}")
     trained = run_of(root, entries["train"])
     run_id = target.run_id or trained  # that of another stage may have been named
     print(f"verify: runs {target.title} again, from its sources alone", flush=True)

@@ -43,7 +43,7 @@ def warn_of(results: Iterable[stored.Result], root: Path) -> None:
     """A line on stderr for each result that was not made from the inputs of its dvc.lock."""
     for result in results:
         if line := remark(result.stages["train"], root):
-            print(f"{result.name} is {line}", file=sys.stderr)
+            print(f"{result.name} was {line}", file=sys.stderr)
 
 
 def _differences(fingerprint: str, train: Entry) -> list[str]:

@@ -113,7 +113,7 @@ def test_it_is_not_verified(project: Project, call: Call) -> None:
     code, printed, said = call(verify.main, "unknown")
     assert (code, printed) == (1, "")
     assert said.startswith("verify: experiment unknown (")
-    assert f" is {LINE}" in said
+    assert f" was {LINE}" in said
 
 
 def test_seeds_and_search_name_it(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_seeds_and_search_name_it(project: Project, capsys: pytest.CaptureFixtur
     )
     origin.warn_of(results.values(), project.root)
     said = capsys.readouterr().err
-    assert said.startswith(f"unknown is {LINE}")
+    assert said.startswith(f"unknown was {LINE}")
     assert said.count("\n") == 1
 
 

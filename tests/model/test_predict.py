@@ -215,7 +215,10 @@ def test_a_model_that_its_lock_did_not_make_is_named(alone: Path, tool: Tool) ->
         (alone / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": train}}))
         code, printed, said = tool(alone, image)
         assert (code, printed.count("\n")) == (0, 2)
-        assert said.startswith("models is not made from these inputs: models/model.json") == line
+        assert (
+            said.startswith("the model in models was not made from these inputs: models/model.json")
+            == line
+        )
     (alone / "dvc.lock").unlink()
     assert tool(alone, image)[2] == ""
 

@@ -46,7 +46,7 @@ def find(names: Sequence[str], root: Path) -> list[Group]:
         group = _of_params(name) if "=" in name else _of_name(name, root)
         for result in group.by_seed.values():
             if line := origin.remark(result.stages["train"], root):
-                raise InputError(f"{result.name} is {line}")
+                raise InputError(f"{result.name} was {line}")
         key = stored.configuration(group.named.stages)
         if key in groups:
             raise InputError(
