@@ -28,7 +28,7 @@ WIDTH = 120
 GAP = 2  # blanks between columns
 OTHER = 30  # width of the column for params without one of their own (choice)
 LONGEST = 20  # characters of a param in a line; a longer one takes several (choice)
-CHANGED, OTHER = "changed", "other inputs"
+CHANGED, FOREIGN = "changed", "other inputs"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
             for pair in identity.differing(_texts(locked["params"]), row.params).values()
         )
     train = stored.stages_of(lock or "").get("train")
-    is_other = train is not None and origin.other_inputs(train, workspace.main_repository())
-    state = CHANGED if changed else OTHER if is_other else ""
+    is_foreign = train is not None and origin.other_inputs(train, workspace.main_repository())
+    state = CHANGED if changed else FOREIGN if is_foreign else ""
     return replace(row, state=state, val=None, test=None) if state else row
 
 
@@ -218,7 +218,7 @@ def show(rows: list[Row], hidden: int, final: bool) -> None:
         print(
             f"{', '.join(committed)}: committed with other params than its metrics were made from"
         )
-    if others := [row.name for row in rows if row.state == OTHER]:
+    if others := [row.name for row in rows if row.state == FOREIGN]:
         print(f"{', '.join(others)}: not made from the inputs in dvc.lock; src.where says more")
     if failed := [row.name for row in rows if row.state == "failed"]:
         print(f"dvc queue logs {failed[0]}   says why it failed")

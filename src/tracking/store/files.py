@@ -42,19 +42,16 @@ def trouble(root: Path, folder: Path | None, location: str) -> str:
         return ""
     home = root.resolve()
     if _is_temporary(path):
-        why = "a temporary workspace of DVC, which goes"
+        why = "a temporary workspace of DVC goes"
     elif path.is_relative_to(home):
         return ""
     elif not (above := path.parent if path.name.isdigit() else path).parent.is_dir():
-        why = f"{above.parent} is not here"  # to make it would be to make it anew
+        why = f"{above.parent} is not here"
     elif other := next(filter(_is_project, path.parents), None):
         why = f"{other} is another project"
     else:
         return ""
-    return (
-        f"the MLflow experiment keeps its files in {path} ({why}): name a server that keeps files "
-        "with MLFLOW_TRACKING_URI, or a new experiment with MLFLOW_EXPERIMENT_NAME"
-    )
+    return f"{why}, so no files of runs go into {path}"
 
 
 def bring_along(root: Path, file: Path) -> str:

@@ -108,9 +108,12 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
 
 def require_folder(root: Path, client: "MlflowClient", experiment_id: str) -> None:
     """InputError if the files of new runs would go where they would be lost, or not be ours."""
-    location = client.get_experiment(experiment_id).artifact_location
-    if line := files.trouble(root, files_folder(root), location):
-        raise InputError(line)
+    found = client.get_experiment(experiment_id)
+    if line := files.trouble(root, files_folder(root), found.artifact_location):
+        raise InputError(
+            f"{line}, as the MLflow experiment {found.name} wants: name a server that keeps files "
+            "with MLFLOW_TRACKING_URI, or a new experiment with MLFLOW_EXPERIMENT_NAME"
+        )
 
 
 def log_file(root: Path, client: "MlflowClient", run_id: str, path: Path, folder: str) -> None:
