@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from src.experiments.stored import Result
+from src.plumbing import dvc_errors
 from src.plumbing.errors import InputError
 
 FILE = "results/evaluate/predictions.csv"
@@ -48,5 +49,7 @@ def _find(result: Result, name: str, root: Path) -> Path:
 @cache
 def _cache(root: Path) -> Path:
     command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
-    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
-    return root / shown.strip()
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`dvc cache dir` failed: {dvc_errors.reason(done.stderr)}")
+    return root / done.stdout.strip()
