@@ -48,12 +48,28 @@ broken() {
     return 1
 }
 
+require_git() {
+    local said
+    command -v git >/dev/null || fail "git is not installed, or not on PATH"
+    said=$(LC_ALL=C git rev-parse --git-dir 2>&1) && return
+    [[ $said == *"not a git repository (or any"* ]] ||
+        fail "git does not read this repository:" $said
+    fail "this folder is not a git repository, which DVC needs: clone it instead of downloading a" \
+        "ZIP, or run git init && git add -A && git commit -m 'Start'"
+}
+
+# Its number may be that of another process by now: in a container they begin anew each time.
+installs() {
+    [[ $1 != $$ ]] && kill -0 "$1" 2>/dev/null || return 1
+    ! command -v ps >/dev/null || [[ $(ps -p "$1" -o args= 2>/dev/null) == *install.sh* ]]
+}
+
 take_turns() {
     mkdir -p .cache
     until ln -s $$ "$lock" 2>/dev/null; do
         local holder
         holder=$(readlink "$lock" || true)
-        if [[ -n $holder ]] && ! kill -0 "$holder" 2>/dev/null; then
+        if [[ -n $holder ]] && ! installs "$holder"; then
             rm -f "$lock"  # left by a process that was killed
             continue
         fi
@@ -144,6 +160,7 @@ install_locked() {
     finish "$1"
 }
 
+[[ $want != runtime ]] || require_git
 if ! ready; then
     take_turns
     here && ! broken || rm -rf "$copies"
@@ -156,9 +173,6 @@ if ! ready; then
     done
 fi
 if [[ $want == runtime ]]; then
-    git rev-parse --git-dir >/dev/null 2>&1 ||
-        fail "this folder is not a git repository, which DVC needs: run" \
-            "git init && git add -A && git commit -m 'Start'"
     # What .gitattributes calls `ours`: the file stays as it is here.
     [[ "$(git config merge.ours.driver)" == true ]] || git config merge.ours.driver true
     [[ -n "$(git config user.name || true)" && -n "$(git config user.email || true)" ]] || cat <<'HINT'

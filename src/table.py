@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from src.experiments import origin, stored
-from src.plumbing import command, git, identity, workspace
+from src.plumbing import command, dvc_errors, git, identity, workspace
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 from src.plumbing.params import UNDECLARED
@@ -57,8 +57,7 @@ def collect(every: bool) -> list[Row]:
     command = [sys.executable, "-P", "-m", "dvc", "exp", "show", "--json", *revs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise InputError(f"`dvc exp show` failed: {reason}")
+        raise InputError(f"`dvc exp show` failed: {dvc_errors.reason(done.stderr)}")
     shown = json.loads(done.stdout)
     found = [(item, _row(item, "")) for item in shown]
     for baseline in shown:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from src.plumbing import git, identity, params
+from src.plumbing import dvc_errors, git, identity, params
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 
@@ -138,8 +138,10 @@ def in_cache(md5: str, root: Path) -> Path | None:
 def _cache(root: Path) -> Path:
     """Where DVC is configured to keep it; to ask takes a second."""
     command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
-    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
-    return root / shown.strip()
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`dvc cache dir` failed: {dvc_errors.reason(done.stderr)}")
+    return root / done.stdout.strip()
 
 
 def inputs_of(stages: Stages, name: str) -> identity.Entry:

@@ -6,6 +6,7 @@
 
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -28,6 +29,7 @@ from src.tracking.store.address import reason
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+LAST_SECONDS = 10.0  # for what a run that was asked to end still has to send (choice)
 LONGEST = 8000  # characters of a description: MLflow's limit for a tag
 
 
@@ -147,11 +149,16 @@ class TrackedRun(Log):
                 self.describe(f"**Failed**: {reason(error)}")
             raise
         finally:
-            self._shipper.stop()
-            self._end(state)
+            # Whoever asked to terminate does not wait for a server that lets a call wait.
+            end = threading.Thread(target=self._end, args=(state,), daemon=True)
+            end.start()
+            end.join(LAST_SECONDS if state == "killed" else None)
+            if end.is_alive():
+                self._shipper.warn_of_rest("the store does not answer")
             self._journal.close()
 
     def _end(self, state: str) -> None:
+        self._shipper.stop()
         if self.own:
             self._try("note how the run ended", lambda: self._outbox.end_run(state))
         self._shipper.ship()

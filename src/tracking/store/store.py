@@ -134,7 +134,14 @@ def _folder_of_run(client: "MlflowClient", run_id: str) -> str:
 def connect(root: Path) -> "MlflowClient":
     """A client of the store, which is made if need be: 2 s of CPU for the import, 4 s more for a
     new SQLite file. StoreError if the file cannot be opened, and what MLflow raises."""
-    if file := sqlite_file(tracking_uri(root)):
+    uri = tracking_uri(root)
+    if "://" not in uri and not uri.startswith("databricks"):
+        shown = public(uri)
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI is no address of a server or database: {shown}; did you mean "
+            f"http://{shown}?"
+        )
+    if file := sqlite_file(uri):
         with _lock(root):  # its tables may be in the making
             _try_file(file)
     for name, value in CLIENT_SETTINGS.items():
