@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,17 @@ class ImageFile:
 
     def __call__(self) -> tuple[bytes, Image8]:
         content = read_content(self.path)
+        return content, decode(content)
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """An image in a file that lies in another one: `get` returns its bytes."""
+
+    get: Callable[[], bytes]
+
+    def __call__(self) -> tuple[bytes, Image8]:
+        content = self.get()
         return content, decode(content)
 
 
@@ -78,7 +89,7 @@ def _is_image(array: np.ndarray) -> bool:
     return bool(fits and array.size and array.dtype == np.uint8)
 
 
-FILES = Files(SUFFIXES, ImageFile)
+FILES = Files(SUFFIXES, ImageFile, ImageContent)
 
 
 @dataclass(frozen=True)
