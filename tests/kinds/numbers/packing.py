@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,12 @@ def _in_file(path: str) -> Numbers:
 FILES = Files((".row",), _in_file)
 
 
-def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
+def read_new(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> np.ndarray:
     try:
         row: np.ndarray = _in_file(str(sample))()[1]
     except BadSample as error:
