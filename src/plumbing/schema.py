@@ -103,7 +103,7 @@ SCHEMA: dict[str, Key] = {
     "prepare.merge": or_names(_NONE, "a list of 'class=new name'"),
     "prepare.csv_file": text("the path of a CSV file below prepare.path"),
     "prepare.csv_path_column": text("the name of a column"),
-    "prepare.csv_path_pattern": text("none or a path with {} in it", rf"{NONE}|.*\{{\}}.*"),
+    "prepare.csv_path_pattern": text("none or a path with * in it", rf"{NONE}|[^*]*\*[^*]*(\.\*)?"),
     "prepare.csv_label_column": or_names(text("the name of a column"), "a list of such names"),
     "prepare.csv_split_column": text("none or the name of a column"),
     "prepare.csv_group_column": text("none or the name of a column"),

@@ -23,7 +23,7 @@ from tests.tracking.tracked_project import VARIABLES, git
 # A value for each key that differs from the one in params.yaml, where that takes some thought.
 OTHER = {
     "prepare.path": "my data/it's,\\ odd",
-    "prepare.csv_path_pattern": "my images/{}.jpg",
+    "prepare.csv_path_pattern": "my images/{site}/*.jpg",
     "weights": "data/weights/a b.safetensors",
     "model": "vit=[x]",
     "lr": "3e-3",

@@ -51,7 +51,7 @@ def test_ids_with_a_folder_and_an_ending(project: Path, root: Path) -> None:
     line = refused(project, root, on_bad="skip")
     assert line == (
         f"{root}/labels.csv: no path in column id leads to a file in {root}: tried {root}/cat_000; "
-        "set prepare.csv_path_pattern to 'images/{}.png', which finds 60 of 60 rows"
+        "set prepare.csv_path_pattern to 'images/*.png', which finds 60 of 60 rows"
     )
     found = prepare(project, root, csv_path_pattern=f"'{pattern_in(line)}'")
     assert len(found) == 60
@@ -64,9 +64,9 @@ def test_ids_of_files_with_several_endings(project: Path, root: Path) -> None:
         path = root / f"images/dog_{number:03d}.png"
         path.rename(path.with_suffix(".JPG"))
     write_table(root, lambda name, n: f"{name}_{n:03d}")
-    for values in ({}, {"csv_path_pattern": "'images/{}.png'"}):
+    for values in ({}, {"csv_path_pattern": "'images/*.png'"}):
         line = refused(project, root, **values)
-        assert "set prepare.csv_path_pattern to 'images/{}.*', which finds 60 of 60 rows" in line
+        assert "set prepare.csv_path_pattern to 'images/*.*', which finds 60 of 60 rows" in line
     found = prepare(project, root, csv_path_pattern=f"'{pattern_in(line)}'")
     assert {"images/cat_000.png", "images/dog_000.JPG"} < set(found)
     shutil.copy(root / "images/cat_000.png", root / "images/cat_000.jpg")
@@ -83,9 +83,9 @@ def test_a_folder_that_another_column_names(project: Path, root: Path) -> None:
         path.rename(root / name / f"{name}{number}")
     write_table(root, lambda name, n: f"{name}{n:03d}")
     line = refused(project, root)
-    assert pattern_in(line) == "{label}/{}.png"
-    assert "cat/cat000.png" in prepare(project, root, csv_path_pattern="'{label}/{}.png'")
-    line = refused(project, root, csv_path_pattern="'{lable}/{}.png'")
+    assert pattern_in(line) == "{label}/*.png"
+    assert "cat/cat000.png" in prepare(project, root, csv_path_pattern="'{label}/*.png'")
+    line = refused(project, root, csv_path_pattern="'{lable}/*.png'")
     assert "has no column lable (prepare.csv_path_pattern); its first line must name" in line
 
 
@@ -137,18 +137,17 @@ def test_paths_of_which_nothing_is_there(project: Path, root: Path) -> None:
     write_table(root, lambda name, n: f"{name}/{n}")
     line = refused(project, root)
     assert line.endswith(
-        f"tried {root}/cat/0; correct them, or set prepare.csv_path_pattern, such as "
-        "'images/{}.jpg'"
+        f"tried {root}/cat/0; correct them, or set prepare.csv_path_pattern, such as 'images/*.jpg'"
     )
     write_table(root, lambda name, n: "")
-    assert "its row has no path" in refused(project, root, csv_path_pattern="'images/{}.png'")
+    assert "its row has no path" in refused(project, root, csv_path_pattern="'images/*.png'")
 
 
 def test_a_pattern_has_a_place_for_the_column(project: Path, root: Path) -> None:
-    line = refused(project, root, csv_path_pattern="images/*.jpg")
+    line = refused(project, root, csv_path_pattern="images/x.jpg")
     assert line == (
-        "params.yaml: prepare.csv_path_pattern must be none or a path with {} in it, got "
-        "'images/*.jpg'"
+        "params.yaml: prepare.csv_path_pattern must be none or a path with * in it, got "
+        "'images/x.jpg'"
     )
 
 
@@ -158,4 +157,4 @@ def test_of_a_large_table_some_rows_are_compared(project: Path, root: Path) -> N
         shutil.copy(root / "images/cat_000.png", root / f"images/x{number}.png")
     rows = [f"images/x{n}.png,cat,0" for n in range(60)] + [f"x{n},dog,0" for n in range(60, 500)]
     (root / "labels.csv").write_text("\n".join(["id,label,number", *rows]))
-    assert pattern_in(refused(project, root)) == "images/{}.png"
+    assert pattern_in(refused(project, root)) == "images/*.png"

@@ -14,7 +14,7 @@ from src.plumbing.keys import NONE
 from src.preparation.sources.base import Files, Rejected
 from src.preparation.sources.folder import walk
 
-ANY_ENDING = ".*"
+COLUMN, ANY_ENDING = "*", ".*"  # in a pattern: what the path column holds; any ending
 SAMPLED, ASTRAY = 200, 20  # rows, and rows without a file, for which paths are tried (choice)
 
 
@@ -22,9 +22,10 @@ class Pattern:
     """`prepare.csv_path_pattern`: how the path of a row is made of its fields."""
 
     def __init__(self, text: str, path_column: str):
-        self.has_any_ending = text.endswith(ANY_ENDING)
-        text = "{}" if text == NONE else text.removesuffix(ANY_ENDING)
-        pieces = re.split(r"\{([^{}]*)\}", text)
+        self.has_any_ending = text.count("*") > 1
+        if self.has_any_ending:
+            text = text.removesuffix(ANY_ENDING)
+        pieces = re.split(r"\*|\{([^{}]+)\}", COLUMN if text == NONE else text)
         self.texts, self.columns = pieces[::2], [name or path_column for name in pieces[1::2]]
 
     def path(self, values: Mapping[str, str]) -> str:
@@ -104,6 +105,7 @@ class Tried:
             best = min(patterns, key=lambda pattern: (-len(patterns[pattern]), _rank(pattern)))
             if (count := len(patterns[best])) > present:
                 of = f"{count} of {len(rows)} rows" if len(rows) > 1 else "it"
+                of += " looked at" if self._step > 1 else ""
                 return f"set prepare.csv_path_pattern to '{best}', which finds {of}"
         for prefix, count in prefixes.most_common(1):
             if count > present:
@@ -143,7 +145,7 @@ def _patterns(row: Mapping[str, str], value: str, path: str, column: str) -> Ite
         folders = whole[: -len(value)].split("/")
         others = {field: f"{{{name}}}" for name, field in row.items() if name != column and field}
         for named in (folders, [others.get(folder, folder) for folder in folders]):
-            yield from (f"{'/'.join(named)}{{}}{end}" for end in after)
+            yield from (f"{'/'.join(named)}{COLUMN}{end}" for end in after)
 
 
 def _rank(pattern: str) -> tuple[bool, int, str]:

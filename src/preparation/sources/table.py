@@ -69,7 +69,7 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
         raise InputError(
             f"{table.name}: no path in column {path_column} leads to a file in {root}: tried "
             f"{tried.first}; "
-            + (advice or "correct them, or set prepare.csv_path_pattern, such as 'images/{}.jpg'")
+            + (advice or "correct them, or set prepare.csv_path_pattern, such as 'images/*.jpg'")
         )
     sql = "SELECT label, count(*) FROM samples WHERE refused IS NULL GROUP BY label"
     counts: dict[str, int] = dict(database.execute(sql))
