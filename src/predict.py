@@ -7,6 +7,7 @@ training. params.yaml is not read, so the options of `evaluate` count for nothin
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,11 +135,11 @@ def main() -> None:
     if not arguments.json:
         cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
         print("  ".join([f"{'file':<{widths[0]}}", *cells]).rstrip())
-    failed = len(wrong)
+    failed, noticed = len(wrong), Counter[str]()
     for line in wrong:
         print(line, file=sys.stderr)
     with readable_errors("predict"):
-        for path, result in predict_files(model, description, files, arguments.batch):
+        for path, result in predict_files(model, description, files, arguments.batch, noticed):
             if isinstance(result, InputError):
                 failed += 1
                 print(result, file=sys.stderr)
@@ -146,6 +147,8 @@ def main() -> None:
                 print(as_json(path, classes, result))
             else:
                 print(as_row(path, classes, result, arguments.top, widths))
+    for what, count in noticed.items():
+        print(f"predict: {count} of {len(files)} files: {what}", file=sys.stderr)
     if failed:
         total = len(files) + len(wrong)
         raise GateError(f"predict: {failed} of {total} files could not be read")

@@ -247,3 +247,31 @@ def test_an_empty_path_is_not_this_folder(alone: Path, tool: Tool) -> None:
     code, out, err = tool(alone, "")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].endswith("a path is empty: name a file, or a folder")
+
+
+@pytest.fixture
+def grey_model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The model folder of a net of one channel."""
+    project = Path(shutil.copytree(trained[0], tmp_path / "grey"))
+    shutil.rmtree(project / "results")
+    set_params(project, channels=1, epochs=1)
+    run_unchecked(project)
+    return project / "models"
+
+
+def test_a_grey_net_says_that_it_sees_no_colour(
+    trained: tuple[Path, Path], grey_model: Path, tmp_path: Path, tool: Tool
+) -> None:
+    """The example, a photo; its relatives, a palette and what is asked for as JSON."""
+    colour = next((trained[1] / "dog").glob("*.png"))
+    palette, grey = tmp_path / "palette.gif", tmp_path / "grey.jpg"
+    Image.open(colour).convert("RGB").quantize(16).save(palette)
+    Image.open(colour).convert("L").convert("RGB").save(grey)
+    line = "of 3 files: in colour, and this model sees them in grey (it learnt with "
+    for options in ([], ["--json"]):
+        code, out, err = tool(tmp_path, colour, palette, grey, "--model", grey_model, *options)
+        assert code == 0
+        assert err.splitlines() == [f"predict: 2 {line}prepare.channels=1)"]
+        assert len(out.splitlines()) == 3 + (not options)
+    assert tool(tmp_path, grey, "--model", grey_model)[2] == ""
+    assert tool(tmp_path, colour, "--model", trained[0] / "models")[2] == ""
