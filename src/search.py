@@ -15,7 +15,7 @@ from pathlib import Path
 
 from src.base.files import write_bytes, write_csv
 from src.base.words import counted
-from src.experiments import stored
+from src.experiments import origin, stored
 from src.experiments.compare import predictions
 from src.experiments.queue import queue, tasks
 from src.experiments.queue.configuration import Configuration
@@ -101,6 +101,7 @@ def show(
     )
     keys = [item.key for item in dimensions]
     root, correct, groups = workspace.main_repository(), {}, None
+    origin.warn_of(results.values(), root)
     for name, result in results.items():
         with suppress(InputError):  # its predictions are not in DVC's cache
             _, correct[name], groups = predictions.correct(result, "val", name, root)

@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from src.base.words import counted
-from src.images.decode import SUFFIXES, Upright, decode, read_content
+from src.images.decode import SUFFIXES, Upright, decode, is_coloured, read_content
 from src.images.fit import fit_image
 from src.images.model import AUTO
 from src.images.near_duplicates import perceptual_hash
@@ -34,6 +35,17 @@ class ImageFile:
 
     def __call__(self) -> tuple[bytes, Upright]:
         content = read_content(self.path)
+        return content, decode(content)
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """An image in a file that lies in another one: `get` returns its bytes."""
+
+    get: Callable[[], bytes]
+
+    def __call__(self) -> tuple[bytes, Upright]:
+        content = self.get()
         return content, decode(content)
 
 
@@ -81,15 +93,16 @@ def _is_image(array: np.ndarray) -> bool:
     return bool(fits and array.size and array.dtype == np.uint8)
 
 
-FILES = Files(SUFFIXES, ImageFile)
+FILES = Files(SUFFIXES, ImageFile, ImageContent)
+UNSEEN_COLOUR = "in colour, and this model sees them in grey (it learnt with prepare.channels=1)"
 
 
 @dataclass(frozen=True)
 class Packed:
     """An image as read: sha256 (hex) of its content, `row` (uint8 H x W x C), sums of values and of
     squares per channel, `is_flat` if it shows nothing, perceptual `hash` (0 if flat: those are all
-    alike); its upright width and height in pixels, mode, whether turned, number of frames, what
-    its transparent parts were put on, and what its values were."""
+    alike); whether colour was lost; its upright width and height in pixels, mode, whether turned,
+    number of frames, what its transparent parts were put on, and what its values were."""
 
     sha256: str
     row: np.ndarray
@@ -97,6 +110,7 @@ class Packed:
     squares: list[int]
     is_flat: bool
     hash: int
+    lost_colour: bool
     width: int
     height: int
     mode: str
@@ -154,6 +168,7 @@ class Packer:
             squares,
             is_flat,
             0 if is_flat else perceptual_hash(row.sum(axis=2, dtype=np.float64)),
+            self.channels == 1 and is_coloured(image),
             image.width,
             image.height,
             found.mode,
@@ -176,10 +191,16 @@ def packer(params: Mapping[str, Any]) -> Packer:
     )
 
 
-def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
+def read_new(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> np.ndarray:
     """A new image as the packed data set of a model would hold it: uint8 H x W x C. `sample`: the
     path of a file, its bytes, or a Pillow image in any size and mode; `description`: model.json;
-    `name`: what an InputError calls an image that cannot be used."""
+    `name`: what an InputError calls an image that cannot be used; `noticed` counts what a person
+    should know of."""
     channels, size, _ = description["input_size"]
     try:
         if isinstance(sample, Image.Image):
@@ -190,6 +211,8 @@ def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarr
         image, _ = eight_bits(upright, description.get("value_range", AUTO))
     except BadSample as error:
         raise InputError(f"{name} cannot be used: {error}") from None
+    if noticed is not None and channels == 1 and is_coloured(image):
+        noticed[UNSEEN_COLOUR] += 1
     return fit_image(
         image,
         size,

@@ -73,7 +73,7 @@ class Quality:
         self.classes, self.size = classes, packer.size
         self.kept_mode = "L" if packer.channels == 1 else "RGB"
         self.modes: Counter[str] = Counter()
-        self.turned, self.animations, self.frames = 0, 0, 0
+        self.turned, self.animations, self.frames, self.lost_colour = 0, 0, 0, 0
         self.ranges = Ranges(packer.value_range)
         self.grounds: Counter[str] = Counter()  # what transparent images were put on
         self.splits = {split: _Split(len(classes), packer.channels) for split in SPLITS}
@@ -101,6 +101,7 @@ class Quality:
         self._count_size(image.width, image.height)
         self.enlarged += min(image.width, image.height) < self.size
         self.turned += image.turned
+        self.lost_colour += image.lost_colour
         if image.mode != self.kept_mode:
             self.modes[image.mode] += 1
         self.ranges.add(image.values)
@@ -117,13 +118,20 @@ class Quality:
         """What report.json says of the images beside their number."""
         return {
             "turned_upright": self.turned,
+            "colour_packed_as_grey": self.lost_colour,
             "converted_modes": dict(sorted(self.modes.items())),
             "frames_left_out": {"pictures": self.animations, "frames": self.frames},
         }
 
     def remarks(self) -> list[str]:
-        """A line for each thing about the images that a person should know of."""
+        """A line for each thing that a person should know of these images."""
         found = self.ranges.remarks()
+        total = counted(sum(len(part.hashes) for part in self.splits.values()), "image")
+        if lost := self.lost_colour:
+            are = f"{lost} of {total} {either(lost, 'is', 'are')}"
+            were = f"{either(lost, 'was', 'were')} packed as grey"
+            their = either(lost, "its", "their")
+            found.append(f"{are} in colour and {were}: prepare.channels=3 keeps {their} colour")
         if black := self.grounds["black"]:
             show = f"{counted(black, 'transparent image')} {either(black, 'shows', 'show')}"
             found.append(f"{show} nothing on white and {either(black, 'was', 'were')} put on black")
@@ -133,10 +141,9 @@ class Quality:
                 f"{either(none, 'its', 'their')} colours were taken as they are"
             )
         if flat := sum(part.flat for part in self.splits.values()):
-            total = sum(len(part.hashes) for part in self.splits.values())
             found.append(
-                f"{flat} of {counted(total, 'image')} {either(flat, 'is', 'are')} constant or "
-                "nearly so once packed: quality.md names the first"
+                f"{flat} of {total} {either(flat, 'is', 'are')} constant or nearly so once packed: "
+                "quality.md names the first"
             )
         return found
 
@@ -182,7 +189,6 @@ class Quality:
             "first": [f"{split}: {rows[split, index][1]}" for split, index in flat],
         }
         table["values"] = self.ranges.table()
-        table["remarks"] = [*report.source.remarks, *report.remarks(), *self.remarks()]
         write_json(folder / "quality.json", table)
         write_text(folder / "quality.md", as_markdown(table))
 
@@ -191,6 +197,7 @@ class Quality:
         assert isinstance(totals, np.ndarray)
         ratio = totals.max() / totals.min() if totals.min() else None
         return {
+            "remarks": report.told,
             "pictures": {split: len(part.hashes) for split, part in self.splits.items()},
             "per_class": {
                 split: dict(zip(self.classes, part.counts.tolist(), strict=True))
@@ -316,8 +323,8 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     ]
     parts = ["# Data quality", _table(["what", "value"], facts)]
     if table["remarks"]:
-        lines = (f"- {' '.join(line.split())}" for line in table["remarks"])
-        parts += ["## Remarks", "\n".join(lines)]
+        lines = [f"- {_cell(line)}" for line in table["remarks"]]
+        parts += ["## What `prepare` remarked", "\n".join(lines)]
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
         parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]
