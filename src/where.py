@@ -128,6 +128,10 @@ def render(found: Found, experiment: str | None) -> str:
     for label, row in rows.items():
         cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         lines.append(f"{label:6}" + "  ".join(cells))
+    counts = {split: m["groups"] for split, m in (found.metrics or {}).items() if "groups" in m}
+    if counts:
+        shown = ", ".join(f"{count} of {split}" for split, count in counts.items())
+        lines.append(f"intervals over groups: {shown}")
     if "metrics" in found.missing:
         lines.append(found.missing["metrics"])
     lines += ["", f"MLflow runs in {found.store}"]

@@ -145,7 +145,7 @@ def test_a_file_that_is_no_store_costs_a_line(
     first, last = capfd.readouterr().err.splitlines()
     journal = f".cache/journal/{stage.fingerprint}.jsonl"
     assert first == f"tracking: {file} {reason}; 0 points wait in {journal}"
-    assert last == f"tracking: the store did not take everything; 1 points wait in {journal}"
+    assert last == f"tracking: the store did not take everything; 1 point waits in {journal}"
 
 
 def test_a_finished_run_gets_no_points_of_one_without_a_store(project: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_store_that_fails_later_stops_nothing(
     first, last = capsys.readouterr().err.splitlines()
     journal, outbox = (f".cache/{name}/{stored.info.run_id}" for name in ("journal", "waiting"))
     assert first.startswith("tracking: ")
-    assert first.endswith(f"; 1 points wait in {journal}.jsonl")
+    assert first.endswith(f"; 1 point waits in {journal}.jsonl")
     waiting = f"2 points wait in {journal}.jsonl, 1 file in {outbox}"
     assert last == f"tracking: the store did not take everything; {waiting}"
     (project / "mlflow.db").write_bytes(database)

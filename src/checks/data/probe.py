@@ -86,10 +86,13 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
 
 
 def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:
-    """Standard errors by which the mean recall of the classes is above chance (1 / `classes`)."""
+    """Standard errors by which the mean recall of the classes is above chance (1 / `classes`); 0
+    where no class has two items, of which nothing can be said."""
     counts = torch.bincount(wanted, minlength=classes).double()
     hits = torch.bincount(wanted[guess == wanted], minlength=classes).double()
     there = counts >= 2
+    if not bool(there.any()):
+        return 0.0
     recalls = hits[there] / counts[there]
     shares = torch.bincount(guess, minlength=classes).double()[there] / len(guess)
     error = float((shares * (1 - shares) / counts[there]).sum().sqrt()) / int(there.sum())
