@@ -51,6 +51,7 @@ class Found:
 def find(target: Target, root: Path) -> Found:
     """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
     lock, entries = target.locked()
+    store.follow(root)  # the id of a run is shown, with which MLflow finds its files
     prints = {name: identity.fingerprint_of(entry) for name, entry in entries.items()}
     found = Found(target.title, target.rev, store.name(root))
     metrics = target.read(METRICS)

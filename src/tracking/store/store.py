@@ -96,14 +96,20 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
     """A client of the store and the id of the project's experiment, both made if need be.
     InputError if the experiment was deleted; else as for `connect`."""
     client = connect(root)
-    folder, own = files_folder(root), _own_file(root)
+    follow(root)
+    folder = files_folder(root)
+    artifacts, own = folder.as_uri() if folder else None, _own_file(root) is not None
     with _lock(root):
-        if own:
-            with suppress(sqlite3.Error):  # a store that can only be read is still shown
-                if before := files.bring_along(root, own):
-                    warn(f"the project was at {before}: its runs have their files here now")
-        found = experiment.find(client, root, folder.as_uri() if folder else None, bool(own))
-    return client, found
+        return client, experiment.find(client, root, artifacts, own)
+
+
+def follow(root: Path) -> None:
+    """Let a store in the project, if there is one, name its folders where the project is now."""
+    if (file := _own_file(root)) and file.is_file():
+        # One that can only be read is still shown, and one that is broken told elsewhere.
+        with _lock(root), suppress(sqlite3.Error):
+            if before := files.bring_along(root, file):
+                warn(f"the project was at {before}: its runs have their files here now")
 
 
 def require_folder(root: Path, client: "MlflowClient", experiment_id: str) -> None:
