@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LOCK_SECONDS = 5.0  # how long to wait for one who keeps a SQLite file locked (choice)
+HOST_ONLY = re.compile(r"\w[\w.-]*(:\d+)?(/.*)?")
 # What MLflow reads from the environment when it is imported; what the user has set goes first.
 CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default of 7 blocks each call for four minutes
@@ -142,10 +143,10 @@ def connect(root: Path) -> "MlflowClient":
     new SQLite file. StoreError if the file cannot be opened, and what MLflow raises."""
     uri = tracking_uri(root)
     if "://" not in uri and not uri.startswith("databricks"):
-        shown = public(uri)
+        hint = f", did you mean http://{public(uri)}?" if HOST_ONLY.fullmatch(public(uri)) else ""
         raise StoreError(
-            f"MLFLOW_TRACKING_URI is no address of a server or database: {shown}; did you mean "
-            f"http://{shown}?"
+            "MLFLOW_TRACKING_URI must begin like http://, https://, sqlite:/// or postgresql://, "
+            f"got {public(uri)}{hint}"
         )
     if file := sqlite_file(uri):
         with _lock(root):  # its tables may be in the making
