@@ -106,6 +106,8 @@ def check_signal(ctx: Context) -> list[Check]:
         return [wrong]
     if max(own.above, other.above) < CLEAR:
         return [ok(id, own.accuracy, None, f"{text}: too little to judge labels")]
+    if other.most < CLEAR:
+        text = f"{text}; of val labels it cannot tell: nearly all are of one class"
     return [ok(id, own.accuracy, None, text), _contradicted(own, cross)]
 
 
@@ -121,7 +123,8 @@ def _lost_signal(ctx: Context, own: Probe, other: Probe, cross: Probe, text: str
         if destroyed:
             causes = ["augmentation_destroys_label", "labels_shuffled"]
         return fail(id, own.accuracy, other.accuracy, text, *causes)
-    if own.above > 2 * CLEAR and other.above < NOTHING and cross.above < NOTHING:
+    visible = own.above * min(other.most, cross.most) / max(own.most, 1e-9) > CLEAR
+    if visible and own.above > 2 * CLEAR and other.above < NOTHING and cross.above < NOTHING:
         causes = ["labels_shuffled", "label_map_differs"]
         return fail(id, other.accuracy, own.accuracy, f"{text}: none in val", *causes)
     # Signal per item: standard errors shrink with the root of the number of items.

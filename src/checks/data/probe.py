@@ -46,13 +46,15 @@ def _standard(f: Tensor) -> Tensor:
 @dataclass
 class Probe:
     """What was predicted for items of a split: `guess` (the better of two) where `wanted` is right,
-    its `accuracy` and how many standard errors that is `above` the largest class; `agreed`: the
-    class that at least six of seven neighbours have, else -1."""
+    its `accuracy` and how many standard errors that is `above` the largest class, and `most` that
+    right guesses alone would be; `agreed`: the class that at least six of seven neighbours have,
+    else -1."""
 
     guess: Tensor
     wanted: Tensor
     accuracy: float
     above: float
+    most: float
     agreed: Tensor
 
 
@@ -82,7 +84,8 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
     base = float(torch.bincount(wanted, minlength=classes).max()) / len(wanted)
     error = max((base * (1 - base) / len(wanted)) ** 0.5, 0.5 / len(wanted))
     above = max([(accuracy - base) / error, *(_balanced(g, wanted, classes) for g in guesses)])
-    return Probe(guess, wanted, accuracy, above, agreed)
+    most = max((1 - base) / error, _balanced(wanted, wanted, classes))
+    return Probe(guess, wanted, accuracy, above, most, agreed)
 
 
 def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:
