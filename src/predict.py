@@ -7,6 +7,7 @@ training. params.yaml is not read, so the options of `evaluate` count for nothin
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,22 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def origin_remark(folder: Path) -> str:
+    """A line if dvc.lock vouches for this model, which other inputs than its own made; else, also
+    without a project, empty."""
+    from src.experiments import origin
+    from src.plumbing import hashes, identity, workspace
+
+    try:
+        train = identity.locked_stage(workspace.read_here("dvc.lock") or "", "train")
+    except InputError:  # one that nobody can read vouches for nothing
+        return ""
+    if not train or hashes.md5_of(folder / "model.json") != train["outs"].get(identity.MODEL):
+        return ""
+    line = origin.remark(train, workspace.main_repository())
+    return f"the model in {folder} was {line}" if line else ""
+
+
 def main() -> None:
     """The command line."""
     arguments = _parse_arguments()
@@ -110,17 +127,19 @@ def main() -> None:
     except InputError as error:
         raise InputError(str(error).replace("params.yaml: machine.device", "--device")) from None
     model, description = load_model(arguments.model)
+    if line := origin_remark(arguments.model):
+        print(line, file=sys.stderr)
     model.to(device)
     classes = description["classes"]
     widths = max(len(shown(path)) for path in files), max(map(len, [*classes, "class"]))
     if not arguments.json:
         cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
         print("  ".join([f"{'file':<{widths[0]}}", *cells]).rstrip())
-    failed = len(wrong)
+    failed, noticed = len(wrong), Counter[str]()
     for line in wrong:
         print(line, file=sys.stderr)
     with readable_errors("predict"):
-        for path, result in predict_files(model, description, files, arguments.batch):
+        for path, result in predict_files(model, description, files, arguments.batch, noticed):
             if isinstance(result, InputError):
                 failed += 1
                 print(result, file=sys.stderr)
@@ -128,6 +147,8 @@ def main() -> None:
                 print(as_json(path, classes, result))
             else:
                 print(as_row(path, classes, result, arguments.top, widths))
+    for what, count in noticed.items():
+        print(f"predict: {count} of {len(files)} files: {what}", file=sys.stderr)
     if failed:
         total = len(files) + len(wrong)
         raise GateError(f"predict: {failed} of {total} files could not be read")

@@ -78,6 +78,9 @@ TURNS = {
 }
 # What the header of a HEIC file says (ISO/IEC 23008-12): phones and messengers also call it .jpg.
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+# An image is in colour if in more than this share of 32 x 32 points the channels lie further apart,
+# in levels of 255. Grey ones saved as colour JPEG differ by 0; a tint or a mark is none. (choice)
+COLOUR_LEVELS, COLOUR_SHARE = 32, 0.01
 GET_AGAIN = "get it again from where it came, or remove it"
 
 
@@ -103,6 +106,15 @@ class Image8:
             reason = f"its mode {image.mode} cannot be converted"
             raise BadSample(reason, "save it as RGB or grey", _text(error)) from None
         return cls(upright, image.mode, turn is not None)
+
+
+def is_coloured(image: Image.Image) -> bool:
+    """Whether an image (mode L or RGB) shows colour: grey ones are often saved as RGB."""
+    if image.mode != "RGB":
+        return False
+    points = np.asarray(image.resize((32, 32), Image.Resampling.NEAREST))
+    apart = points.max(axis=2).astype(np.int16) - points.min(axis=2)
+    return bool((apart > COLOUR_LEVELS).mean() > COLOUR_SHARE)
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.images.decode import SUFFIXES, Image8, decode, read_content
+from src.images.decode import SUFFIXES, Image8, decode, is_coloured, read_content
 from src.images.fit import fit_image
 from src.images.near_duplicates import perceptual_hash
 from src.plumbing.errors import InputError
@@ -90,13 +91,15 @@ def _is_image(array: np.ndarray) -> bool:
 
 
 FILES = Files(SUFFIXES, ImageFile, ImageContent)
+UNSEEN_COLOUR = "in colour, and this model sees them in grey (it learnt with prepare.channels=1)"
 
 
 @dataclass(frozen=True)
 class Packed:
     """An image as read: sha256 (hex) of its content, `row` (uint8 H x W x C), sums of values and of
     squares per channel, `is_flat` if it shows nothing, perceptual `hash` (0 if flat: those are all
-    alike); its upright width and height in pixels, mode, whether turned, number of frames."""
+    alike); whether colour was lost; its upright width and height in pixels, mode, whether turned,
+    number of frames."""
 
     sha256: str
     row: np.ndarray
@@ -104,6 +107,7 @@ class Packed:
     squares: list[int]
     is_flat: bool
     hash: int
+    lost_colour: bool
     width: int
     height: int
     mode: str
@@ -153,6 +157,7 @@ class Packer:
             squares,
             is_flat,
             0 if is_flat else perceptual_hash(row.sum(axis=2, dtype=np.float64)),
+            self.channels == 1 and is_coloured(found.image),
             found.image.width,
             found.image.height,
             found.mode,
@@ -172,10 +177,16 @@ def packer(params: Mapping[str, Any]) -> Packer:
     )
 
 
-def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
+def read_new(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> np.ndarray:
     """A new image as the packed data set of a model would hold it: uint8 H x W x C. `sample`: the
     path of a file, its bytes, or a Pillow image in any size and mode; `description`: model.json;
-    `name`: what an InputError calls an image that cannot be used."""
+    `name`: what an InputError calls an image that cannot be used; `noticed` counts what a person
+    should know of."""
     channels, size, _ = description["input_size"]
     try:
         if isinstance(sample, Image.Image):
@@ -185,6 +196,8 @@ def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarr
             upright = decode(content).image
     except BadSample as error:
         raise InputError(f"{name} cannot be used: {error}") from None
+    if noticed is not None and channels == 1 and is_coloured(upright):
+        noticed[UNSEEN_COLOUR] += 1
     return fit_image(
         upright,
         size,

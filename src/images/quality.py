@@ -71,7 +71,7 @@ class Quality:
         self.classes, self.size = classes, packer.size
         self.kept_mode = "L" if packer.channels == 1 else "RGB"
         self.modes: Counter[str] = Counter()
-        self.turned, self.animations, self.frames = 0, 0, 0
+        self.turned, self.animations, self.frames, self.lost_colour = 0, 0, 0, 0
         self.splits = {split: _Split(len(classes), packer.channels) for split in SPLITS}
         bins = SIZE_STEPS * LARGEST.bit_length()
         self.sizes = np.zeros((bins, bins), dtype=np.int64)  # by width and height
@@ -97,6 +97,7 @@ class Quality:
         self._count_size(image.width, image.height)
         self.enlarged += min(image.width, image.height) < self.size
         self.turned += image.turned
+        self.lost_colour += image.lost_colour
         if image.mode != self.kept_mode:
             self.modes[image.mode] += 1
         if image.frames > 1:
@@ -107,10 +108,21 @@ class Quality:
         """Mean and std per training channel, for meta.json; std 1, not 0, for a constant one."""
         return self.splits["train"].mean_and_std(1e-6, 255.0)
 
+    def remarks(self) -> list[str]:
+        """A line for each thing that a person should know of these images."""
+        if not self.lost_colour:
+            return []
+        total = sum(len(part.hashes) for part in self.splits.values())
+        return [
+            f"{self.lost_colour} of {total} images are in colour and were packed as grey: "
+            "prepare.channels=3 keeps their colour"
+        ]
+
     def notes(self) -> dict[str, Any]:
         """What report.json says of the images beside their number."""
         return {
             "turned_upright": self.turned,
+            "colour_packed_as_grey": self.lost_colour,
             "converted_modes": dict(sorted(self.modes.items())),
             "frames_left_out": {"pictures": self.animations, "frames": self.frames},
         }
@@ -164,6 +176,7 @@ class Quality:
         assert isinstance(totals, np.ndarray)
         ratio = totals.max() / totals.min() if totals.min() else None
         return {
+            "remarks": report.told,
             "pictures": {split: len(part.hashes) for split, part in self.splits.items()},
             "per_class": {
                 split: dict(zip(self.classes, part.counts.tolist(), strict=True))
@@ -286,6 +299,9 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         ("smaller than packed", table["enlarged"]),
     ]
     parts = ["# Data quality", _table(["what", "value"], facts)]
+    if table["remarks"]:
+        lines = [f"- {_cell(line)}" for line in table["remarks"]]
+        parts += ["## What `prepare` remarked", "\n".join(lines)]
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
         parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]

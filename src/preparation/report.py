@@ -2,13 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from src.base.files import CsvWriter, write_bytes, write_json
+from src.data.split import SPLITS
 from src.preparation.ledger import Ledger
+from src.preparation.shares import far_from_wanted
 from src.preparation.sources.base import Item, Rejected, Source
+
+FEW = 2  # samples of a class in val or test from which no score follows (choice)
 
 
 class Report:
@@ -18,6 +22,7 @@ class Report:
         self.source, self.ledger, self.folder = source, ledger, folder
         self.rejected, self.used = 0, 0  # a sample that is used is counted by the caller
         self.reasons: Counter[str] = Counter()
+        self.told: list[str] = []  # what a person should know, complete when all are packed
         self._first = ""  # of those rejected
         self._table = CsvWriter(folder / "rejects.csv", ("path", "reason", "what to do"))
 
@@ -90,12 +95,32 @@ class Report:
                 f"{count} samples are there with different labels: {first['path']} "
                 f"({first['label']}), {first['as_path']} ({first['as_label']}){more}"
             )
+        if line := far_from_wanted(ledger):
+            found.append(line)
+        found += self._few()
         for split, names in ledger.missing():
             shown = ", ".join(names[:5])
             found.append(
                 f"no sample of class {shown} is in split {split}: nothing is measured on it"
             )
         return found
+
+    def _few(self) -> Iterator[str]:
+        """A line for each of val and test that has almost nothing of some classes."""
+        for split in SPLITS[1:]:
+            counts = self.ledger.per_class[split]
+            few = {name: counts[k] for k, name in enumerate(self.source.classes)}
+            few = {name: count for name, count in few.items() if 0 < count <= FEW}
+            if few:
+                first = min(few, key=lambda name: few[name])
+                shown = f"{first!r} has {few[first]} sample{'s'[: few[first] != 1]} in {split}"
+                if len(few) > 1:
+                    all_of = len(self.source.classes)
+                    shown = f"{len(few)} of {all_of} classes have at most {FEW} samples in {split}"
+                    shown += f" (the fewest: {first!r}, {few[first]})"
+                else:
+                    shown = f"class {shown}"
+                yield f"{shown}: one image decides what is measured on such a class"
 
     def first_rejected(self, failed: Path) -> str:
         """One line: the first sample that cannot be used, and how many more."""

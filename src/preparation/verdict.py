@@ -8,6 +8,7 @@ from typing import Any
 from src.data.split import SPLITS, split_of
 from src.plumbing.errors import InputError
 from src.preparation.report import Report
+from src.preparation.shares import closest
 from src.preparation.sources.base import Source
 
 SEEDS_TRIED = 200
@@ -48,6 +49,14 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     source, ledger = report.source, report.ledger
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}
+    has_all = len(there) == len(fixed) * len(source.classes)
+    best = closest(ledger) if ledger.has_groups and has_all else None
+    if best and not best[1].lacking:
+        seed, found = best
+        return (
+            f"set prepare.split_seed={seed}, which gives every split every class and comes closest "
+            f"to the shares ({'/'.join(found.splits)} {found.shown()})"
+        )
     hashed = list(ledger.hashed(SAMPLES_TRIED))
     shares = shares_by_hash(source, params)
     for seed in range(SEEDS_TRIED if len(fixed) < 2 else 0):
@@ -66,4 +75,5 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     what = f"it{where}"
     if few:
         what = f"{name}{where}, of which there are {count} for {parts} splits"
-    return f"add samples of {what}, or remove the class" + (f" ({'; '.join(also)})" if also else "")
+    told = f"add samples of {what}, or leave the class out (prepare.leave_out)"
+    return told + (f" ({'; '.join(also)})" if also else "")

@@ -521,7 +521,7 @@ def test_a_class_that_differs_from_the_others(project: Path, tmp_path: Path) -> 
     ended = run_prepare(project, root)
     assert ended.returncode == 2
     assert "no sample of class rare in split" in ended.stderr
-    what = "add samples of rare, of which there are 1 for 3 splits, or remove the class"
+    what = "add samples of rare, of which there are 1 for 3 splits, or leave the class out"
     assert what in ended.stderr
     ended = run_prepare(project, root, on_bad="skip")
     if ended.returncode == 0:  # it fell into train: there is something to learn

@@ -51,8 +51,9 @@ class Files:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample: `name` (its path in the source), class index `label`, how to `read` it, the
-    `split` that the source gives it (None: by hash) and its `group` (None: it is alone)."""
+    """One sample: `name` (its path in the source), class index `label` (-1: refused, and of no
+    known class), how to `read` it, the `split` that the source gives it (None: by hash) and its
+    `group` (None: it is alone)."""
 
     name: str
     label: int

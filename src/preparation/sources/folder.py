@@ -118,7 +118,7 @@ def _items(
         for folder in _folders(parent):
             name = folder.relative_to(root).as_posix()
             if refused := _refuse_folder(folder):
-                yield Item(text_of(name), 0, refused)
+                yield Item(text_of(name), -1, refused)
             elif folder.name in label_of:
                 for path, read in walk(folder, files, Counter()):
                     name = text_of(os.path.relpath(path, root))

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,12 @@ def _of_content(get: Callable[[], bytes]) -> Numbers:
 FILES = Files((".row",), _in_file, _of_content)
 
 
-def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
+def read_new(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> np.ndarray:
     try:
         row: np.ndarray = _in_file(str(sample))()[1]
     except BadSample as error:
