@@ -48,7 +48,7 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
                 continue
             top = tops.setdefault(folder.name, Top())
             for path, _ in walk(folder, files, left_out):
-                top.add(os.path.relpath(path, folder))
+                top.add(path[len(os.fspath(folder)) + 1 :])  # a tenth of the time of relpath
                 learnt.add(folder.name)
         if split in ("val", "test") and not _folders(parent):
             _require_none_without_class(parent, loose)
@@ -58,8 +58,8 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
         why = [*unusable, what_lies_there(parent, files, may_be_set=not given)][0]
         raise InputError(
             f"{parent} must hold one folder per class, at least two; found {len(learnt)}"
-            + (f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty else "")
             + (f"; {why}" if why else "")
+            + (f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty and not why else "")
         )
     require_classes(parent, tops)
     notes = {
@@ -242,7 +242,11 @@ def _parents(root: Path) -> Parents:
         require_readable(top)
     splits = {SPLIT_NAMES[top.name.lower()]: top for top in tops}
     if "train" not in splits:
-        raise InputError(f"{root} has split folders but no folder train")
+        names = ", ".join(top.name for top in tops)
+        raise InputError(
+            f"{root} has split folders ({names}) but no folder train: add it, or rename those that "
+            "are classes"
+        )
     if len(splits) < len(tops):
         raise InputError(f"{root} has two folders for one split: keep one of them")
     return [(split, splits[split]) for split in ("test", "val", "train") if split in splits]
