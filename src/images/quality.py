@@ -114,7 +114,7 @@ class Quality:
             return []
         total = sum(len(part.hashes) for part in self.splits.values())
         return [
-            f"{self.lost_colour} of {total} images are in colour and were packed as grey: "
+            f"in colour, and packed as grey: {self.lost_colour} of {total} images; "
             "prepare.channels=3 keeps their colour"
         ]
 
