@@ -83,7 +83,7 @@ def find_upstream() -> tuple[str, str]:
 
 def changes(tree: str) -> str:
     """What will go, change and come, by folder, in lines."""
-    listed = git.output("diff-tree", "-r", "--no-renames", "--name-status", "HEAD", tree) or ""
+    listed = git.printed("diff-tree", "-r", "--no-renames", "--name-status", "HEAD", tree)
     found: dict[str, Counter[str]] = {"D": Counter(), "M": Counter(), "A": Counter()}
     for line in listed.splitlines():
         kind, _, path = line.partition("\t")

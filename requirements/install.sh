@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fills .venv from the lock files, and returns in milliseconds when there is nothing to do.
 #
-#   install.sh uv | runtime | dev | docs   what is needed; each includes the ones before it
+#   install.sh uv | runtime | dev | docs | team   what is needed; each includes the ones before it
 #   PYTHON=python3.13                 the interpreter for a new .venv (default: python3, or else
 #                                     the first of python3.13, 3.12, 3.11)
 #   TORCH=<index url>                 torch and torchvision come from this package index; stays
@@ -24,10 +24,18 @@ pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements/runtime.lock; }
 
 here() { [[ -x .venv/bin/python && $PWD == "$(cat "$copies/folder" 2>/dev/null)" ]]; }
 has_runtime() { installed runtime.lock && [[ ${TORCH:-$(chosen_index)} == "$(chosen_index)" ]]; }
+more_locks() {  # those beyond runtime.lock, up to the one that is wanted
+    local name all=
+    for name in dev docs team; do
+        all+=" $name.lock"
+        [[ $want != "$name" ]] || echo "$all"
+    done
+}
 ready() {
     here && [[ ! -e $mark ]] && installed uv.txt && installed collect_less.pth &&
-        { [[ $want == uv ]] || has_runtime; } && { [[ $want != d* ]] || installed dev.lock; } &&
-        { [[ $want != docs ]] || installed docs.lock; }
+        { [[ $want == uv ]] || has_runtime; } || return
+    local lock_file
+    for lock_file in $(more_locks); do installed "$lock_file" || return; done
 }
 
 # The mark stands while something is being installed. If it is still there later, that was
@@ -40,12 +48,28 @@ broken() {
     return 1
 }
 
+require_git() {
+    local said
+    command -v git >/dev/null || fail "git is not installed, or not on PATH"
+    said=$(LC_ALL=C git rev-parse --git-dir 2>&1) && return
+    [[ $said == *"not a git repository (or any"* ]] ||
+        fail "git does not read this repository:" $said
+    fail "this folder is not a git repository, which DVC needs: clone it instead of downloading a" \
+        "ZIP, or run git init && git add -A && git commit -m 'Start'"
+}
+
+# Its number may be that of another process by now: in a container they begin anew each time.
+installs() {
+    [[ $1 != $$ ]] && kill -0 "$1" 2>/dev/null || return 1
+    ! command -v ps >/dev/null || [[ $(ps -p "$1" -o args= 2>/dev/null) == *install.sh* ]]
+}
+
 take_turns() {
     mkdir -p .cache
     until ln -s $$ "$lock" 2>/dev/null; do
         local holder
         holder=$(readlink "$lock" || true)
-        if [[ -n $holder ]] && ! kill -0 "$holder" 2>/dev/null; then
+        if [[ -n $holder ]] && ! installs "$holder"; then
             rm -f "$lock"  # left by a process that was killed
             continue
         fi
@@ -136,6 +160,7 @@ install_locked() {
     finish "$1"
 }
 
+[[ $want != runtime ]] || require_git
 if ! ready; then
     take_turns
     here && ! broken || rm -rf "$copies"
@@ -143,13 +168,11 @@ if ! ready; then
     installed uv.txt || install_uv
     installed collect_less.pth || install_start
     [[ $want == uv ]] || has_runtime || install_runtime
-    [[ $want != d* ]] || installed dev.lock || install_locked dev.lock
-    [[ $want != docs ]] || installed docs.lock || install_locked docs.lock
+    for lock_file in $(more_locks); do
+        installed "$lock_file" || install_locked "$lock_file"
+    done
 fi
 if [[ $want == runtime ]]; then
-    git rev-parse --git-dir >/dev/null 2>&1 ||
-        fail "this folder is not a git repository, which DVC needs: run" \
-            "git init && git add -A && git commit -m 'Start'"
     # What .gitattributes calls `ours`: the file stays as it is here.
     [[ "$(git config merge.ours.driver)" == true ]] || git config merge.ours.driver true
     [[ -n "$(git config user.name || true)" && -n "$(git config user.email || true)" ]] || cat <<'HINT'

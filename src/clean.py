@@ -11,6 +11,7 @@ from pathlib import Path
 
 from src.plumbing import command, locks, workspace
 from src.tracking.journal import journal
+from src.tracking.store import files
 
 # What a refused `prepare` left to look at, and figures that are drawn anew; then what tools leave.
 LEFTOVERS = (".cache/prepare", ".cache/compare", ".pytest_cache", ".mypy_cache", ".ruff_cache")
@@ -34,9 +35,12 @@ def main() -> None:
         if number := _process_in(root):
             print(f"clean: {len(copies)} working copies of experiments kept: process {number} runs")
         else:
-            for path in copies:
+            gone = [path for path in copies if not (path / files.MLFLOW_FOLDER).exists()]
+            for path in gone:
                 shutil.rmtree(path, ignore_errors=True)
-            print(f"clean: {len(copies)} working copies of killed experiments removed")
+            print(f"clean: {len(gone)} working copies of killed experiments removed")
+            for path in (path for path in copies if path not in gone):
+                print(f"clean: {path.relative_to(root)} kept: it has files of MLflow runs")
 
 
 def finished(root: Path) -> tuple[int, int]:

@@ -84,6 +84,22 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def origin_remark(folder: Path) -> str:
+    """A line if dvc.lock vouches for this model, which other inputs than its own made; else, also
+    without a project, empty."""
+    from src.experiments import origin
+    from src.plumbing import hashes, identity, workspace
+
+    try:
+        train = identity.locked_stage(workspace.read_here("dvc.lock") or "", "train")
+    except InputError:  # one that nobody can read vouches for nothing
+        return ""
+    if not train or hashes.md5_of(folder / "model.json") != train["outs"].get(identity.MODEL):
+        return ""
+    line = origin.remark(train, workspace.main_repository())
+    return f"the model in {folder} was {line}" if line else ""
+
+
 def main() -> None:
     """The command line."""
     arguments = _parse_arguments()
@@ -111,6 +127,8 @@ def main() -> None:
     except InputError as error:
         raise InputError(str(error).replace("params.yaml: machine.device", "--device")) from None
     model, description = load_model(arguments.model)
+    if line := origin_remark(arguments.model):
+        print(line, file=sys.stderr)
     model.to(device)
     classes = description["classes"]
     widths = max(len(shown(path)) for path in files), max(map(len, [*classes, "class"]))

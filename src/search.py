@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from src.base.files import write_bytes, write_csv
-from src.experiments import stored
+from src.experiments import origin, stored
 from src.experiments.compare import predictions
 from src.experiments.queue import queue, tasks
 from src.experiments.queue.configuration import Configuration
@@ -97,6 +97,7 @@ def show(
     )
     keys = [item.key for item in dimensions]
     root, correct = workspace.main_repository(), {}
+    origin.warn_of(results.values(), root)
     for name, result in results.items():
         with suppress(InputError):  # its predictions are not in DVC's cache
             correct[name] = predictions.correct(result, "val", name, root)[1]

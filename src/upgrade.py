@@ -214,17 +214,17 @@ def _keep(paths: list[str]) -> None:
 
 
 def _changed(one: str, other: str) -> set[str]:
-    listed = git.output("diff-tree", "-r", "-z", "--no-renames", "--name-only", one, other) or ""
+    listed = git.printed("diff-tree", "-r", "-z", "--no-renames", "--name-only", one, other)
     return set(filter(None, listed.split("\0")))
 
 
 def _unmerged() -> list[str]:
-    listed = git.output("diff", "-z", "--name-only", "--diff-filter=U") or ""
+    listed = git.printed("diff", "-z", "--name-only", "--diff-filter=U")
     return sorted(filter(None, set(listed.split("\0"))))
 
 
 def _at(tree: str, path: str) -> str:
-    return git.output("show", f"{tree}:{path}") or ""
+    return git.output("cat-file", "blob", f"{tree}:{path}") or ""
 
 
 def _state(name: str) -> Path:

@@ -24,7 +24,16 @@ from typing import Any
 
 # Package -> what `prepare.source` may name of it. Data that say no kind hold images.
 KINDS = {
-    "images": ("digits", "synthetic", "folder", "csv", "torchvision:<Name>", "own"),
+    "images": (
+        "digits",
+        "synthetic",
+        "folder",
+        "csv",
+        "parquet",
+        "webdataset",
+        "torchvision:<Name>",
+        "own",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from src.plumbing import locks
 from src.plumbing.errors import InputError
 
 COLUMNS = ("index", "label", "path", "sha256")
@@ -21,7 +22,10 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         if path.parent.is_dir() and any(path.parent.iterdir()):
             raise _incomplete(folder, "meta.json is missing")
-        raise InputError(f"{folder} holds no packed data set: run `dvc repro {_stage(folder)}`")
+        stage = _stage(folder)
+        if busy := locks.running(stage):
+            raise InputError(f"{folder} holds no packed data set yet: {busy}; wait until it ends")
+        raise InputError(f"{folder} holds no packed data set: run `dvc repro {stage}`")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from src.data.packed import PackedSplit
-from src.plumbing.errors import InputError
+from src.data.workers import WorkerEnded, started
+from src.plumbing.errors import GateError, InputError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Indices = Sequence[np.ndarray]
@@ -48,7 +48,8 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Rows (of images uint8 B x H x W x C) and labels int64 B, on the device, for each index array
     (int64, B) of `batches`. Dropping the iterator ends its thread or processes, whose errors are
-    raised here. InputError when `resident` is asked for and does not fit."""
+    raised here. InputError when `resident` is asked for and does not fit, GateError when a process
+    that reads is killed."""
     return TIERS[tier(data, device, reading)](data, batches, device, reading.workers)
 
 
@@ -124,9 +125,7 @@ def _read_mapped(
     data: PackedSplit, batches: Indices, device: torch.device, workers: int
 ) -> Iterator[Batch]:
     def read(indices: np.ndarray) -> Batch:
-        batch = torch.from_numpy(data.rows(indices)), torch.from_numpy(data.labels[indices])
-        # Out of pinned memory a GPU copies while the host goes on.
-        return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
+        return _on_host(data.rows(indices), data.labels[indices], device)
 
     # A new thread's GPU is the first one, which is also the one without a number.
     numbered = device.type == "cuda" and device.index is not None
@@ -143,31 +142,24 @@ def _read_mapped(
         pool.shutdown(cancel_futures=True)
 
 
-class _ByIndices(Dataset[Batch]):
-    """A data set whose "item" is a whole batch: one read per batch, not one per sample."""
-
-    def __init__(self, data: PackedSplit):
-        self.data = data
-
-    def __getitem__(self, indices: np.ndarray) -> Batch:
-        labels = torch.from_numpy(self.data.labels[indices])
-        return torch.from_numpy(self.data.rows(indices)), labels
-
-
 def _read_with_workers(
     data: PackedSplit, batches: Indices, device: torch.device, workers: int
 ) -> Iterator[Batch]:
-    # A generator of its own keeps the loader from drawing from the global one.
-    loader = DataLoader(
-        _ByIndices(data),
-        sampler=batches,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
-    )
-    for batch in loader:
-        yield _moved(batch, device)
+    try:
+        with started(data.rows, workers) as in_order:
+            for indices, rows in in_order(batches):
+                yield _moved(_on_host(rows, data.labels[indices], device), device)
+    except WorkerEnded as ended:
+        raise GateError(
+            f"machine.reading: {ended} while it read a batch: if memory was short, set "
+            "machine.workers to a smaller number, or machine.reading to mapped, which needs none"
+        ) from None
+
+
+def _on_host(rows: np.ndarray, labels: np.ndarray, device: torch.device) -> Batch:
+    """A batch in pinned memory for a GPU, which copies out of it while the host goes on."""
+    batch = torch.from_numpy(rows), torch.from_numpy(labels)
+    return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -30,7 +30,7 @@ class Target:
     def read(self, path: str) -> str | None:
         """The text of a file of the project; None if it is not there."""
         if self.rev is not None:
-            return git.output("show", f"{self.rev}:./{path}")
+            return git.output("cat-file", "blob", f"{self.rev}:./{path}")
         return workspace.read_here(path)
 
     def locked(self) -> tuple[str, stored.Stages]:

@@ -18,25 +18,50 @@ from PIL import Image
 
 from src.preparation.sources.base import BadSample
 
-# By their ending, files in a folder are taken for images; what they are, their content says.
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".avif",
-    ".tif",
-    ".tiff",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-)
-# Not Pillow's other ones: they are rare as photos, and reading EPS starts a foreign program.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM")
+# With the endings by which files in a folder are taken for images; what they are, their content
+# says. TGA has no mark of its own, so it comes last. Not Pillow's other ones: they are rare as
+# samples, EPS starts a foreign program, and a Photoshop file saved without its merged layers shows
+# white.
+READ = {
+    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
+    "PNG": ".png .apng",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "DIB": ".dib",
+    "WEBP": ".webp",
+    "AVIF": ".avif .avifs",
+    "TIFF": ".tif .tiff",
+    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "PPM": ".ppm .pgm .pbm .pnm .pfm",
+    "ICO": ".ico",
+    "PCX": ".pcx",
+    "QOI": ".qoi",
+    "SGI": ".sgi .rgb .rgba .bw",
+    "DDS": ".dds",
+    "TGA": ".tga .icb .vda .vst",
+}
+# Images too, which are refused by their ending: many camera raws and slides are TIFF files inside,
+# and Pillow would take the preview in them for the image.
+UNREAD = {
+    "HEIC": ".heic .heif .hif",
+    "JPEG XL": ".jxl",
+    "JPEG XR": ".jxr .wdp .hdp",
+    "DICOM": ".dcm .dicom",
+    "camera raw": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef "
+    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
+    "microscope": ".svs .ndpi .scn .mrxs .czi .lif .nd2 .vsi",
+    "OpenEXR": ".exr",
+    "Radiance HDR": ".hdr",
+    "FITS": ".fits .fit",
+    "Photoshop": ".psd .psb",
+    "GIMP": ".xcf",
+    "vector": ".svg .svgz .eps .emf .wmf .ai",
+    "DjVu": ".djvu",
+    "icon": ".icns .cur",
+    "bitmap": ".xbm .xpm .ras .msp .im .pcd .dcx .gbr .pxr .blp .ftc .ftu .fli .flc",
+}
+_UNREAD_AS = {ending: form for form, endings in UNREAD.items() for ending in endings.split()}
+SUFFIXES = (*" ".join(READ.values()).split(), *_UNREAD_AS)
 MOST_PIXELS = 89_478_485  # pixels: Pillow's limit for a decompression bomb, a quarter GB as RGB
 LONGEST_SIDE = 65_535  # pixels, of JPEG: what Pillow needs to reduce a side grows with it
 LARGEST_FILE = 2**30  # bytes; such an image, with 16 bits in 4 channels, takes less (choice)
@@ -51,6 +76,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What the header of a HEIC file says (ISO/IEC 23008-12): phones and messengers also call it .jpg.
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 # An image is in colour if in more than this share of 32 x 32 points the channels lie further apart,
 # in levels of 255. Grey ones saved as colour JPEG differ by 0; a tint or a mark is none. (choice)
 COLOUR_LEVELS, COLOUR_SHARE = 32, 0.01
@@ -91,12 +118,16 @@ def is_coloured(image: Image.Image) -> bool:
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; BadSample when it is missing, unreadable, empty, huge or no file."""
+    """The bytes of a file; BadSample when it is missing, unreadable, empty, huge, no file, or of a
+    format, by its ending, that is not read."""
+    form = _UNREAD_AS.get(os.path.splitext(path)[1].lower())
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
             raise BadSample("it is no file", "remove it", kind)
+        if form:
+            raise _not_read(form)
         if found.st_size > LARGEST_FILE:
             raise BadSample("it is larger than 1 GiB", "save it smaller, or remove it")
         with open(path, "rb") as file:
@@ -130,7 +161,7 @@ def decode(content: bytes) -> Image8:
 def _load(content: bytes) -> tuple[Image.Image, bool]:
     """The first frame, and whether Pillow turned it."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=tuple(READ))
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} x {image.height}")
         if max(image.size) > LONGEST_SIDE:
@@ -152,7 +183,15 @@ def _load(content: bytes) -> tuple[Image.Image, bool]:
     return image, turned
 
 
+def _not_read(form: str) -> BadSample:
+    return BadSample(f"{form} images are not read", "save it as PNG or JPEG, or remove it")
+
+
 def _no_image(content: bytes) -> BadSample:
+    if not content:
+        return BadSample("it is empty", GET_AGAIN)
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS:
+        return _not_read("HEIC")
     start = content[:200].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return BadSample("it is a pointer of git LFS", "fetch the file with `git lfs pull`")

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,17 @@ class ImageFile:
 
     def __call__(self) -> tuple[bytes, Image8]:
         content = read_content(self.path)
+        return content, decode(content)
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """An image in a file that lies in another one: `get` returns its bytes."""
+
+    get: Callable[[], bytes]
+
+    def __call__(self) -> tuple[bytes, Image8]:
+        content = self.get()
         return content, decode(content)
 
 
@@ -79,7 +90,7 @@ def _is_image(array: np.ndarray) -> bool:
     return bool(fits and array.size and array.dtype == np.uint8)
 
 
-FILES = Files(SUFFIXES, ImageFile)
+FILES = Files(SUFFIXES, ImageFile, ImageContent)
 UNSEEN_COLOUR = "in colour, which this model, made with prepare.channels=1, sees as grey"
 
 

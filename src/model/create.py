@@ -9,6 +9,7 @@ from torch import nn
 from src.base.kinds import kind_part
 from src.base.randomness import seed_initial_weights
 from src.model.device import readable_errors
+from src.model.fitting import DoesNotFit, takes, what_fits
 from src.model.nets.names import OWN, TORCHVISION
 from src.model.nets.timm_models import timm_net
 from src.model.nets.weights_file import NO_WEIGHTS, head_name, load_weights
@@ -36,10 +37,23 @@ def create_model(
     `drop_path`: stochastic depth, both for timm's nets. `own_params`: what own_net gets as params.
     InputError names the key that does not fit.
     """
+    own_params = own_params or {}
+
+    def without_weights(size: Sequence[int]) -> nn.Module:
+        net = _net_not_of_timm(name, classes, list(size), kind, own_params)
+        return net or timm_net(name, classes, size, NO_WEIGHTS, drop_rate, drop_path)
+
     seed_initial_weights(seed)
-    model = _net_not_of_timm(name, classes, list(input_size), kind, own_params or {})
+    model = _net_not_of_timm(name, classes, list(input_size), kind, own_params)
     if model is None:
-        model = timm_net(name, classes, input_size, weights, drop_rate, drop_path)
+        try:
+            model = timm_net(name, classes, input_size, weights, drop_rate, drop_path)
+        except DoesNotFit as error:
+            if weights != NO_WEIGHTS and takes(without_weights, classes, input_size):
+                advice = f"with weights {NO_WEIGHTS} it can (tried): name another file"
+            else:
+                advice = what_fits(without_weights, classes, input_size)
+            raise DoesNotFit(error.fact, advice) from None
     else:
         for key, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
             if value:
@@ -50,9 +64,14 @@ def create_model(
         model.num_classes = classes  # type: ignore[assignment]
         if weights != NO_WEIGHTS:
             load_weights(model, name, weights)
-    _check_forward(model, name, classes, torch.zeros(1, *input_size))
-    if name == OWN:  # some nets return something else in training than in evaluation
-        _check_forward(model, name, classes, torch.zeros(2, *input_size), training=True)
+    try:
+        _check_forward(model, name, classes, torch.zeros(1, *input_size))
+        if name == OWN:  # some nets return something else in training than in evaluation
+            _check_forward(model, name, classes, torch.zeros(2, *input_size), training=True)
+    except DoesNotFit as error:
+        advice = what_fits(without_weights, classes, input_size)
+        own = ", or change own_net" if name == OWN else ""
+        raise DoesNotFit(error.fact, f"{advice}{own}") from None
     return model.train()
 
 
@@ -89,15 +108,14 @@ def _check_forward(
     """Zeros through the net, to report a size or net that does not fit; leaves its statistics."""
     statistics = {key: value.clone() for key, value in model.named_buffers()} if training else {}
     model.train(training)
-    size = inputs.shape[-1]
+    size = " x ".join(map(str, inputs.shape[1:]))
     try:
         with readable_errors("model"):  # not the size: memory, or what is not deterministic
             logits = model(inputs)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise InputError(
-            f"params.yaml: model {name} cannot take samples of prepare.size {size} ({reason}): "
-            f"set another prepare.size or {'change own_net' if name == OWN else 'model'}"
+        raise DoesNotFit(
+            f"params.yaml: model {name} cannot take samples of {size} ({reason})"
         ) from None
     for key, value in model.named_buffers():
         if key in statistics:
@@ -111,9 +129,13 @@ def _check_forward(
             f"{wanted[0]}x{wanted[1]}, for {wanted[0]} samples{mode}, got {got}"
         )
     if not logits.isfinite().all():
+        bad = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
+        remedy = "set another model"
+        if bad:
+            remedy = f"{bad[0]} has such values: look at the weights, or how it begins without"
         raise InputError(
             f"params.yaml: model {name} gives outputs that are not numbers for an input of zeros: "
-            "set another model or other weights"
+            f"{remedy}"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.kinds import KINDS, kind_of, kind_part
+from src.plumbing import locks
 from src.plumbing.errors import InputError
 
 FILE = "model.json"
@@ -24,8 +25,7 @@ def read_description(folder: Path | str, needed: Sequence[str] = ()) -> dict[str
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
+        raise no_model(folder, error) from None
     if not isinstance(about, dict):
         raise InputError(f"{path}: must hold keys and their values: {TRAIN}")
     kind = kind_of(about)
@@ -43,6 +43,13 @@ def read_description(folder: Path | str, needed: Sequence[str] = ()) -> dict[str
         if len(about[key]) != about["input_size"][0]:
             raise InputError(f"{path}: {key} must have a number per channel of input_size: {TRAIN}")
     return about
+
+
+def no_model(folder: Path | str, error: Exception) -> InputError:
+    """That a folder has no model that can be read, and what to do."""
+    if not Path(folder).is_absolute() and (busy := locks.running("train")):
+        return InputError(f"{folder} holds no model yet: {busy}; wait until it ends")
+    return InputError(f"{folder} holds no model ({' '.join(str(error).split())}): {TRAIN}")
 
 
 def _is_text(value: Any) -> bool:

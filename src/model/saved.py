@@ -20,7 +20,8 @@ from src.base import imports
 from src.base.files import write_json
 from src.base.kinds import kind_of
 from src.model.create import create_model
-from src.model.description import FILE, TRAIN, read_description
+from src.model.description import FILE, TRAIN, no_model, read_description
+from src.model.fitting import DoesNotFit
 from src.model.nets.names import OWN
 from src.model.nets.weights_file import fill, write_weights
 from src.plumbing.errors import InputError
@@ -50,8 +51,7 @@ def load_model(
     try:
         tensors = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder} holds no model ({reason}): {TRAIN}") from None
+        raise no_model(folder, error) from None
     try:
         model = create_model(
             description["architecture"],
@@ -61,7 +61,7 @@ def load_model(
             own_params=description.get("own_params", {}),
         )
     except InputError as error:  # it speaks of params.yaml, where the names came from
-        reason = str(error).partition(": set another")[0].replace("prepare.size", "input_size")
+        reason = error.fact if isinstance(error, DoesNotFit) else str(error)
         reason = reason.replace("params.yaml: model", f"{folder / FILE}: architecture")
         raise InputError(f"{reason}: {TRAIN}") from None
     changed = "own_net" in description and description["own_net"] != _own_code()

@@ -10,6 +10,18 @@ from pathlib import Path
 from src.plumbing import hashes
 from src.plumbing.errors import InputError
 
+# What git prints must not depend on a user's settings. Those of what it does, such as hooks and
+# signatures of commits, stay as they are.
+PLAIN = {
+    "color.ui": "false",
+    "core.quotePath": "false",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
+}
+# Inside a hook, git tells by these which repository it works on, whatever the folder.
+LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+NO_REPOSITORY = "not a git repository (or any"
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -29,13 +41,14 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `git` in `folder` to its end. `given`: its standard input; `environment`: more variables;
     `seconds`: subprocess.TimeoutExpired after that time. InputError if git is not installed."""
-    variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
+    given_to_git = {**variables(), "GIT_TERMINAL_PROMPT": "0", **(environment or {})}
+    settings = [word for key, value in PLAIN.items() for word in ("-c", f"{key}={value}")]
     try:
         return subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            ["git", "-C", str(folder), *settings, *arguments],
             input=given,
             capture_output=True,
-            env=variables,
+            env=given_to_git,
             timeout=seconds,
             check=False,
         )
@@ -43,10 +56,37 @@ def run(
         raise InputError("git is not installed, or not on PATH") from None
 
 
+def variables() -> dict[str, str]:
+    """The environment, without what would lead git to another repository than a folder's."""
+    return {key: value for key, value in os.environ.items() if key not in LOCAL}
+
+
 def output(*arguments: str, folder: Path | str = ".") -> str | None:
-    """What `git` prints in `folder`; None if it fails. InputError if git is not installed."""
+    """What `git` prints in `folder`; None if it fails, as for what is not there. InputError, with
+    git's reason, if it refuses to read the repository, and if it is not installed."""
     done = run(*arguments, folder=folder)
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace")
+    if why := refusal(folder):
+        raise InputError(f"git does not read this repository: {why}")
+    return None
+
+
+def printed(*arguments: str, folder: Path | str = ".") -> str:
+    """What `git` prints in `folder`. InputError, with its reason, if it fails."""
+    done = run(*arguments, folder=folder)
+    if done.returncode:
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise InputError(f"`git {arguments[0]}` failed: {said.removeprefix('fatal: ')}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def refusal(folder: Path | str = ".") -> str:
+    """Why git reads nothing at all in a repository, in its words and one line, such as that another
+    user owns it; empty if it does, and where there is none."""
+    done = run("rev-parse", "--git-dir", folder=folder, environment={"LC_ALL": "C"})
+    said = " ".join(done.stderr.decode("utf-8", "replace").split())
+    return "" if done.returncode == 0 or NO_REPOSITORY in said else said.removeprefix("fatal: ")
 
 
 def files_between(dep: str, since: str, until: str = "", folder: Path | str = ".") -> list[str]:
@@ -82,7 +122,7 @@ def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -
     listed = output("ls-tree", "-r", "-z", "--name-only", found, "--", dep, folder=folder) or ""
     files = {}
     for name in listed.split("\0")[:-1]:
-        text = output("show", f"{found}:./{name}", folder=folder) or ""
+        text = output("cat-file", "blob", f"{found}:./{name}", folder=folder) or ""
         files[name.removeprefix(f"{dep}/")] = hashlib.md5(text.encode()).hexdigest()
     return found if hashes.md5_of_folder(files) == md5 else ""
 

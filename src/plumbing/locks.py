@@ -7,6 +7,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def of_stage(name: str) -> Path:
+    """The lock that a stage holds while it runs here."""
+    return Path(".cache/locks") / f"stage-{name}.lock"
+
+
+def running(name: str) -> str:
+    """`process 123 runs train here` while the stage does; else empty. DVC deletes the outputs of a
+    stage before it runs."""
+    path = of_stage(name)
+    if not path.exists():
+        return ""
+    with try_hold(path) as is_free:
+        return "" if is_free else f"process {_holder(path)} runs {name} here"
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.with_suffix(".pid").read_text()
+    except OSError:
+        return "?"
+
+
 @contextmanager
 def hold(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`; while another process does, wait and say so (`what` it does)."""
@@ -30,9 +52,7 @@ def try_hold(path: Path, what: str = "") -> Iterator[bool]:
         if not what:
             yield False
             return
-        holder = path.with_suffix(".pid")
-        number = holder.read_text() if holder.exists() else "?"
-        print(f"process {number} {what}; waiting until it ends", file=sys.stderr, flush=True)
+        print(f"process {_holder(path)} {what}; waiting until it ends", file=sys.stderr, flush=True)
         lock.acquire(poll_interval=0.5)
     try:
         yield True

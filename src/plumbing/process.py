@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import psutil
 
 PARENT_SECONDS = 1.0  # between two looks at the parents (choice)
+TAKE_SECONDS = 30.0  # for a `deferred` block to take a signal (choice)
 INSIST_SECONDS = 60.0  # until a stage that outlives its parents gets SIGTERM again (choice)
 LOOK_SECONDS = 0.1  # between two looks at processes that are about to end (choice)
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")  # DVC runs a stage through $SHELL
@@ -38,7 +39,7 @@ _EXCEPTIONS: dict[int, type[BaseException]] = {
     signal.SIGHUP: Terminated,
 }
 _waits = False  # whether a signal waits for the end of a `deferred` block
-_arrived: int | None = None
+_arrived: int | None = None  # the signal that waits
 
 
 def share_cores() -> None:
@@ -64,25 +65,45 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     global _arrived
     if _waits and _arrived is None:
         _arrived = number
+        signal.signal(signal.SIGALRM, _on_alarm)
+        # Again and again: in a destructor an exception is lost.
+        signal.setitimer(signal.ITIMER_REAL, TAKE_SECONDS, TAKE_SECONDS)
     else:
         raise _EXCEPTIONS[number]
+
+
+def _on_alarm(number: int, frame: FrameType | None) -> None:
+    if _waits and _arrived is not None:
+        raise _EXCEPTIONS[_arrived]
+
+
+def _take() -> bool:
+    if _arrived is None:
+        return False
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return True
 
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
     """Inside the block a first signal makes the yielded function return True: raised in a step it
-    would leave half of it done, in a destructor of the loader it would be lost. It is raised when
-    the block ends, also in place of an error that it caused, as in worker processes, but not in
-    place of a checkpoint that could not be written. A second signal is raised at once."""
+    would leave half of it done. It is raised when the block ends, also in place of an error that it
+    caused, but not in place of a checkpoint that could not be written; and where the block stands
+    if that has not called the function for `TAKE_SECONDS`: it may wait for what never comes. A
+    second signal is raised at once. In another such block this is a part of that."""
     global _waits, _arrived
+    if _waits:
+        yield _take
+        return
     _waits, _arrived = True, None
     try:
-        yield lambda: _arrived is not None
+        yield _take
     except Exception as error:
         if _arrived is None or getattr(error, "errno", None) in CANNOT_WRITE:
             raise
     finally:
         _waits = False
+        _take()
     if _arrived is not None:
         raise _EXCEPTIONS[_arrived]
 

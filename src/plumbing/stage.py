@@ -169,7 +169,7 @@ def _guard_and_run(name: str, main: Callable[[Stage], None]) -> None:
         raise InputError(f"this would run the code of {code}, not of {here}: unset PYTHONPATH")
     process.end_with_parents()
     # Two processes that write the same outputs: the last one would win, whatever dvc.lock says.
-    with locks.hold(Path(".cache/locks") / f"stage-{name}.lock", f"runs {name} here"):
+    with locks.hold(locks.of_stage(name), f"runs {name} here"):
         stage = Stage(name)
         _check_arguments(stage.entry, sys.argv[1:])
         if found := stage.different_versions:

@@ -62,7 +62,7 @@ def require_clean() -> None:
         )
     if Path(top.strip()).resolve() != Path.cwd().resolve():
         raise InputError(f"run this in the folder of the repository: `cd {top.strip()}` first")
-    printed = git.output("status", "--porcelain", "--untracked-files=no") or ""
+    printed = git.printed("status", "--porcelain", "--untracked-files=no")
     if changed := [line[3:] for line in printed.splitlines()]:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from src import predict
@@ -19,6 +20,8 @@ from src.data.packed import PackedSplit
 from src.images.packing import FILES
 from src.model.prediction import predict_rows, read_sample
 from src.model.saved import load_model
+from src.plumbing import identity
+from src.plumbing.hashes import md5_of
 from src.preparation.sources.folder import named_files
 from tests.conftest import SMALL, copy_project, run_main, run_unchecked, set_params
 from tests.preparation.image_folders import write_images
@@ -201,6 +204,23 @@ def test_a_damaged_description_ends_with_2(
     assert (code, out) == (2, "")
     [line] = err.splitlines()
     assert line.startswith(f"{folder}/model.json: {key} must be ")
+
+
+def test_a_model_that_its_lock_did_not_make_is_named(alone: Path, tool: Tool) -> None:
+    """As after `dvc commit`; without a dvc.lock, or with that of another model, nothing is said."""
+    Image.new("RGB", (16, 16)).save(image := alone / "image.png")
+    train: dict[str, Any] = {"cmd": "", "deps": [], "params": {}}
+    for md5, line in ((md5_of(alone / identity.MODEL), True), ("0" * 32, False)):
+        train["outs"] = [{"path": identity.MODEL, "md5": md5}]
+        (alone / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": train}}))
+        code, printed, said = tool(alone, image)
+        assert (code, printed.count("\n")) == (0, 2)
+        assert (
+            said.startswith("the model in models was not made from these inputs: models/model.json")
+            == line
+        )
+    (alone / "dvc.lock").unlink()
+    assert tool(alone, image)[2] == ""
 
 
 @pytest.mark.parametrize(

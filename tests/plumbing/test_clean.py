@@ -92,8 +92,12 @@ def test_working_copies_go_when_nothing_runs(
         assert capsys.readouterr().out.endswith(line)
         assert all(copy.exists() for copy in copies)
         busy.communicate(b"\n")
+    files = copies[0] / "mlruns/1/run/artifacts/curves.png"  # of a run, by an earlier version
+    files.parent.mkdir(parents=True)
+    files.touch()
     clean.main()
-    line = "clean: 2 working copies of killed experiments removed\n"
-    assert capsys.readouterr().out.endswith(line)
-    assert not any(copy.exists() for copy in copies)
+    lines = "clean: 1 working copies of killed experiments removed\n"
+    lines += "clean: .dvc/tmp/exps/tmp0 kept: it has files of MLflow runs\n"
+    assert capsys.readouterr().out.endswith(lines)
+    assert (copies[1].exists(), files.exists()) == (False, True)
     assert (project / ".dvc/tmp/exps/run").exists()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,10 @@ import psutil
 import pytest
 
 from src.base.imports import ROOT
+from src.data.packed import PackedSplit
 from src.experiments.queue import tasks
+from src.model.saved import load_model
+from src.plumbing.errors import InputError
 from src.plumbing.process import runs, wait_for
 from src.plumbing.stage import Stage
 from tests.conftest import python, set_params, working_in
@@ -276,3 +280,64 @@ def test_no_permission_to_read_differs_from_a_failure_to_write() -> None:
             assert ended.returncode == code, ended.stderr
             assert line in ended.stderr
             assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "ask", "words"),
+    [
+        ("train", lambda: load_model("models"), "models holds no model"),
+        (
+            "prepare",
+            lambda: PackedSplit("data/prepared", "val"),
+            "data/prepared holds no packed data set",
+        ),
+    ],
+)
+def test_what_a_stage_is_about_to_make_is_not_missing(
+    stage: str, ask: Callable[[], object], words: str, tmp_path: Path
+) -> None:
+    """DVC deletes outputs before a stage runs. The data of `prepare` are one that nobody named."""
+    code = (
+        "from src.plumbing import locks\nimport sys\n"
+        f"with locks.hold(locks.of_stage({stage!r}), 'runs'):\n    {READY}    sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = start(code, cwd=tmp_path, stdin=subprocess.PIPE, env=environment)
+    with working_in(tmp_path):
+        line = f"{words} yet: process {running.pid} runs {stage} here; wait until it ends"
+        with pytest.raises(InputError, match=line):
+            ask()
+        end(running)
+        with pytest.raises(InputError, match=f"run `dvc repro {stage}`"):
+            ask()
+
+
+def test_a_block_that_does_not_take_a_signal_gets_it_all_the_same() -> None:
+    """It may wait for what never comes: a lock, or a helper that stands still."""
+    code = LOOP.format(until="time.sleep(600)", error="").replace(
+        "    with process", "    process.TAKE_SECONDS = 0.5\n    with process"
+    )
+    process = start(code)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", "terminated\n")
+    assert time.monotonic() - begun < 60
+
+
+def test_a_block_that_takes_a_signal_has_the_time_it_needs() -> None:
+    """To write a large checkpoint, say."""
+    code = LOOP.format(until="stopping()", error="time.sleep(2)").replace(
+        "    with process", "    process.TAKE_SECONDS = 0.5\n    with process"
+    )
+    process = start(code)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "left\n", "terminated\n")
+
+
+def test_a_block_in_a_block_is_a_part_of_it() -> None:
+    """Workers are started in such a block, also while `train` takes signals between steps."""
+    inner = "\n        with process.deferred():\n            pass\n        print("
+    code = LOOP.format(until="stopping()", error="").replace("\n        print(", inner, 1)
+    process = start(code)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "left\n", "terminated\n")

@@ -336,7 +336,7 @@ def test_a_mistyped_column_is_said_as_such(project: Path, root: Path) -> None:
 
 
 def test_a_split_column_is_respected(project: Path, root: Path) -> None:
-    words = ("train", "TRAIN", "val", "Validation", "test", " test ")
+    words = ("train", "Training", "dev", "Validation", "testing", " test ")
     table = with_column("part", lambda number: words[number % 6])
     splits = by_path(prepare(project, root, table, csv_split_column="part"))
     wanted = ("train", "train", "val", "val", "test", "test")

@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -253,6 +255,9 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(project: Path) -
 
     class Client:
         """Takes an artifact, while the loop writes the next one of this name."""
+
+        def get_run(self, run_id: str) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(artifact_uri="s3://bucket/run/artifacts"))
 
         def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
             sent.append(Path(path).read_bytes())

@@ -1,13 +1,11 @@
 """The stored predictions of a result, from DVC's cache by their md5, without a checkout."""
 
 import csv
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from src.experiments import stored
 from src.experiments.stored import Result
 from src.plumbing.errors import InputError
 
@@ -32,21 +30,10 @@ def _find(result: Result, name: str, root: Path) -> Path:
     md5 = result.stages["evaluate"]["outs"].get(FILE)
     if not md5:
         raise InputError(f"{name} has no predictions: its dvc.lock names no {FILE}")
-    part = Path("files/md5") / md5[:2] / md5[2:]
-    path = root / ".dvc/cache" / part
-    if not path.is_file():
-        path = _cache(root) / part  # DVC may be configured to keep it elsewhere
-    if path.is_file():
+    if path := stored.in_cache(md5, root):
         return path
     here = "`dvc exp apply` (of a commit: `git checkout`) and " if result.rev else ""
     raise InputError(
         f"{name} has no predictions here: {FILE} is not in DVC's cache; `dvc fetch --all-commits` "
         f"brings it from the remote, {here}`dvc repro` makes it again"
     )
-
-
-@cache
-def _cache(root: Path) -> Path:
-    command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
-    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
-    return root / shown.strip()

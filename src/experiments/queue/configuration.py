@@ -79,7 +79,7 @@ class Configuration:
         """InputError if git does not know some code of the inputs: the queue's clone lacks it."""
         deps = {dep for stage in self.inputs.values() for dep in stage["deps"]}
         code = sorted(filter(dvc_files.is_code, deps))
-        listed = git.output("ls-files", "--others", "-z", "--", *code) or ""
+        listed = git.printed("ls-files", "--others", "-z", "--", *code)
         for name in filter(None, listed.split("\0")):
             if not any(map(hashes.LEFT_OUT.fullmatch, Path(name).parts)):
                 raise InputError(

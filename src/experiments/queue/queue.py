@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.experiments.queue import tasks
 from src.experiments.queue.configuration import Configuration
-from src.plumbing import workspace
+from src.plumbing import dvc_errors, workspace
 from src.plumbing.errors import GateError, InputError
 from src.plumbing.locks import hold
 from src.plumbing.process import wait_for
@@ -161,6 +161,5 @@ def _dvc(*arguments: str) -> None:
             process.wait()
             raise
     if process.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        error = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no reason"]
-        raise InputError(f"`dvc {' '.join(arguments[:3])}` failed: {error[0]}")
+        why = dvc_errors.reason(log.read_text(errors="replace"))
+        raise InputError(f"`dvc {' '.join(arguments[:3])}` failed: {why}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.plumbing import git, process
+from src.plumbing.errors import InputError
 
 COLLECT_SECONDS = 15.0  # for a worker to take in the result of a process that ended (choice)
 # How a stage ended, in the log of its experiment; DVC itself always exits with 255.
@@ -28,10 +29,7 @@ def unfinished(wanted: Callable[[str], Any]) -> dict[str, str]:
     """The state of each task of the queue that did not succeed, by name, if that is `wanted`."""
     if not Path(".dvc/tmp/exps/celery").is_dir():  # nothing was ever queued; opening makes folders
         return {}
-    from dvc.repo import Repo
-
-    with _quiet(), Repo() as repo:
-        queue = repo.experiments.celery_queue
+    with _queue() as queue:
         found = {entry.name or "": "queued" for entry in queue.iter_queued()}
         working = None
         for entry in queue.iter_active():
@@ -47,6 +45,20 @@ def unfinished(wanted: Callable[[str], Any]) -> dict[str, str]:
             info = queue.proc.get(entry.stash_rev)
             found.setdefault(entry.name or "", _how_it_ended(info))
         return {name: state for name, state in found.items() if wanted(name)}
+
+
+@contextmanager
+def _queue() -> Iterator[Any]:
+    """DVC's queue; InputError, in its words, if it does not open this project."""
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo()
+    except Exception as error:  # DVC's own, and those of three libraries for git
+        why = git.refusal() or " ".join(str(error).split())
+        raise InputError(f"DVC does not open this project: {why}") from None
+    with _quiet(), repo:
+        yield repo.experiments.celery_queue
 
 
 @contextmanager
@@ -104,12 +116,10 @@ def workers() -> list[Any]:
 
 def forget(names: Sequence[str]) -> None:
     """Take dead tasks out of the queue, so that their names can be queued again."""
-    from dvc.repo import Repo
     from dvc.repo.experiments.exceptions import UnresolvedExpNamesError
     from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
 
-    with _quiet(), Repo() as repo:
-        queue = repo.experiments.celery_queue
+    with _queue() as queue:
         active = {entry.name for entry in queue.iter_active()} & set(names)
         if active:
             # A task whose worker died counts as running for ever. The first call ends a process

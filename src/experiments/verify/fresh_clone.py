@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from src.plumbing import git, process, workspace
+from src.plumbing import dvc_errors, git, process, workspace
 from src.plumbing.errors import GateError, InputError
 from src.tracking.store import address
 
@@ -30,8 +30,11 @@ def clone_of(root: Path, rev: str) -> Iterator[Path]:
         # Called like the project, as MLflow's experiment is named after the folder.
         folder = Path(temporary).resolve() / root.name
         # `--shared` lets the clone read the commits of experiments, which a plain clone leaves out.
-        _git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder))
-        _git(folder, "checkout", "--quiet", "--detach", rev)
+        # Nor do the user's hooks run in it, or the ends of lines change.
+        plain = ("--config", f"core.hooksPath={os.devnull}", "--config", "core.autocrlf=false")
+        shared = ("--shared", "--no-checkout", *plain)
+        git.printed("clone", "--quiet", *shared, str(root), str(folder))
+        git.printed("checkout", "--quiet", "--detach", rev, folder=folder)
         _bring_data(root, folder)
         yield folder
 
@@ -66,7 +69,9 @@ def _end(dvc: "subprocess.Popen[bytes]") -> None:
 def isolated(folder: Path) -> dict[str, str]:
     """The environment without what leads to the project; its runs go into a store in `folder`."""
     kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))
+        key: value
+        for key, value in git.variables().items()
+        if not key.startswith(("DVC_", "MLFLOW_"))
     }
     uri = f"sqlite:///{folder}/mlflow.db"
     return {**kept, "PATH": workspace.search_path(), "MLFLOW_TRACKING_URI": uri}
@@ -74,7 +79,7 @@ def isolated(folder: Path) -> dict[str, str]:
 
 def _bring_data(root: Path, folder: Path) -> None:
     """The data of every .dvc file: from the project's cache, or else from its remote."""
-    listed = _git(folder, "ls-files", "-z", "--", ":(glob)**/*.dvc").split("\0")
+    listed = git.printed("ls-files", "-z", "--", ":(glob)**/*.dvc", folder=folder).split("\0")
     tracked = [name for name in listed if name]
     if not tracked:
         return
@@ -95,10 +100,8 @@ def _bring_data(root: Path, folder: Path) -> None:
 
 
 def _last_error(printed: str, remotes: str) -> str:
-    """DVC's last error, or else last words, without what the addresses in `remotes` hide."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR: ")]
-    found = (errors or lines or ["`dvc pull` failed"])[-1].removeprefix("ERROR: ")
+    """DVC's reason, without what the addresses in `remotes` hide."""
+    found = dvc_errors.reason(printed)
     for url in (word for word in remotes.split() if "://" in word):
         found = found.replace(url, address.public(url))
     return address.hide(found).rstrip(": ")
@@ -109,14 +112,13 @@ def _outs(path: Path) -> str:
     return ", ".join(str(out.get("path", path.stem)) for out in content.get("outs") or [])
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    """What `git` prints in `folder`; InputError with its last words if it fails."""
-    return _printed(f"git {arguments[0]}", git.run(*arguments, folder=folder))
-
-
 def _dvc(folder: Path, *arguments: str) -> str:
-    """What `dvc` prints in `folder`; InputError with its last words if it fails."""
-    return _printed(f"dvc {arguments[0]}", _run_dvc(folder, *arguments))
+    """What `dvc` prints in `folder`; InputError with its reason if it fails."""
+    done = _run_dvc(folder, *arguments)
+    if done.returncode:
+        why = dvc_errors.reason(done.stderr.decode("utf-8", "replace"))
+        raise InputError(f"`dvc {arguments[0]}` failed: {address.hide(why)}")
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _run_dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -125,11 +127,3 @@ def _run_dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes
     if (tool := shutil.which("dvc", path=environment["PATH"])) is None:
         raise InputError("dvc is not installed, or not on PATH")
     return subprocess.run([tool, *arguments], cwd=folder, env=environment, capture_output=True)
-
-
-def _printed(command: str, done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-        words = " ".join(lines[-SHOWN:])
-        raise InputError(f"`{command}` failed: {address.hide(words)}")
-    return done.stdout.decode("utf-8", "replace")

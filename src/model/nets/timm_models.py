@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from src.model.fitting import DoesNotFit
 from src.model.nets.weights_file import NO_WEIGHTS, shapes_in
 from src.plumbing.errors import InputError
 from src.plumbing.params import did_you_mean
@@ -36,7 +37,8 @@ def timm_net(
     drop_rate: float,
     drop_path: float,
 ) -> nn.Module:
-    """The timm model `name`, arguments as for create_model. InputError names the wrong key."""
+    """The timm model `name`, arguments as for create_model. InputError names the wrong key;
+    DoesNotFit says why timm cannot build it, and not what to set."""
     require_timm_name(name)
     channels, size, _ = input_size
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
@@ -59,9 +61,9 @@ def timm_net(
             raise InputError(
                 f"params.yaml: {found[1]} must be 0 for model {name}, which has no {what}"
             ) from None
-        raise InputError(
-            f"params.yaml: model {name} cannot be built for prepare.size {size} and weights "
-            f"{weights}: {reason}"
+        raise DoesNotFit(
+            f"params.yaml: model {name} cannot be built for {channels} x {size} x {size} samples "
+            f"and weights {weights} ({reason})"
         ) from None
     if shapes is not None:
         _check_names(model, name, weights, shapes)

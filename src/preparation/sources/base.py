@@ -4,6 +4,8 @@ Workers read: a sample pickles small and reads when called; in a file, it is jus
 """
 
 import os
+import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,14 @@ from typing import Any, Protocol
 
 from src.plumbing.errors import InputError
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What people call a split, in lower case, and what it is called here.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
 
 class BadSample(Exception):
@@ -32,10 +41,12 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """A kind of sample in files: the endings of names, and what reads the file at a path."""
+    """A kind of sample in files: the endings of names, what reads the file at a path, and what
+    reads one that lies in another, whose bytes the function that it is given returns."""
 
     suffixes: tuple[str, ...]
     reader: Callable[[str], Read]
+    content: Callable[[Callable[[], bytes]], Read]
 
 
 @dataclass(frozen=True)
@@ -118,16 +129,37 @@ def remark_on_twins(classes: list[str]) -> list[str]:
     ]
 
 
+def splits_in(name: str) -> set[str]:
+    """The splits that words of a name say: `train_images`, `TestSet` and `imagenet-val-0007` say
+    one each."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {SPLIT_NAMES.get(word.lower().removesuffix("set")) for word in words}
+    return {split for split in found if split}
+
+
 def data_folder(path: str, source: str, holds: str) -> Path:
     """`prepare.path` as a folder; InputError when it is none or cannot be read."""
     folder = Path(path)
     if not folder.is_dir():
+        unpack = how_to_unpack(folder) if folder.is_file() else ""
         raise InputError(
             f"params.yaml: prepare.path must be a folder {holds} for prepare.source {source}, "
-            f"got '{path}'"
+            f"got '{path}'" + (f": {unpack} and name that folder" if unpack else "")
         )
     require_readable(folder)
     return folder
+
+
+def how_to_unpack(archive: Path) -> str:
+    """What to do with an archive, by its ending; empty for any other file. It goes into a folder of
+    its own, since there may be one for each class."""
+    name, shown = archive.name.lower(), shlex.quote(text_of(archive))
+    place = shlex.quote(text_of(archive.with_name(archive.name.partition(".")[0])))
+    if name.endswith(".zip"):
+        return f"unpack it with `python -m zipfile -e {shown} {place}`"
+    if name.endswith(TAR_ENDINGS):
+        return f"unpack it with `mkdir -p {place} && tar -xf {shown} -C {place}`"
+    return f"unpack it into {place}" if name.endswith((".7z", ".rar")) else ""
 
 
 def require_readable(folder: Path) -> None:

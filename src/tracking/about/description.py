@@ -136,7 +136,7 @@ def find_origin() -> Origin:
 def _overrides() -> tuple[str, ...] | None:
     """The params that differ from those of HEAD, without those that cannot change a result; None if
     HEAD's cannot be read by this code."""
-    committed = provenance.git("show", f"HEAD:./{params.FILE}")
+    committed = provenance.git("cat-file", "blob", f"HEAD:./{params.FILE}")
     if committed is None:
         return None
     try:

@@ -1,6 +1,7 @@
 """What an MLflow run says about where its numbers come from: its params, its tags and its name. The
 name carries the change, since a list of runs shows names first."""
 
+import functools
 import getpass
 import hashlib
 import os
@@ -18,6 +19,7 @@ from src.plumbing.identity import Entry
 from src.plumbing.stage import Stage
 from src.plumbing.workspace import read_here
 from src.tracking.about import machine
+from src.tracking.journal.journal import warn
 
 NAME_LENGTH = 80
 TAG_LENGTH = 5000  # characters; MLflow's own store takes 8000, others less
@@ -54,7 +56,8 @@ def tags(stage: Stage) -> dict[str, str]:
 def tool_tags(tool: str, data: Mapping[str, str]) -> dict[str, str]:
     """The same for a tool that looks at the workspace; `data`: the md5 of what it read, by path."""
     # While a stage runs, params.yaml and the results always differ from HEAD.
-    commit, changed = head(), git("--no-optional-locks", "status", "--porcelain", "--", *SOURCES)
+    status = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=normal")
+    commit, changed = head(), git(*status, "--", *SOURCES)
     found = {
         "stage": tool,
         "mlflow.user": user(),
@@ -104,6 +107,14 @@ def train_entry(stage: Stage, fingerprint: str) -> Entry | None:
     return _entry(stage) if stage.fingerprint == fingerprint else _locked_train(fingerprint)
 
 
+def is_foreign_model() -> bool:
+    """Whether the workspace's dvc.lock vouches for a model that other inputs made."""
+    entry, model = _locked_here("train"), None
+    with suppress(InputError, OSError):
+        model = read_here(identity.MODEL)
+    return bool(entry and model and identity.other_origin(entry, model))
+
+
 def _locked_train(fingerprint: str) -> Entry | None:
     entry = _locked_here("train")
     return entry if entry and identity.fingerprint_of(entry) == fingerprint else None
@@ -114,7 +125,7 @@ def changes(name: str, entry: Entry) -> list[str] | None:
     HEAD's dvc.lock: `lr=0.003`, `code:training/loop.py`, `data:subset`, `torch=2.15.1`, and `-...`
     for what is gone; None if HEAD has no such stage. Of data that a stage made it says what differs
     in the making: `prepare.size=64`."""
-    old = _locked(git("show", "HEAD:./dvc.lock"), name)
+    old = _locked(git("cat-file", "blob", "HEAD:./dvc.lock"), name)
     if old is None:
         return None
     found = list(identity.differences(name, old, entry))
@@ -246,7 +257,14 @@ def user() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """What `git` prints; None if it fails or is not installed."""
-    with suppress(InputError):
+    """What `git` prints; None if it fails or is not installed, and a line says if it refuses."""
+    try:
         return output(*arguments)
-    return None
+    except InputError as error:
+        _say_once(f"{error}; the run does not name its commit")
+        return None
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    warn(line)

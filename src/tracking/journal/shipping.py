@@ -5,6 +5,7 @@ was not taken stays on disk."""
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,15 @@ class Shipper:
     def ship(self) -> bool:
         """Send the points beyond the record's position, then what waits in the outbox, until
         something fails; whether nothing did."""
+        try:
+            return self._ship()
+        except Exception as error:  # of this disk: `call` takes what MLflow raises
+            if not self._trouble:
+                self._trouble = reason(error)
+                warn(f"cannot read what waits: {self._trouble}")
+            return False
+
+    def _ship(self) -> bool:
         while self.record:
             points, position = self.journal.read(self.record.position, BATCH)
             if position == self.record.position:
@@ -96,11 +106,12 @@ class Shipper:
         position = self.record.position if self.record else 0
         return len(self.journal.read(position)[0]), len(self.outbox.files())
 
-    def warn_of_rest(self) -> None:
+    def warn_of_rest(self, trouble: str = "the store did not take everything") -> None:
         """One line if something waits that no line has named yet."""
-        waiting = self.waiting()
-        if any(waiting) and waiting != self._named:
-            self._warn("the store did not take everything")
+        with suppress(OSError):  # one line was said of that
+            waiting = self.waiting()
+            if any(waiting) and waiting != self._named:
+                self._warn(trouble)
 
     def _ship_until_stopped(self) -> None:
         while not self._stop.wait(PAUSE if self._trouble else INTERVAL):

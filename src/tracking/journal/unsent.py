@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.plumbing import locks
 from src.tracking.journal.journal import (
+    COPIED,
     Record,
     add_points,
     journal_path,
@@ -145,7 +146,9 @@ def record_of(root: Path, fingerprint: str, run: "Run", stage: str, state: str) 
     """A new record of a run in the present store."""
     info, path = run.info, record_path(root, fingerprint)
     where = store.name(root)
-    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
+    record = Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
+    record.settle()
+    return record
 
 
 def take_over(root: Path, name: str, run_id: str, move: bool = True) -> None:
@@ -185,6 +188,8 @@ def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> 
 
 
 def _waits(root: Path, record: Record) -> bool:
+    if record.state == COPIED:
+        return False
     journal = journal_path(root, record.run_id)
     points = journal.exists() and journal.stat().st_size > record.position
     return bool(points or Outbox(root, record.run_id).items() or record.state == "running")

@@ -8,12 +8,15 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from src.tracking.store import experiment
+from src.plumbing.errors import InputError
+from src.tracking.journal.journal import warn
+from src.tracking.store import experiment, files
 from src.tracking.store.address import public
 
 if TYPE_CHECKING:
@@ -61,8 +64,19 @@ def name(root: Path) -> str:
     file = sqlite_file(uri)
     if file is None:
         return public(uri)
-    home = root.resolve()
-    return f"sqlite:///{file.relative_to(home) if file.is_relative_to(home) else file}"
+    return f"sqlite:///{file.relative_to(root.resolve()) if _own_file(root) else file}"
+
+
+def _own_file(root: Path) -> Path | None:
+    """The SQLite file of the store, if it lies in the project, which it follows then."""
+    file = sqlite_file(tracking_uri(root))
+    return file if file and file.is_relative_to(root.resolve()) else None
+
+
+def files_folder(root: Path) -> Path | None:
+    """The folder for the files of new experiments; None where a server has its own."""
+    uri = tracking_uri(root)
+    return files.folder_of(root, uri, sqlite_file(uri))
 
 
 def _sqlite(uri: str) -> tuple[str, str]:
@@ -82,16 +96,52 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
     """A client of the store and the id of the project's experiment, both made if need be.
     InputError if the experiment was deleted; else as for `connect`."""
     client = connect(root)
-    is_local = tracking_uri(root) == local_uri(root)
-    artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
+    folder, own = files_folder(root), _own_file(root)
     with _lock(root):
-        return client, experiment.find(client, root, artifacts)
+        if own:
+            with suppress(sqlite3.Error):  # a store that can only be read is still shown
+                if before := files.bring_along(root, own):
+                    warn(f"the project was at {before}: its runs have their files here now")
+        found = experiment.find(client, root, folder.as_uri() if folder else None, bool(own))
+    return client, found
+
+
+def require_folder(root: Path, client: "MlflowClient", experiment_id: str) -> None:
+    """InputError if the files of new runs would go where they would be lost, or not be ours."""
+    found = client.get_experiment(experiment_id)
+    if line := files.trouble(root, files_folder(root), found.artifact_location):
+        raise InputError(
+            f"{line}, as the MLflow experiment {found.name} wants: name a server that keeps files "
+            "with MLFLOW_TRACKING_URI, or a new experiment with MLFLOW_EXPERIMENT_NAME"
+        )
+
+
+def log_file(root: Path, client: "MlflowClient", run_id: str, path: Path, folder: str) -> None:
+    """Copy a file into a run, below `folder`; all files of runs are written here. StoreError if
+    that would be in a folder that is not ours (src/tracking/store/files.py)."""
+    # Below the folder of the experiment: <run id>/artifacts.
+    location = _folder_of_run(client, run_id).removesuffix(f"/{run_id}/artifacts")
+    if line := files.trouble(root, files_folder(root), location):
+        raise StoreError(line)
+    client.log_artifact(run_id, str(path), folder or None)
+
+
+@lru_cache(maxsize=64)
+def _folder_of_run(client: "MlflowClient", run_id: str) -> str:
+    return str(client.get_run(run_id).info.artifact_uri)
 
 
 def connect(root: Path) -> "MlflowClient":
     """A client of the store, which is made if need be: 2 s of CPU for the import, 4 s more for a
     new SQLite file. StoreError if the file cannot be opened, and what MLflow raises."""
-    if file := sqlite_file(tracking_uri(root)):
+    uri = tracking_uri(root)
+    if "://" not in uri and not uri.startswith("databricks"):
+        shown = public(uri)
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI is no address of a server or database: {shown}; did you mean "
+            f"http://{shown}?"
+        )
+    if file := sqlite_file(uri):
         with _lock(root):  # its tables may be in the making
             _try_file(file)
     for name, value in CLIENT_SETTINGS.items():

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,14 @@ def packer(params: Mapping[str, Any]) -> Packer:
 
 
 def _in_file(path: str) -> Numbers:
-    return Numbers(tuple(Path(path).read_text(encoding="utf-8").strip().split(",")))
+    return _of_content(Path(path).read_bytes)
 
 
-FILES = Files((".row",), _in_file)
+def _of_content(get: Callable[[], bytes]) -> Numbers:
+    return Numbers(tuple(get().decode().strip().split(",")))
+
+
+FILES = Files((".row",), _in_file, _of_content)
 
 
 def read_new(

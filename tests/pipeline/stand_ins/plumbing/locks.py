@@ -1,0 +1,2 @@
+def running(name):
+    return ""
