@@ -127,11 +127,10 @@ class Quality:
         """A line for each thing about the images that a person should know of."""
         total = sum(len(part.hashes) for part in self.splits.values())
         found = self.ranges.remarks()
-        if lost := self.lost_colour:
+        if self.lost_colour:
             found.append(
-                f"{lost} of {counted(total, 'image')} {either(lost, 'is', 'are')} in colour and "
-                f"{either(lost, 'was', 'were')} packed as grey: prepare.channels=3 keeps "
-                f"{either(lost, 'its', 'their')} colour"
+                f"in colour, and packed as grey: {self.lost_colour} of {counted(total, 'image')}; "
+                "prepare.channels=3 keeps their colour"
             )
         if black := self.grounds["black"]:
             show = f"{counted(black, 'transparent image')} {either(black, 'shows', 'show')}"

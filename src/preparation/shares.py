@@ -15,8 +15,8 @@ SEEDS = 500  # tried at most (choice)
 MOST_HASHES = 1_000_000  # in all seeds together: two seconds (choice)
 FEWEST_SEEDS = 20  # of fewer none need be good (choice)
 # With groups a split is far from its share when it is off by a quarter of it; without them, where
-# that is chance in a small set, by half of it. A class of groups is, when a split has less than half
-# of what it should have. (choice)
+# that is chance in a small set, by half of it. A class of groups is far when a split has less than
+# half of what it should have. (choice)
 FAR, FAR_ALONE, FAR_CLASS = 0.25, 0.5, 0.5
 FEWEST = 5  # samples of a class whose splits are looked at (choice)
 CLOSER = 0.75  # a seed is named when what is amiss shrinks below this share (choice)

@@ -11,7 +11,7 @@ from src.images.fit import fit_image
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from tests.conftest import packed, set_params
-from tests.preparation.image_folders import by_path, prepare_folder, write_images, write_splits
+from tests.preparation.image_folders import by_path, prepare_folder, write_images
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,11 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
         raise InputError(
             f"{parent} must hold one folder per class, at least two; found {len(learnt)}"
             + (f"; {why}" if why else "")
-            + (f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty and not why else "")
+            + (
+                f" with samples ({', '.join(map(repr, empty[:3]))} without)"
+                if empty and not why
+                else ""
+            )
         )
     require_classes(parent, tops)
     notes = {
@@ -116,7 +120,7 @@ def _items(
     label_of: Mapping[str, int],
 ) -> Iterator[Item]:
     for file in loose:
-        yield Item(text_of(os.path.relpath(file, root)), 0, LOOSE)
+        yield Item(text_of(os.path.relpath(file, root)), -1, LOOSE)
     for split, parent in parents:
         for folder in _folders(parent):
             name = folder.relative_to(root).as_posix()

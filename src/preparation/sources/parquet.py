@@ -111,7 +111,7 @@ def _items(
             name, label = f"{file.name}/{row['number']:07d}", columns.class_of(row["label"])
             refused = NO_BYTES if not row["content"] else NO_LABEL if label is None else None
             if refused := NO_SPLIT if columns.split and split is None else refused:
-                yield Item(name, 0, refused)
+                yield Item(name, -1, refused)
             else:
                 read = files.content(Held(row["content"]))
                 group = None if row["group"] in (None, "") else str(row["group"])
