@@ -35,7 +35,7 @@ test: ## run the fast tests
 # whoever is free, the longest first (tests/conftest.py).
 SLOW := -m slow --numprocesses 3 --dist load --maxschedchunk 1
 test-slow: ## run the slow tests: the real pipeline in temporary clones
-	$(INSTALL) dev
+	$(INSTALL) team
 	python -m pytest $(SLOW)
 
 torture: ## kill the pipeline some 80 times and compare every bit; an hour
@@ -60,6 +60,8 @@ lock: ## write the lock files and versions.yaml from pyproject.toml; UPGRADE=1 t
 	$(COMPILE) --output-file requirements/dev.lock --constraint requirements/runtime.lock --group dev
 	$(COMPILE) --output-file requirements/docs.lock --constraint requirements/runtime.lock \
 		--constraint requirements/dev.lock --group docs
+	$(COMPILE) --output-file requirements/team.lock --constraint requirements/runtime.lock \
+		--constraint requirements/dev.lock --constraint requirements/docs.lock --group team
 	python requirements/versions.py
 
 upgrade: ## merge what is new upstream; FROM=... names another address or folder

@@ -22,6 +22,7 @@ REMOVED = (
     "docs/contributing.md",
     "dvc.lock",
     "recipes/digits_*.yaml",
+    "requirements/team.lock",
     "results",
     "new",
 )
@@ -97,11 +98,13 @@ def _pyproject(root: Path, name: str, commit: str, origin: str) -> Iterator[tupl
         f"origin = {json.dumps(origin)}\n\n[dependency-groups]",
     )
     yield r', "bench", "new"\]', "]"
+    yield r"(?m)^team = .*\n", ""
 
 
 def _makefile() -> Iterator[tuple[str, str]]:
     yield rf"(?m)^(?:[^\n]+\n)*(?:{TARGETS}):(?:.*\n)(?:[^\n]+\n)*\n?", ""
     yield rf" (?:{TARGETS})(?= )(?=.*\n\n#)", ""
+    yield r".*team\.lock.* \\\n.*--group team\n", ""
     yield r"\Z", f"\n{AGAIN}"
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fills .venv from the lock files, and returns in milliseconds when there is nothing to do.
 #
-#   install.sh uv | runtime | dev | docs   what is needed; each includes the ones before it
+#   install.sh uv | runtime | dev | docs | team   what is needed; each includes the ones before it
 #   PYTHON=python3.13                 the interpreter for a new .venv (default: python3, or else
 #                                     the first of python3.13, 3.12, 3.11)
 #   TORCH=<index url>                 torch and torchvision come from this package index; stays
@@ -24,10 +24,18 @@ pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements/runtime.lock; }
 
 here() { [[ -x .venv/bin/python && $PWD == "$(cat "$copies/folder" 2>/dev/null)" ]]; }
 has_runtime() { installed runtime.lock && [[ ${TORCH:-$(chosen_index)} == "$(chosen_index)" ]]; }
+more_locks() {  # those beyond runtime.lock, up to the one that is wanted
+    local name all=
+    for name in dev docs team; do
+        all+=" $name.lock"
+        [[ $want != "$name" ]] || echo "$all"
+    done
+}
 ready() {
     here && [[ ! -e $mark ]] && installed uv.txt && installed collect_less.pth &&
-        { [[ $want == uv ]] || has_runtime; } && { [[ $want != d* ]] || installed dev.lock; } &&
-        { [[ $want != docs ]] || installed docs.lock; }
+        { [[ $want == uv ]] || has_runtime; } || return
+    local lock_file
+    for lock_file in $(more_locks); do installed "$lock_file" || return; done
 }
 
 # The mark stands while something is being installed. If it is still there later, that was
@@ -160,8 +168,9 @@ if ! ready; then
     installed uv.txt || install_uv
     installed collect_less.pth || install_start
     [[ $want == uv ]] || has_runtime || install_runtime
-    [[ $want != d* ]] || installed dev.lock || install_locked dev.lock
-    [[ $want != docs ]] || installed docs.lock || install_locked docs.lock
+    for lock_file in $(more_locks); do
+        installed "$lock_file" || install_locked "$lock_file"
+    done
 fi
 if [[ $want == runtime ]]; then
     # What .gitattributes calls `ours`: the file stays as it is here.

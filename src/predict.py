@@ -7,13 +7,16 @@ training. params.yaml is not read, so the options of `evaluate` count for nothin
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.base.words import counted
 from src.model.prediction import BATCH, predict_files, shown
 from src.plumbing import command
 from src.plumbing.errors import GateError, InputError
+from src.preparation.sources.base import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +83,25 @@ def _parse_arguments() -> argparse.Namespace:
 def _path(text: str) -> Path:
     if not text:  # an empty variable of a shell; it would mean all of this folder
         raise argparse.ArgumentTypeError("a path is empty: name a file, or a folder")
+    if is_url(text):  # as a path it would lose a slash
+        raise argparse.ArgumentTypeError(f"{text} is an address: fetch it, and name the file")
     return Path(text)
+
+
+def origin_remark(folder: Path) -> str:
+    """A line if dvc.lock vouches for this model, which other inputs than its own made; else, also
+    without a project, empty."""
+    from src.experiments import origin
+    from src.plumbing import hashes, identity, workspace
+
+    try:
+        train = identity.locked_stage(workspace.read_here("dvc.lock") or "", "train")
+    except InputError:  # one that nobody can read vouches for nothing
+        return ""
+    if not train or hashes.md5_of(folder / "model.json") != train["outs"].get(identity.MODEL):
+        return ""
+    line = origin.remark(train, workspace.main_repository())
+    return f"the model in {folder} was {line}" if line else ""
 
 
 def main() -> None:
@@ -110,17 +131,19 @@ def main() -> None:
     except InputError as error:
         raise InputError(str(error).replace("params.yaml: machine.device", "--device")) from None
     model, description = load_model(arguments.model)
+    if line := origin_remark(arguments.model):
+        print(line, file=sys.stderr)
     model.to(device)
     classes = description["classes"]
     widths = max(len(shown(path)) for path in files), max(map(len, [*classes, "class"]))
     if not arguments.json:
         cells = [f"{'class':<{widths[1]}} {'prob.':6}"] * min(arguments.top, len(classes))
         print("  ".join([f"{'file':<{widths[0]}}", *cells]).rstrip())
-    failed = len(wrong)
+    failed, noticed = len(wrong), Counter[str]()
     for line in wrong:
         print(line, file=sys.stderr)
     with readable_errors("predict"):
-        for path, result in predict_files(model, description, files, arguments.batch):
+        for path, result in predict_files(model, description, files, arguments.batch, noticed):
             if isinstance(result, InputError):
                 failed += 1
                 print(result, file=sys.stderr)
@@ -128,9 +151,12 @@ def main() -> None:
                 print(as_json(path, classes, result))
             else:
                 print(as_row(path, classes, result, arguments.top, widths))
+    for what, count in noticed.items():
+        of = f"{count} of {len(files)} file{'s'[: len(files) != 1]}"
+        print(f"predict: {what}: {of}", file=sys.stderr)
     if failed:
         total = len(files) + len(wrong)
-        raise GateError(f"predict: {failed} of {total} files could not be read")
+        raise GateError(f"predict: {failed} of {counted(total, 'file')} could not be read")
 
 
 if __name__ == "__main__":

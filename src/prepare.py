@@ -38,6 +38,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     from src.data.split import SPLITS
     from src.data.writer import SplitWriter
     from src.plumbing.terminal import Counted
+    from src.preparation.classes import with_chosen_classes
     from src.preparation.ledger import Ledger
     from src.preparation.report import Report
     from src.preparation.sources.base import Rejected
@@ -46,16 +47,19 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
 
     name = params["prepare.source"]
     kind = kind_with(name)
-    source = kind_part(kind, "catalog").SOURCES[name.partition(":")[0]](params)
+    found = kind_part(kind, "catalog").SOURCES[name.partition(":")[0]](params)
+    source = with_chosen_classes(found, params)
     packer = kind_part(kind, "packing").packer(params)
     workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
-    ledger = Ledger(source.classes, params["prepare.split_seed"], shares_by_hash(source, params))
+    seed, shares = params["prepare.split_seed"], shares_by_hash(source, params)
+    ledger = Ledger(source.classes, seed, shares, params["prepare.split_by"])
     report = Report(source, ledger, folder)
     quality = kind_part(kind, "quality").Quality(source.classes, packer)
     with ExitStack() as stack:
         stack.callback(report.close)
         writers = {
-            split: stack.enter_context(SplitWriter(folder, split, packer.meta)) for split in SPLITS
+            split: stack.enter_context(SplitWriter(folder, split, packer.meta, source.grouped))
+            for split in SPLITS
         }
         results = stack.enter_context(closing(read_in_order(source.items, packer, workers)))
         progress = Counted("prepare", source.total, kind, params["machine.progress"])
@@ -69,7 +73,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
             if split is None:
                 continue
             report.used += 1
-            writers[split].add(result.row, item.label, item.name, result.sha256)
+            writers[split].add(result.row, item.label, item.name, result.sha256, item.group)
             quality.add(split, item.label, result)
     report.write(quality.notes())
     decide(report, params, failed)
@@ -84,7 +88,8 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     write_json(folder / "meta.json", meta)
     counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {packer}")
-    for remark in [*source.remarks, *report.remarks()]:
+    report.told = [*source.remarks, *report.remarks(), *quality.remarks()]
+    for remark in report.told:
         print(f"prepare: {remark}")
     return quality, report
 

@@ -58,7 +58,7 @@ def _text(name: str) -> str:
 
 def _value(key: str, value: Any) -> str:
     if isinstance(value, list) and SCHEMA[key].many:
-        return "[" + ",".join(map(str, value)) + "]"
+        return params.list_text(key, map(str, value))
     if not isinstance(value, str):
         raise InputError(f"{key} must be {SCHEMA[key].expects}")
     params.parse(key, value)

@@ -7,7 +7,7 @@ mean, standard deviation and interval of the validation accuracy: a smaller gain
 import sys
 from collections.abc import Mapping
 
-from src.experiments import statistics
+from src.experiments import origin, statistics
 from src.experiments.queue import queue
 from src.experiments.queue.configuration import Configuration
 from src.experiments.stored import SEED
@@ -78,6 +78,7 @@ def main() -> None:
             f"seeds: {len(values)} have a result; `dvc queue logs {name_of(name, missing[0])}` "
             "says what became of one that has none"
         )
+    origin.warn_of(configuration.results().values(), workspace.main_repository())
     print("\n".join(summary(values)))
     if failed := [seed for seed in missing if seed not in found]:
         raise GateError(

@@ -15,7 +15,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from src.experiments import stored
+from src.experiments import origin, stored
 from src.plumbing import command, dvc_errors, git, identity, workspace
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
@@ -29,7 +29,7 @@ WIDTH = 120
 GAP = 2  # blanks between columns
 OTHER = 30  # width of the column for params without one of their own (choice)
 LONGEST = 20  # characters of a param in a line; a longer one takes several (choice)
-CHANGED = "changed"
+CHANGED, FOREIGN = "changed", "other inputs"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Row:
 
     name: str
     # "" when it succeeded, else queued, running, failed or unreadable; changed: its files (of a
-    # commit the params) are not those that its metrics were made from.
+    # commit the params) are not those that its metrics were made from; other inputs: its model was
+    # not made from those in its dvc.lock.
     state: str
     val: float | None  # accuracies in 0..1; None while there is none
     test: float | None
@@ -75,14 +76,18 @@ def _without_old_metrics(row: Row, lock: str | None = None) -> Row:
     if row.val is None and row.test is None:
         return row
     if row.name == "workspace":
-        changed = bool(identity.changed_inputs(workspace.read_here("dvc.lock") or ""))
+        lock = workspace.read_here("dvc.lock")
+        changed = bool(identity.changed_inputs(lock or ""))
     else:
         changed = any(
             None not in pair
             for locked in stored.stages_of(lock or "").values()
             for pair in identity.differing(_texts(locked["params"]), row.params).values()
         )
-    return replace(row, state=CHANGED, val=None, test=None) if changed else row
+    train = stored.stages_of(lock or "").get("train")
+    is_foreign = train is not None and origin.other_inputs(train, workspace.main_repository())
+    state = CHANGED if changed else FOREIGN if is_foreign else ""
+    return replace(row, state=state, val=None, test=None) if state else row
 
 
 def _row(item: dict[str, Any], state: str) -> Row:
@@ -213,6 +218,8 @@ def show(rows: list[Row], hidden: int, final: bool) -> None:
         print(
             f"{', '.join(committed)}: committed with other params than its metrics were made from"
         )
+    if others := [row.name for row in rows if row.state == FOREIGN]:
+        print(f"{', '.join(others)}: not made from the inputs in dvc.lock; src.where says more")
     waiting = Counter(row.name for row in rows if row.state in ("queued", "running"))
     for name in (name for name, count in waiting.items() if count > 1):
         print(f"{name}: {waiting[name]} are called so, and DVC keeps the first result alone: queue")

@@ -15,12 +15,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from src.base.files import write_json
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 from src.tracking.store import store
 from src.tracking.store.address import hide, reason
-from src.tracking.store.pages import HOST, PORT, TRAINING_VIEW, note_path, server_address
+from src.tracking.store.pages import HOST, PORT, TRAINING_VIEW, server_address, write_note
 
 TRIED_PORTS = 50
 OTHER_NAMES = (
@@ -70,6 +69,8 @@ def serve(root: Path, first_port: int) -> None:
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    if folder := store.files_folder(root):  # also of experiments that are made on the pages
+        environment.setdefault("MLFLOW_DEFAULT_ARTIFACT_ROOT", folder.as_uri())
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", HOST, "--port", str(port)]
     # A closed terminal ends this like SIGTERM: the server has no terminal of its own.
@@ -86,7 +87,7 @@ def serve(root: Path, first_port: int) -> None:
         )
     try:
         _wait_until_up(server, address, log)
-        write_json(note_path(root), {"pid": os.getpid(), "port": port, "store": store.name(root)})
+        write_note(root, port)
         print(
             f"{address}#/experiments/{experiment_id}/runs{TRAINING_VIEW}\n"
             "Ctrl-C ends the server. Under another host name: see `python -m src.ui --help`.",

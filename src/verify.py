@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from src.experiments import origin
 from src.experiments.target import find_target, run_of
 from src.experiments.verify import committed, fresh_clone, tiers
 from src.plumbing import command, dvc_files, workspace
@@ -44,6 +45,8 @@ def main() -> None:
     target = find_target(arguments.name, root)
     assert target.rev is not None
     lock, entries = target.locked()
+    if line := origin.remark(entries["train"], root):
+        raise GateError(f"verify: {target.title} was {line}")
     trained = run_of(root, entries["train"])
     run_id = target.run_id or trained  # that of another stage may have been named
     print(f"verify: runs {target.title} again, from its sources alone", flush=True)

@@ -10,11 +10,13 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from src.experiments.target import Target, find_target
+from src.experiments import origin
+from src.experiments.target import MODEL, Target, find_target
 from src.plumbing import command, identity, workspace
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 from src.tracking import lookup
+from src.tracking.log import MODEL_MD5
 from src.tracking.store import pages, store
 
 LISTED = ("train", "overfit-check")  # stages whose runs are shown, or why there is none
@@ -43,11 +45,13 @@ class Found:
     trouble: str = ""  # why the store was not asked for all runs
     missing: dict[str, str] = field(default_factory=dict)  # stage or "metrics": why there is none
     changed: list[str] = field(default_factory=list)  # inputs that differ from dvc.lock
+    origin: str = ""  # a line if the model is not of the inputs in dvc.lock
 
 
 def find(target: Target, root: Path) -> Found:
     """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
     lock, entries = target.locked()
+    store.follow(root)  # the id of a run is shown, with which MLflow finds its files
     prints = {name: identity.fingerprint_of(entry) for name, entry in entries.items()}
     found = Found(target.title, target.rev, store.name(root))
     metrics = target.read(METRICS)
@@ -55,12 +59,17 @@ def find(target: Target, root: Path) -> Found:
         found.metrics = json.loads(metrics)
     else:
         found.missing["metrics"] = f"no {METRICS} of this network: `dvc repro` makes it"
+    if other := origin.other_inputs(entries["train"], root):
+        found.origin = origin.remark(entries["train"], root)
+        prints["train"] = other  # the run that made this model is the one to look at
     for name in LISTED:
         run = _run_of(root, prints[name], found) if name in prints else None
         if run:
             found.runs[name] = run
         else:
             found.missing[name] = "none here: it ran elsewhere, or with tracking off"
+    if "train" in found.missing and (other := _run_of_model(root, entries["train"], found)):
+        found.missing["train"] = f"none of these inputs; of others, with the same weights: {other}"
     # An evaluation with other settings has a run of its own, and so may have a stage of yours;
     # without a record of it the store is only asked where that of train is not recorded either.
     for name in (name for name in prints if name not in (*LISTED, *WITHOUT_RUN)):
@@ -80,14 +89,28 @@ def _run_of(root: Path, fingerprint: str, found: Found) -> dict[str, str] | None
     in `found`, and not asked again: each time takes seconds."""
     if (run := lookup.recorded_run(root, fingerprint)) and run["run_id"]:
         return run
+    if run := _asked(root, {"fingerprint": fingerprint}, found):
+        return run
+    run = lookup.recorded_run(root, fingerprint, elsewhere=True)
+    return run if run and run["run_id"] else None
+
+
+def _run_of_model(root: Path, train: identity.Entry, found: Found) -> str:
+    """The run, in words, that gave the weights of an entry of train for which there is none: with
+    other inputs, which model.json would tell if it were here. Empty if there is none."""
+    md5 = train["outs"].get(MODEL, "")
+    run = _asked(root, {MODEL_MD5: md5}, found) if md5 else None
+    return f"{run['name']}, {run['address'] or run['run_id']}" if run else ""
+
+
+def _asked(root: Path, tags: dict[str, str], found: Found) -> dict[str, str] | None:
+    """The run with these tags in the present store."""
     try:
-        if not found.trouble and (run := lookup.run_of_anyone(root, fingerprint)):
-            return run
+        return None if found.trouble else lookup.run_of_anyone(root, tags)
     except Exception as error:  # whatever MLflow raises for a server that is down or foreign
         shown = isinstance(error, InputError | store.StoreError)
         found.trouble = f"MLflow does not answer ({error if shown else type(error).__name__})"
-    run = lookup.recorded_run(root, fingerprint, elsewhere=True)
-    return run if run and run["run_id"] else None
+        return None
 
 
 def render(found: Found, experiment: str | None) -> str:
@@ -96,6 +119,8 @@ def render(found: Found, experiment: str | None) -> str:
     if found.changed:
         more = f" and {len(found.changed) - 3} more" if len(found.changed) > 3 else ""
         lines.append(f"changed since: {', '.join(found.changed[:3])}{more}; run `dvc repro`")
+    if found.origin:
+        lines.append(found.origin)
     lines.append("")
     rows = {"": list(COLUMNS.values())} if found.metrics else {}
     for group, values in (found.metrics or {}).items():
@@ -104,6 +129,10 @@ def render(found: Found, experiment: str | None) -> str:
     for label, row in rows.items():
         cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         lines.append(f"{label:6}" + "  ".join(cells))
+    counts = {split: m["groups"] for split, m in (found.metrics or {}).items() if "groups" in m}
+    if counts:
+        shown = ", ".join(f"{count} of {split}" for split, count in counts.items())
+        lines.append(f"intervals over groups: {shown}")
     if "metrics" in found.missing:
         lines.append(found.missing["metrics"])
     lines += ["", f"MLflow runs in {found.store}"]

@@ -5,10 +5,10 @@ A kind is a package with these modules (`images` is the first; sizes: N samples,
 
 - catalog: `SOURCES`, by the name that `prepare.source` gives: params -> Source.
 - packing: `packer(params)`, which reads items and gives each as a packed row, with what meta.json
-  says of the rows; `read_new(sample, description, name)`, the row of a new sample for prediction;
-  `FILES`; `example(description)`.
-- quality: `Quality(classes, packer)`, which counts the samples of a data set and writes what a
-  person should look at before training on it.
+  says of the rows; `read_new(sample, description, name, noticed)`, the row of a new sample for
+  prediction; `FILES`; `example(description)`.
+- quality: `Quality(classes, packer)`, which counts the samples of a data set, has `remarks` on
+  them, a line each, and writes what a person should look at before training on it.
 - input: `enter(rows, mean, std)`, a batch as the net takes it; `leave`, the way back; `mirror`.
 - augment: `augmentation(params)` and `mix(params, K)`, functions of (batch, seed, step).
 - grids: `grids_side_by_side(grids, columns)`, rows with captions as PNG, for people.
@@ -24,7 +24,16 @@ from typing import Any
 
 # Package -> what `prepare.source` may name of it. Data that say no kind hold images.
 KINDS = {
-    "images": ("digits", "synthetic", "folder", "csv", "torchvision:<Name>", "own"),
+    "images": (
+        "digits",
+        "synthetic",
+        "folder",
+        "csv",
+        "parquet",
+        "webdataset",
+        "torchvision:<Name>",
+        "own",
+    ),
 }
 
 

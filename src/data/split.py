@@ -1,6 +1,6 @@
-"""Which split a sample belongs to: a hash of its content against fixed thresholds.
+"""Which split a sample belongs to: a hash of its content, group or path against fixed thresholds.
 
-Identical samples share a split, changes of other samples move none, and no list is kept.
+Changes of other samples move none, and no list is kept.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ def hash_share(seed: int, content: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def split_of(content_sha256: str, seed: int, val_share: float, test_share: float) -> str:
-    """`test`, `val` or `train`. Test lies at the low end, so `val_share` never moves it."""
-    share = hash_share(seed, content_sha256)
+def split_of(hashed: str, seed: int, val_share: float, test_share: float) -> str:
+    """`test`, `val` or `train` for a sha256 of a content, or any text. Test lies at the low end, so
+    `val_share` never moves it."""
+    share = hash_share(seed, hashed)
     if share < test_share:
         return "test"
     return "val" if share < test_share + val_share else "train"

@@ -3,12 +3,15 @@ dvc.lock and metrics say without a checkout. Two git processes read all of them.
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from src.plumbing import git, identity, params
+from src.plumbing import dvc_errors, git, identity, params
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
 
@@ -119,6 +122,26 @@ def _entry(name: str, text: str) -> dict[str, Any]:
     if (entry := identity.locked_stage("stages:\n" + text, name)) is None:
         raise KeyError(name)
     return entry
+
+
+def in_cache(md5: str, root: Path) -> Path | None:
+    """The file with this md5 in DVC's cache; None if it is not there. `root`: the main
+    repository."""
+    part = Path("files/md5") / md5[:2] / md5[2:]
+    path = root / ".dvc/cache" / part
+    if not path.is_file() and (root / ".dvc/config").is_file():
+        path = _cache(root) / part
+    return path if path.is_file() else None
+
+
+@cache
+def _cache(root: Path) -> Path:
+    """Where DVC is configured to keep it; to ask takes a second."""
+    command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`dvc cache dir` failed: {dvc_errors.reason(done.stderr)}")
+    return root / done.stdout.strip()
 
 
 def inputs_of(stages: Stages, name: str) -> identity.Entry:

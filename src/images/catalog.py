@@ -10,7 +10,9 @@ from src.images.sources import builtin, torchvision
 from src.preparation.sources.base import Source
 from src.preparation.sources.folder import class_folders
 from src.preparation.sources.own import own_samples
+from src.preparation.sources.parquet import parquet_tables
 from src.preparation.sources.table import csv_table
+from src.preparation.sources.webdataset import shards
 
 
 def own_images(params: Mapping[str, Any]) -> Source:
@@ -29,6 +31,8 @@ SOURCES = {
     "synthetic": builtin.synthetic,
     "folder": partial(class_folders, files=FILES),
     "csv": partial(csv_table, files=FILES),
+    "parquet": partial(parquet_tables, files=FILES),
+    "webdataset": partial(shards, files=FILES),
     "torchvision": torchvision.torchvision_source,
     "own": own_images,
 }

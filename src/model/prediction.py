@@ -1,6 +1,7 @@
 """Predictions for new samples, from the two files of a model alone."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,18 @@ if TYPE_CHECKING:
 BATCH = 128  # as in evaluation; larger samples take less with --batch (choice)
 
 
-def read_sample(sample: Any, description: Mapping[str, Any], name: str) -> "np.ndarray":
+def read_sample(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> "np.ndarray":
     """`sample` (path, bytes, or what its kind knows, such as a Pillow image) as the model's packed
-    data set would hold it. `description`: model.json. `name`: what an InputError calls it."""
-    return kind_part(kind_of(description), "packing").read_new(sample, description, name)
+    data set would hold it. `description`: model.json. `name`: what an InputError calls it.
+    `noticed` counts what a person should know of, by its words."""
+    read_new = kind_part(kind_of(description), "packing").read_new
+    row: np.ndarray = read_new(sample, description, name, noticed)
+    return row
 
 
 def predict_rows(
@@ -52,15 +61,20 @@ def predict_rows(
 
 
 def predict_files(
-    model: "nn.Module", description: Mapping[str, Any], files: Sequence[Path], batch: int = BATCH
+    model: "nn.Module",
+    description: Mapping[str, Any],
+    files: Sequence[Path],
+    batch: int = BATCH,
+    noticed: Counter[str] | None = None,
 ) -> "Iterator[tuple[Path, np.ndarray | InputError]]":
-    """Each file with its probabilities (float64 K) or its error; holds `batch` samples at most."""
+    """Each file with its probabilities (float64 K) or its error; holds `batch` samples at most.
+    `noticed`: see `read_sample`."""
     for start in range(0, len(files), batch):
         part = files[start : start + batch]
         read: dict[Path, Any] = {}
         for path in part:
             try:
-                read[path] = read_sample(path, description, shown(path))
+                read[path] = read_sample(path, description, shown(path), noticed)
             except InputError as error:
                 read[path] = error
         good = [path for path in read if not isinstance(read[path], InputError)]

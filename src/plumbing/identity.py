@@ -22,6 +22,7 @@ from src.plumbing.params import FILE as PARAMS_FILE
 from src.plumbing.yaml_loaders import BaseLoader
 
 METRICS = "results/evaluate/metrics.json"
+MODEL = "models/model.json"  # what train writes beside the weights; it holds its fingerprint
 Entry = Mapping[str, Any]  # a stage in the form of `locked_stage`; not all of its parts are needed
 
 
@@ -107,6 +108,19 @@ def metrics_belong(metrics: str, train: Entry, evaluate: Entry | None) -> bool:
     if evaluate is None or evaluate["outs"].get(METRICS) != md5_of_metrics:
         return False
     return all(evaluate["deps"].get(out, md5) == md5 for out, md5 in train["outs"].items())
+
+
+def other_origin(train: Entry, model: str) -> str:
+    """The fingerprint in the text of MODEL, if that file is an output of this entry of train and
+    yet was made from other inputs: `dvc commit` vouches for files that it has not seen made. Else
+    empty."""
+    if train["outs"].get(MODEL) != hashlib.md5(model.encode()).hexdigest():
+        return ""
+    try:
+        named = str(json.loads(model)["fingerprint"])
+    except (ValueError, KeyError, TypeError):  # of an older version
+        return ""
+    return "" if named == fingerprint_of(train) else named
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,24 @@ LONGEST = 18  # characters of an integer: far above all that is meant, and withi
 NONE = "none"  # how params.yaml spells that something is absent
 
 Single = str | int | float | bool
-Value = Single | list[float]
+Value = Single | list[float] | list[str]
 
 
 @dataclass(frozen=True)
 class Key:
     """What a key accepts: `expects` ends the sentence "<key> must be ...", `parse` returns the
     value for a text or None when the text is not acceptable. `choices`: all values, if they can be
-    listed. `many`: whether a list of such values is accepted too."""
+    listed. `item`: as `parse`, for each text of a list, where a list is accepted too."""
 
     expects: str
     parse: Callable[[str], Single | None]
     choices: tuple[str, ...] = ()
-    many: bool = False
+    item: Callable[[str], float | str | None] | None = None
+
+    @property
+    def many(self) -> bool:
+        """Whether a list is accepted too."""
+        return self.item is not None
 
 
 def integer(low: int, high: int | None = None) -> Key:
@@ -60,3 +65,8 @@ def or_word(word: str, key: Key) -> Key:
         return text if text == word else key.parse(text)
 
     return Key(f"{word} or {key.expects}", parse, (word,))
+
+
+def or_names(key: Key, expects: str) -> Key:
+    """`key`, or a list of names."""
+    return Key(f"{key.expects} or {expects}", key.parse, key.choices, lambda given: given or None)

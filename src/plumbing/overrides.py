@@ -96,9 +96,15 @@ def arguments(values: Mapping[str, str]) -> list[str]:
 def as_override(key: str, value: str) -> str:
     """The value in Hydra's grammar, so that DVC takes it for this very text or for a list."""
     if params.is_list(key, value):
+        items = params.parse_override(key, value)
+        assert isinstance(items, list)
+        if isinstance(items[0], str):
+            return f"[{','.join(_quoted(str(item)) for item in items)}]"
         return re.sub(r"\s+", "", value)
-    if PLAIN.fullmatch(value):
-        return value
+    return value if PLAIN.fullmatch(value) else _quoted(value)
+
+
+def _quoted(value: str) -> str:
     # Backslashes mean themselves but before a quote, where each is doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
     return f"'{escaped}'"

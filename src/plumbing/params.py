@@ -6,15 +6,17 @@ value the code uses is the value that DVC hashes. There are no defaults: every k
 """
 
 import difflib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from src.base.words import counted
 from src.plumbing.errors import InputError
 from src.plumbing.keys import NONE, NUMBER, Value
 from src.plumbing.schema import SCHEMA, YOURS
@@ -23,7 +25,6 @@ from src.plumbing.yaml_loaders import BaseLoader, SafeLoader
 FILE = "params.yaml"
 # Higher ones overflow in the optimizer's arithmetic, or in a retry at a thousand times the rate.
 LARGEST = {"lr": 1000.0, "weight_decay": 1000.0}
-LARGEST_IN_LIST = 1e6  # their sum over all samples must stay a number
 # Section `machine` cannot change a result: any stage may read it, none declares it.
 UNDECLARED = "machine."
 
@@ -108,6 +109,14 @@ def is_list(name: str, text: str) -> bool:
     return SCHEMA[name].many and text.startswith("[")
 
 
+def list_text(name: str, items: Iterable[str]) -> str:
+    """The list of these texts as `parse_override` reads it, for a key that takes a list."""
+    parse = SCHEMA[name].item
+    assert parse
+    words = (json.dumps(x, ensure_ascii=False) if isinstance(parse(x), str) else x for x in items)
+    return f"[{','.join(words)}]"
+
+
 def parse_override(name: str, text: str) -> Value:
     """As `parse`, for a value on a command line, where a list is written `[1,2]`."""
     if not is_list(name, text):
@@ -152,28 +161,34 @@ def _parse(name: str, node: yaml.Node) -> Value:
     return value
 
 
-def _parse_many(name: str, node: yaml.SequenceNode) -> list[float]:
-    """A list of numbers > 0."""
-    numbers = []
+def _parse_many(name: str, node: yaml.SequenceNode) -> Value:
+    parse, values = SCHEMA[name].item, list[Any]()
+    assert parse
+    if not node.value:
+        raise _wrong(name, "an empty list")
     for item in node.value:
-        text = item.value if isinstance(item, yaml.ScalarNode) else "a list"
-        if not NUMBER.fullmatch(text) or not 0 < float(text) <= LARGEST_IN_LIST:
-            raise _wrong(name, f"'{text}' in the list")
-        numbers.append(float(text))
-    return numbers
+        text = item.value if isinstance(item, yaml.ScalarNode) else ""
+        value = parse(text)
+        if value is None:
+            raise _wrong(name, f"'{text or 'a list'}' in the list")
+        if isinstance(value, str) and not item.style and NOT_A_STRING.fullmatch(value):
+            raise _wrong(name, f"{value} in the list; quote it")
+        values.append(value)
+    return values
 
 
 def _check_limits(v: Mapping[str, Any]) -> None:
     """Rules beyond the type and range of one key."""
+    epochs = counted(v["epochs"], "epoch")
     shares = v["prepare.val_share"] + v["prepare.test_share"]
     broken = {
         f"{name} must be at most {largest:g}, got {v[name]:g}": v[name] > largest
         for name, largest in LARGEST.items()
     } | {
-        f"warmup must be shorter than the {v['epochs']} epochs, got {v['warmup']:g}": (
+        f"warmup must be shorter than the {epochs}, got {v['warmup']:g}": (
             v["warmup"] >= v["epochs"]
         ),
-        f"freeze_epochs must be at most the {v['epochs']} epochs, got {v['freeze_epochs']}": (
+        f"freeze_epochs must be at most the {epochs}, got {v['freeze_epochs']}": (
             v["freeze_epochs"] > v["epochs"]
         ),
         f"augment_crop must be below the {v['prepare.size']} pixels of prepare.size, got "

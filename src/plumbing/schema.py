@@ -3,7 +3,7 @@
 import re
 
 from src.base.kinds import KINDS
-from src.plumbing.keys import NONE, Key, choice, integer, number, or_word, text
+from src.plumbing.keys import NONE, Key, choice, integer, number, or_names, or_word, text
 from src.plumbing.own_code import leave_if_broken
 
 try:
@@ -21,6 +21,8 @@ _UP_TO_ONE = number("in (0, 1]", lambda x: 0 < x <= 1)
 _SHARE = number("in [0, 1]", lambda x: 0 <= x <= 1)
 # Such a path stands in single quotes on a command line of dvc.yaml.
 _PATH = r"[^'\x00-\x1f]+"
+_LARGEST_WEIGHT = 1e6  # the sum over all samples must stay a number
+_NONE = text(NONE, NONE)
 
 # Of every kind of sample.
 _SOURCES = [source for sources in KINDS.values() for source in sources]
@@ -56,7 +58,7 @@ SCHEMA: dict[str, Key] = {
         "none, balanced, or a list of one number > 0 per class",
         lambda given: given if given in (NONE, "balanced") else None,
         (NONE, "balanced"),
-        many=True,
+        item=number("> 0", lambda x: 0 < x <= _LARGEST_WEIGHT).parse,
     ),
     "focal_gamma": _NOT_NEGATIVE,
     "mixup": _NOT_NEGATIVE,
@@ -91,14 +93,19 @@ SCHEMA: dict[str, Key] = {
     "prepare.fit": choice("crop", "pad", "squash"),
     "prepare.crop_ratio": _UP_TO_ONE,
     "prepare.interpolation": choice("bilinear", "bicubic", "lanczos", "nearest"),
+    "prepare.value_range": or_word("auto", _POSITIVE),
     "prepare.val_share": _BETWEEN,
     "prepare.test_share": _BETWEEN,
+    "prepare.split_by": choice("content", "path"),
     "prepare.split_seed": integer(0),
     "prepare.on_bad": choice("fail", "skip"),
     "prepare.on_leak": choice("fail", "drop"),
+    "prepare.leave_out": or_names(_NONE, "a list of names of classes"),
+    "prepare.merge": or_names(_NONE, "a list of 'class=new name'"),
     "prepare.csv_file": text("the path of a CSV file below prepare.path"),
     "prepare.csv_path_column": text("the name of a column"),
-    "prepare.csv_label_column": text("the name of a column"),
+    "prepare.csv_path_pattern": text("none or a path with * in it", rf"{NONE}|[^*]*\*[^*]*(\.\*)?"),
+    "prepare.csv_label_column": or_names(text("the name of a column"), "a list of such names"),
     "prepare.csv_split_column": text("none or the name of a column"),
     "prepare.csv_group_column": text("none or the name of a column"),
     "prepare.csv_delimiter": choice("auto", "comma", "semicolon", "tab", "pipe"),

@@ -26,11 +26,15 @@ class Cases:
 
 
 class Ledger:
-    """Gives every sample its split: the one that the source names, else by the hash of its group
-    or content. Contents and groups are kept on the disk, so that millions take no memory."""
+    """Gives every sample its split: the one that the source names, else by the hash of its group,
+    or of its content or path (`by`). `shares` of val and test. Contents and groups are kept on the
+    disk, so that millions take no memory."""
 
-    def __init__(self, classes: list[str], seed: int, shares: tuple[float, float]):
-        self.classes, self.seed, self.shares = classes, seed, shares
+    def __init__(
+        self, classes: list[str], seed: int, shares: tuple[float, float], by: str = "content"
+    ):
+        self.classes, self.seed, self.shares, self.by = classes, seed, shares, by
+        self.has_groups = False  # of which some go by hash
         self.identical, self.conflicts, self.leaks = Cases(), Cases(), Cases()
         self.per_class: dict[str, Counter[int]] = {split: Counter() for split in SPLITS}
         self._database = scratch_database()
@@ -44,7 +48,7 @@ class Ledger:
 
     def place(self, item: Item, sha256: str) -> str | None:
         """A sample's split; None for a leak: another split has its content or one of its group."""
-        hashed = None if item.split else f"group {item.group}" if item.group else sha256
+        hashed = None if item.split else self._hashed(item, sha256)
         split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
         group = self._known("groups", "first", "name", item.group) if item.group else None
         same = self._known("contents", "name, label", "sha256", bytes.fromhex(sha256))
@@ -55,6 +59,7 @@ class Ledger:
                 )
                 return None
         self.per_class[split][item.label] += 1
+        self.has_groups |= bool(item.group and hashed)
         if item.group and not group:
             named = (item.group, split, item.name)
             self._database.execute("INSERT INTO groups VALUES (?, ?, ?)", named)
@@ -68,6 +73,12 @@ class Ledger:
             self._database.execute("INSERT INTO contents VALUES (?, ?, ?, ?, ?)", row)
         return split
 
+    def groups(self) -> dict[str, int]:
+        """How many groups each split has."""
+        sql = "SELECT split, count(*) FROM groups GROUP BY split"
+        counts: dict[str, int] = dict(self._database.execute(sql))
+        return {split: counts.get(split, 0) for split in SPLITS}
+
     def missing(self) -> Iterator[tuple[str, list[str]]]:
         """Each split that has no sample of some classes, and the names of these."""
         for split, counts in self.per_class.items():
@@ -75,11 +86,31 @@ class Ledger:
                 yield split, names
 
     def hashed(self, most_per_class: int) -> Iterator[tuple[int, str]]:
-        """Distinct (class index, hashed content or group), at most `most_per_class` per class."""
+        """Distinct (class index, what is hashed), at most `most_per_class` per class."""
         wanted = "label = ? AND hashed IS NOT NULL LIMIT ?"
         sql = f"SELECT DISTINCT label, hashed FROM contents WHERE {wanted}"
         for label in range(len(self.classes)):
             yield from self._database.execute(sql, (label, most_per_class))
+
+    def hashed_counts(self) -> Iterator[tuple[str, int, int]]:
+        """(split, class index, number) of the distinct contents that have their split by hash."""
+        yield from self._database.execute(
+            "SELECT split, label, count(*) FROM contents WHERE hashed IS NOT NULL "
+            "GROUP BY split, label"
+        )
+
+    def units(self) -> Iterator[tuple[str, int, int]]:
+        """(what is hashed, class index, number of distinct contents) of each group, or sample
+        without one, that has its split by hash."""
+        yield from self._database.execute(
+            "SELECT hashed, label, count(*) FROM contents WHERE hashed IS NOT NULL "
+            "GROUP BY hashed, label"
+        )
+
+    def _hashed(self, item: Item, sha256: str) -> str:
+        if item.group:
+            return f"group {item.group}"
+        return f"path {item.name}" if self.by == "path" else sha256
 
     def _known(self, table: str, more: str, key: str, value: Any) -> Any:
         sql = f"SELECT split, {more} FROM {table} WHERE {key} = ?"

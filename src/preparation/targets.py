@@ -19,7 +19,8 @@ SEPARATORS = {"|": "'|'", ";": "';'", ",": "commas", " ": "blanks"}
 RARE = "|;"
 AROUND = " []{}()'\""  # a list and its labels, as Python and JSON write them
 LONGEST = 60  # characters of a label in a line
-FLAGS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "false", "true", ""}
+YES = {"1", "1.0", "true", "yes"}
+FLAGS = {*YES, "0", "0.0", "-1", "-1.0", "false", "no", ""}
 ONE_CLASS = "and this project trains one class a sample"
 
 
@@ -88,8 +89,9 @@ def _list_of_labels(labels: Iterable[str], separator: str) -> str | None:
     return min(told or lists, key=lambda label: (len(label), label)) if are_lists else None
 
 
-def columns_of_flags(table: Iterable[Sequence[str]]) -> list[str]:
-    """The names of the columns that hold 0 and 1 alone, as the first line of a table has them."""
+def columns_of_flags(table: Iterable[Sequence[str]], empty_is_no: bool = False) -> list[str]:
+    """The names of the columns that hold 0 and 1 alone, as the first line of a table has them;
+    with `empty_is_no` also of those with 1 and empty cells."""
     rows = iter(table)
     header = next(rows)
     seen: list[set[str]] = [set() for _ in header]
@@ -100,5 +102,5 @@ def columns_of_flags(table: Iterable[Sequence[str]]) -> list[str]:
     return [
         name
         for name, values in zip(header, seen, strict=True)
-        if values <= FLAGS and len(values - {""}) > 1
+        if values <= FLAGS and len(values if empty_is_no else values - {""}) > 1
     ]

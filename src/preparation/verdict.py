@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.base.words import either
 from src.data.split import SPLITS, split_of
 from src.plumbing.errors import InputError
 from src.preparation.report import Report
+from src.preparation.shares import closest
 from src.preparation.sources.base import Source
 
 SEEDS_TRIED = 200
@@ -38,7 +40,7 @@ def _first_wrong(report: Report, params: Mapping[str, Any], failed: Path) -> str
         # With `skip` only what nothing can be learnt from or measured on: train without a class, or
         # an empty split.
         if not skip or split == "train" or not ledger.per_class[split].total():
-            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            shown = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
             return f"no sample of class {shown} in split {split}: {_remedy(report, params)}"
     return None
 
@@ -48,6 +50,14 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     source, ledger = report.source, report.ledger
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}
+    has_all = len(there) == len(fixed) * len(source.classes)
+    best = closest(ledger) if ledger.has_groups and has_all else None
+    if best and not best[1].lacking:
+        seed, found = best
+        return (
+            f"set prepare.split_seed={seed}, which gives every split every class and comes closest "
+            f"to the shares ({'/'.join(found.splits)} {found.shown()})"
+        )
     hashed = list(ledger.hashed(SAMPLES_TRIED))
     shares = shares_by_hash(source, params)
     for seed in range(SEEDS_TRIED if len(fixed) < 2 else 0):
@@ -56,7 +66,7 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
             return f"set prepare.split_seed={seed}, which gives every split every class"
     also = [*source.remarks]
     if report.rejected:
-        also.append(f"{report.rejected} samples cannot be used")
+        also.append(report.unusable())
     # The class that lacks a sample under this seed need not be the one that none can help.
     parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
     few = {source.classes[label]: n for label, n in counts.items() if n < parts}
@@ -65,5 +75,7 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     where = " in more groups" if any(kept.startswith("group ") for _, kept in hashed) else ""
     what = f"it{where}"
     if few:
-        what = f"{name}{where}, of which there are {count} for {parts} splits"
-    return f"add samples of {what}, or remove the class" + (f" ({'; '.join(also)})" if also else "")
+        there_are = f"there {either(count, 'is', 'are')} {count}"
+        what = f"{name!r}{where}, of which {there_are} for {parts} splits"
+    told = f"add samples of {what}, or leave the class out (prepare.leave_out)"
+    return told + (f" ({'; '.join(also)})" if also else "")

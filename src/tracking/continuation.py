@@ -33,7 +33,7 @@ def begin(
     if elsewhere and elsewhere.state == "finished":
         elsewhere = None
     about = description(stage)
-    if old and run and old.state != "finished" and kind in ("", run.data.tags.get(KIND, kind)):
+    if old and run and old.goes_on and kind in ("", run.data.tags.get(KIND, kind)):
         client.update_run(old.run_id, status="RUNNING")
         Outbox(root, old.run_id).forget_run()  # an earlier ending that was not sent
         store.write(client, old.run_id, about["tags"], about["params"])

@@ -81,15 +81,14 @@ def newest_run_with(root: Path, tags: Mapping[str, str]) -> dict[str, str] | Non
     return _found(root, record_of(root, "", run, "", run.info.status.lower())) if run else None
 
 
-def run_of_anyone(root: Path, fingerprint: str) -> dict[str, str] | None:
-    """The run with a fingerprint in the present store, whoever made it and in whatever experiment:
+def run_of_anyone(root: Path, tags: Mapping[str, str]) -> dict[str, str] | None:
+    """The run with these tags in the present store, whoever made it and in whatever experiment:
     a finished one goes first, then the newest. Also its `user`, empty if it names none. Imports
     mlflow, which takes seconds; raises whatever MLflow raises."""
     if not _has_store(root):
         return None
     client = store.connect(root)
     experiments = [item.experiment_id for item in client.search_experiments()]
-    tags = {"fingerprint": fingerprint}
     run = store.newest_run(client, experiments, tags, "FINISHED")
     run = run or store.newest_run(client, experiments, tags)
     if run is None:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.plumbing import identity
 from src.plumbing.errors import InputError
 from src.plumbing.hashes import md5_of
 from src.plumbing.stage import Stage
 from src.tracking import continuation
-from src.tracking.about import description, system, uncommitted
+from src.tracking.about import description, provenance, system, uncommitted
 from src.tracking.journal.journal import Record, hold, load_record, warn
 from src.tracking.journal.outbox import Outbox
 from src.tracking.journal.shipping import Shipper
@@ -40,8 +41,8 @@ def start(
     `kind`, of this kind of machine only. Holds the lock of the stage's fingerprint in the block,
     also with tracking off. When that ended well and all was sent, which takes a while, it confirms
     the inputs once more and calls `afterwards`. Raises GateError if an input changed, InputError if
-    the experiment was deleted in MLflow, what the block and `afterwards` raise, and nothing
-    else."""
+    the experiment was deleted in MLflow or keeps its files where none may be written, what the
+    block and `afterwards` raise, and nothing else."""
     with hold(stage.root, stage.fingerprint):
         tracked = stage.params["machine.tracking"]
         with _own_run(stage, kind) if tracked else nullcontext(Log()) as log:
@@ -54,7 +55,7 @@ def start(
 @contextmanager
 def _own_run(stage: Stage, kind: str) -> Iterator[Log]:
     old = load_record(stage.root, stage.fingerprint, store.name(stage.root))
-    goes_on = old if old and old.state != "finished" else None
+    goes_on = old if old and old.goes_on else None
     run = StageRun(stage, stage.fingerprint, goes_on, own=True)
     run.connect(
         partial(continuation.begin, stage, old, kind), partial(continuation.description, stage)
@@ -70,7 +71,13 @@ def reopen(stage: Stage, fingerprint: str, model_md5: str) -> Iterator[Log]:
     """The run that trained the model with this fingerprint and md5, for `stage` to write into: by
     the local record, else the newest with both as tags, else a new one, tagged `restored`. Other
     data or params of `stage` on the same model open a child run. Holds the lock of `fingerprint`.
-    Raises InputError if the experiment was deleted in MLflow."""
+    Raises InputError as `start` does. A line on stderr says if the model in dvc.lock was not made
+    from the inputs there."""
+    if provenance.is_foreign_model():
+        warn(
+            f"{identity.MODEL} was not made from the inputs in dvc.lock, but from others: what "
+            f"{stage.name} finds is noted in the run of those; `dvc repro --force train` makes one"
+        )
     with hold(stage.root, fingerprint):
         if not stage.params["machine.tracking"]:
             yield Log()
@@ -105,6 +112,7 @@ class TrackedRun(Log):
         trouble = ""  # why the store could not be opened
         try:
             client, experiment_id = store.open_store(self.root)
+            store.require_folder(self.root, client, experiment_id)
             self.record = open_run(client, experiment_id)
             self.record.save()
         except InputError:
@@ -172,7 +180,7 @@ class TrackedRun(Log):
         if not path.is_file():
             warn(f"cannot log {path}: there is no such file")
         elif self._shipper.call(
-            lambda client, run_id: client.log_artifact(run_id, str(path), folder or None)
+            lambda client, run_id: store.log_file(self.root, client, run_id, path, folder)
         ):
             self._outbox.discard(name)
         else:

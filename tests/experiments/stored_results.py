@@ -15,7 +15,7 @@ import yaml
 
 from src.plumbing.dvc_files import STAGES, VERSIONS_FILE
 from src.plumbing.hashes import md5_of, md5_of_folder
-from src.plumbing.identity import METRICS, Entry
+from src.plumbing.identity import METRICS, Entry, fingerprint_of
 from src.plumbing.stage import Stage
 from tests import template
 from tests.conftest import set_params
@@ -66,29 +66,38 @@ def result_files(
     cached: bool = True,
     evaluated: bool = True,
     machine: str = "",
+    made_from: str = "",
+    groups: int = 0,
     **params: object,
 ) -> dict[str, str]:
-    """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model."""
+    """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model,
+    whose description names the fingerprint of its training, or `made_from`; images are of so many
+    `groups`."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
     mistakes = set(draws.permutation(IMAGES)[:wrong].tolist())
     rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(IMAGES)]
     rows += [f"test,{i},{i % 10},{i % 10}" for i in range(IMAGES)]
-    predictions = "\n".join(["split,index,label,prediction", *rows]) + "\n"
-    if cached:
-        path = root / ".dvc/cache/files/md5" / md5(predictions)[:2] / md5(predictions)[2:]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(predictions)
+    header = "split,index,label,prediction"
+    if groups:
+        header += ",group"
+        rows = [f"{row},P{int(row.split(',')[1]) % groups}" for row in rows]
+    predictions = "\n".join([header, *rows]) + "\n"
     group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES, "log_loss": wrong / IMAGES}
     metrics = json.dumps({"val": group, "test": {"n": IMAGES, "accuracy": 1.0}})
     model = md5(json.dumps([values, data, code]) + machine)
-    net = {"models/model.json": model, MODEL: md5(model)}
     train = {
         "cmd": "python -m src.train",
         "deps": {"data/prepared": data, "src/training": md5_of_folder({"loop.py": md5(code)})},
         "params": {**values, f"{VERSIONS_FILE}:torch": "2"},
-        "outs": net,
     }
+    about = json.dumps({"fingerprint": made_from or fingerprint_of(train), "model": model})
+    net = {"models/model.json": md5(about), MODEL: md5(model)}
+    train["outs"] = net
+    for text in (predictions, about) if cached else ():
+        path = root / ".dvc/cache/files/md5" / md5(text)[:2] / md5(text)[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     evaluate = {
         "cmd": "python -m src.evaluate",
         "deps": {"data/prepared": data, **net},

@@ -16,7 +16,7 @@ import yaml
 
 from src import search, seeds
 from src.base.imports import ROOT
-from src.experiments.compare import predictions
+from src.experiments import stored
 from src.experiments.queue import queue, tasks
 from src.experiments.queue.configuration import Configuration
 from src.experiments.search import space
@@ -305,7 +305,7 @@ def test_the_leaderboard_of_200_trials_takes_no_more_processes_than_of_20(
         refs += f"update refs/exps/{rev[:2]}/{rev[2:]}/{prefix}best {rev}\n"
         subprocess.run(["git", "update-ref", "--stdin"], input=refs, text=True, check=True)
         assert len(tasks.states(lambda name: name.startswith(prefix))) == count + 1
-        predictions._cache.cache_clear()  # as in a new process
+        stored._cache.cache_clear()  # as in a new process
         before = len(processes)
         assert call(search.main)[0] == 0
         started.append(len(processes) - before)

@@ -198,3 +198,35 @@ def test_mean_and_std_are_those_of_the_training_pixels(project: Path) -> None:
     pixels = train.rows(np.arange(len(train))).reshape(-1, 3) / 255
     assert train.meta["mean"] == pytest.approx(pixels.mean(axis=0), rel=1e-5)
     assert train.meta["std"] == pytest.approx(pixels.std(axis=0), rel=1e-5)
+
+
+def as_palette(image: Image.Image) -> Image.Image:
+    return image.quantize(16)
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA")
+
+
+@pytest.mark.parametrize("made", [None, as_palette, with_alpha])
+def test_colour_that_is_packed_as_grey_is_told(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], made: Any
+) -> None:
+    """The example, photos; its relatives, palettes and images with alpha. Grey ones that are saved
+    as colour are not counted."""
+    for number in range(60):
+        path = tmp_path / "raw" / ("cat", "dog")[number % 2] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = photo(number)
+        if number < 40:
+            (made(image) if made else image).save(path)
+        else:  # grey as a colour JPEG, which is what many cameras and scanners write
+            image.convert("L").convert("RGB").save(path.with_suffix(".jpg"), quality=80)
+    set_params(project, source="folder", path=tmp_path / "raw", size=32, channels=1)
+    run_stage(project, "prepare")
+    said = "in colour, and packed as grey: 40 of 60 images; prepare.channels=3 keeps their colour"
+    assert said in capsys.readouterr().out
+    assert said in (project / "data/prepared/quality.md").read_text()
+    set_params(project, channels=3)
+    packed(project)
+    assert "in colour" not in capsys.readouterr().out

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from src import predict
@@ -19,6 +20,8 @@ from src.data.packed import PackedSplit
 from src.images.packing import FILES
 from src.model.prediction import predict_rows, read_sample
 from src.model.saved import load_model
+from src.plumbing import identity
+from src.plumbing.hashes import md5_of
 from src.preparation.sources.folder import named_files
 from tests.conftest import SMALL, copy_project, run_main, run_unchecked, set_params
 from tests.preparation.image_folders import write_images
@@ -203,6 +206,23 @@ def test_a_damaged_description_ends_with_2(
     assert line.startswith(f"{folder}/model.json: {key} must be ")
 
 
+def test_a_model_that_its_lock_did_not_make_is_named(alone: Path, tool: Tool) -> None:
+    """As after `dvc commit`; without a dvc.lock, or with that of another model, nothing is said."""
+    Image.new("RGB", (16, 16)).save(image := alone / "image.png")
+    train: dict[str, Any] = {"cmd": "", "deps": [], "params": {}}
+    for md5, line in ((md5_of(alone / identity.MODEL), True), ("0" * 32, False)):
+        train["outs"] = [{"path": identity.MODEL, "md5": md5}]
+        (alone / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": train}}))
+        code, printed, said = tool(alone, image)
+        assert (code, printed.count("\n")) == (0, 2)
+        assert (
+            said.startswith("the model in models was not made from these inputs: models/model.json")
+            == line
+        )
+    (alone / "dvc.lock").unlink()
+    assert tool(alone, image)[2] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -227,3 +247,31 @@ def test_an_empty_path_is_not_this_folder(alone: Path, tool: Tool) -> None:
     code, out, err = tool(alone, "")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].endswith("a path is empty: name a file, or a folder")
+
+
+@pytest.fixture
+def grey_model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The model folder of a net of one channel."""
+    project = Path(shutil.copytree(trained[0], tmp_path / "grey"))
+    shutil.rmtree(project / "results")
+    set_params(project, channels=1, epochs=1)
+    run_unchecked(project)
+    return project / "models"
+
+
+def test_a_grey_net_says_that_it_sees_no_colour(
+    trained: tuple[Path, Path], grey_model: Path, tmp_path: Path, tool: Tool
+) -> None:
+    """The example, a photo; its relatives, a palette and what is asked for as JSON."""
+    colour = next((trained[1] / "dog").glob("*.png"))
+    palette, grey = tmp_path / "palette.gif", tmp_path / "grey.jpg"
+    Image.open(colour).convert("RGB").quantize(16).save(palette)
+    Image.open(colour).convert("L").convert("RGB").save(grey)
+    line = "in colour, which this model, made with prepare.channels=1, sees as grey"
+    for options in ([], ["--json"]):
+        code, out, err = tool(tmp_path, colour, palette, grey, "--model", grey_model, *options)
+        assert code == 0
+        assert err.splitlines() == [f"predict: {line}: 2 of 3 files"]
+        assert len(out.splitlines()) == 3 + (not options)
+    assert tool(tmp_path, grey, "--model", grey_model)[2] == ""
+    assert tool(tmp_path, colour, "--model", trained[0] / "models")[2] == ""

@@ -39,7 +39,7 @@ def test_what_is_left_speaks_of_nothing_that_went(project: Path) -> None:
     # A folder beside `tests.yours`, a target of the Makefile, and the word itself but for DVC's.
     spoken = re.compile(
         r"make (test-slow|torture|zoo)\b|\b(tests|bench)[/.](?!yours|test_project)\w|"
-        r"(?i:template)(?!: (bar_horizontal|confusion_normalized))"
+        r"(?i:template)(?!: bar_horizontal)"
     )
     assert len(went) > 100
     for name in kept:

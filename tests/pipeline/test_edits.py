@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import set_params
-from tests.pipeline.clone import fingerprint_from_lock, lock, run, watched_repro
+from tests.pipeline.clone import commit, fingerprint_from_lock, lock, run, watched_repro
 
 pytestmark = pytest.mark.slow(seconds=60)
 
@@ -58,6 +59,41 @@ def test_an_edit_ahead_of_the_stage_that_it_is_for_is_not_certified(clone: Path)
     assert lock(clone).partition("  train:")[2] == before
     run(clone, "dvc", "repro", "train")
     require_certified(clone)
+
+
+def test_what_dvc_commit_vouches_for_is_told(clone: Path) -> None:
+    """A comment, and a model that nobody trained from it."""
+    tool = (sys.executable, "-m")
+    line = "not made from these inputs: models/model.json is of others than dvc.lock names"
+    before = json.loads(run(clone, *tool, "src.where", "--json"))["runs"]["train"]
+    with open(clone / "src/training/loop.py", "a") as code:
+        code.write("# a comment\n")
+    run(clone, "dvc", "commit", "--force", "train")
+    printed = run(clone, *tool, "src.where")
+    assert f"{line} (src/training/loop.py), as after `dvc commit`" in printed
+    assert before["address"] in printed
+    assert "ran elsewhere" not in printed
+    image = next((clone / "data/prepared").glob("*.png"))
+    printed = run(clone, *tool, "src.predict", str(image))
+    assert f"the model in models was {line}" in printed
+    assert line in run(clone, *tool, "src.compare", "workspace", "higher", code=2)
+    assert "workspace: not made from the inputs" in run(clone, *tool, "src.table")
+    commit(clone, "a comment")
+    assert line in run(clone, *tool, "src.verify", code=1)
+    printed = run(clone, "dvc", "repro", "--force", "evaluate")
+    assert "is noted in the run of those" not in printed  # train ran, too: this is its own
+    require_certified(clone)
+    assert line not in run(clone, *tool, "src.where")
+
+
+def test_evaluating_a_model_of_other_inputs_says_so(clone: Path) -> None:
+    """The relative: a value of params.yaml, and figures that are made anew."""
+    set_params(clone, lr="0.002")
+    run(clone, "dvc", "commit", "--force", "train")
+    set_params(clone, flip="true")
+    printed = run(clone, "dvc", "repro", "evaluate")
+    assert "models/model.json was not made from the inputs in dvc.lock, but from others" in printed
+    assert "(lr=0.002)" in run(clone, sys.executable, "-m", "src.where")
 
 
 def test_a_killed_dvc_takes_its_stage_with_it(clone: Path) -> None:

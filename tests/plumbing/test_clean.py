@@ -58,7 +58,7 @@ def test_only_what_is_finished_goes(
     with locks.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
         clean.main()
     printed = capsys.readouterr().out
-    assert printed == "clean: 1 checkpoints of finished trainings removed, 4 of others kept\n"
+    assert printed == "clean: 1 checkpoint of finished trainings removed, 4 of others kept\n"
     left = {path.name for path in (project / ".cache/checkpoints").iterdir()}
     assert left == {"b" * 64, "c" * 64, "d" * 64, "e" * 64}
     for name in ("src/__pycache__", "mine/deeper/__pycache__", ".cache/prepare", ".mypy_cache"):
@@ -92,8 +92,12 @@ def test_working_copies_go_when_nothing_runs(
         assert capsys.readouterr().out.endswith(line)
         assert all(copy.exists() for copy in copies)
         busy.communicate(b"\n")
+    files = copies[0] / "mlruns/1/run/artifacts/curves.png"  # of a run, by an earlier version
+    files.parent.mkdir(parents=True)
+    files.touch()
     clean.main()
-    line = "clean: 2 working copies of killed experiments removed\n"
-    assert capsys.readouterr().out.endswith(line)
-    assert not any(copy.exists() for copy in copies)
+    lines = "clean: 1 working copies of killed experiments removed\n"
+    lines += "clean: .dvc/tmp/exps/tmp0 kept: it has files of MLflow runs\n"
+    assert capsys.readouterr().out.endswith(lines)
+    assert (copies[1].exists(), files.exists()) == (False, True)
     assert (project / ".dvc/tmp/exps/run").exists()

@@ -23,6 +23,7 @@ from tests.tracking.tracked_project import VARIABLES, git
 # A value for each key that differs from the one in params.yaml, where that takes some thought.
 OTHER = {
     "prepare.path": "my data/it's,\\ odd",
+    "prepare.csv_path_pattern": "my images/{site}/*.jpg",
     "weights": "data/weights/a b.safetensors",
     "model": "vit=[x]",
     "lr": "3e-3",
@@ -79,6 +80,7 @@ def test_every_tool_and_stage_is_an_entry_point() -> None:
 
 
 GIVEN = [{}, {"class_weights": "[1, 2.5]", "loss": "focal"}]
+GIVEN += [{"prepare.leave_out": "[Skip, Not sure, it's, '7', \"a, b\"]", "prepare.merge": "[a=b]"}]
 GIVEN += [{key: acceptable(key)} for key in SCHEMA]
 
 

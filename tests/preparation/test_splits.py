@@ -108,8 +108,8 @@ def test_a_leak_is_refused_or_dropped_and_stays_in_test(project: Path, tmp_path:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"synthetic_pictures": 2}, "of which there are 2 for 3 splits, or remove the class"),
-        ({"source": "digits", "val_share": 0.0001}, "add samples of it, or remove the class"),
+        ({"synthetic_pictures": 2}, "of which there are 2 for 3 splits, or leave the class out"),
+        ({"source": "digits", "val_share": 0.0001}, "add samples of it, or leave the class out"),
     ],
 )
 def test_too_few_samples_for_the_splits_end_in_one_line(
@@ -118,7 +118,7 @@ def test_too_few_samples_for_the_splits_end_in_one_line(
     set_params(project, **values)
     with pytest.raises(InputError, match=r"prepare: no sample of class .* in split ") as caught:
         packed(project)
-    assert str(caught.value).endswith(words)
+    assert str(caught.value).endswith(f"{words} (prepare.leave_out)")
 
 
 def test_an_error_leaves_the_old_data_in_place(copied: Path, tmp_path: Path) -> None:
@@ -148,3 +148,55 @@ def test_which_split_an_image_goes_to(project: Path, values: dict[str, Any]) -> 
     for split, data in splits.items():
         assert {split_of(content, seed, *shares) for content in data.sha256} == {split}
     assert by_path(splits) != before
+
+
+def edit_all(root: Path) -> None:
+    """Save each image again, darker."""
+    for path in sorted(root.rglob("*.png")):
+        Image.open(path).point(lambda value: value // 2).save(path)
+
+
+@pytest.mark.parametrize("source", ["folder", "csv"])
+def test_an_edited_image_stays_if_the_path_decides(
+    project: Path, tmp_path: Path, source: str
+) -> None:
+    """The example; a table is its relative. By content the same edits move images."""
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*.png"))]
+    rows = [f"{name},{name[:3]}" for name in names]
+    (images / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+
+    def splits(by: str) -> dict[str, str]:
+        set_params(project, source=source, path=images, split_by=by)
+        return by_path(packed(project))
+
+    before = {by: splits(by) for by in ("content", "path")}
+    edit_all(images)
+    assert splits("path") == before["path"]
+    assert splits("content") != before["content"]
+    new = write_images(tmp_path / "new", {"cat": 9}, size=(9, 9))
+    for path in (new / "cat").iterdir():
+        shutil.copy(path, images / "cat" / f"new{path.name}")
+    after = splits("path")
+    assert {path: after[path] for path in before["path"]} == before["path"]
+
+
+def test_identical_images_by_path_may_leak(project: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    for number in range(20):
+        shutil.copy(images / f"cat/{number:03d}.png", images / f"cat/copy{number}.png")
+    with pytest.raises(InputError, match="is the same picture as cat/"):
+        prepare_folder(project, images, split_by="path")
+    splits = by_path(prepare_folder(project, images, split_by="path", on_leak="drop"))
+    assert 60 <= len(splits) < 80
+
+
+def test_the_group_decides_before_the_path(project: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    rows = [f"{name}/{n:03d}.png,{name},G{n}" for name in ("cat", "dog") for n in range(30)]
+    (images / "labels.csv").write_text("\n".join(["path,label,group", *rows]) + "\n")
+    set_params(project, source="csv", path=images, csv_group_column="group")
+    before = by_path(packed(project))
+    edit_all(images)
+    set_params(project, split_by="path")
+    assert by_path(packed(project)) == before

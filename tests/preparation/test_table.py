@@ -143,18 +143,21 @@ def test_labels_are_text_as_written(project: Path, root: Path) -> None:
         ("../outside.png,cat", "../outside.png", "its path leads out of the data folder"),
         ("cat/../../outside.png,cat", "cat/../../outside.png", "its path leads out"),
         ("..,cat", "..", "its path leads out"),
-        ("cat/999.png,cat", "cat/999.png", "it does not exist; correct its path"),
+        ("cat/999.png,cat", "cat/999.png", "it does not exist (tried "),
         ("cat,cat", "cat", "it is no file (a folder)"),
         ("labels.csv,cat", "labels.csv", "it holds no picture"),
         (",cat", "(line 62)", "its row has no path"),
         ("cat/x.png,", "cat/x.png", "its row has no label"),
-        ("cat/x.png", "cat/x.png", "its row has 1 fields instead of 2"),
+        ("cat/x.png", "cat/x.png", "its row has 1 field instead of 2"),
         ("cat/x.png,cat,dog", "cat/x.png", "its row has 3 fields instead of 2"),
-        ("cat/000.png,dog", "cat/000.png", "its rows have different labels; correct the row"),
+        ("cat/000.png,dog", "cat/000.png", "its rows have different labels (line 2: 'cat', line "
+         "62: 'dog'); keep one of the rows"),
         ("./cat/000.png,dog", "cat/000.png", "its rows have different labels"),
         ('cat/x.png,"a\rb"', "cat/x.png", "its row has a carriage return in the label"),
         ('"cat/\r.png",cat', "cat/\\r.png", "its name has a carriage return in it; "),
-        ("https://example.org/a.png,cat", "https:/example.org/a.png", "it does not exist"),
+        ("https://example.org/a.png,cat", "https://example.org/a.png", "its path is an address"),
+        ("s3://bucket/a.png,cat", "s3://bucket/a.png", "its path is an address, and nothing is "
+         "downloaded; correct the row (line 62)"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_rejected(project: Path, root: Path, row: str, name: str, words: str) -> None:
@@ -202,6 +205,32 @@ def test_a_row_that_is_refused_repeats_none(project: Path, root: Path, first: bo
     assert report(project)["repeated_rows"] == 0
 
 
+@pytest.mark.parametrize("column", ["split", "group"])
+def test_both_of_two_rows_that_contradict_each_other_are_named(
+    project: Path, root: Path, column: str
+) -> None:
+    table = with_column("odd", lambda number: ("train", "test", "val")[number % 3])
+    key = {f"csv_{column}_column": "odd", "on_leak": "drop"}
+    prepare(project, root, f"{table}cat/001.png,cat,val\n", on_bad="skip", **key)
+    assert rejects(project) == {
+        "cat/001.png": f"its rows have different {column}s (line 3: 'test', line 62: 'val'); "
+        "keep one of the rows"
+    }
+
+
+def test_one_is_said_in_the_singular(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "path,label\n" + "\n".join([*ROWS[1:], ROWS[1], "cat/x.png,cat"])
+    prepare(project, root, table, on_bad="skip")
+    printed = capsys.readouterr().out
+    assert "prepare: 1 row of " in printed
+    assert " says again what another one says" in printed
+    assert "prepare: 1 file in " in printed
+    assert " is in no row of " in printed
+    assert "prepare: 1 sample cannot be used and was left out (" in printed
+
+
 def test_images_that_no_row_names_are_counted(
     project: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +259,8 @@ def test_images_that_no_row_names_are_counted(
         (GOOD, {"csv_file": "/etc/passwd"}, "prepare.csv_file must lie in prepare.path"),
         (GOOD + 'cat/x.png,"open\n', {}, "near line 62: unexpected end of data: close its quotes"),
         ("path,label\ncat/000.png,cat\n", {}, "must name at least two classes in column label"),
-        ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "found 0; line 2: its path is absolute"),
+        ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "no path in column path leads to a file in"),
+        ("path,label\ncat/000.png,\ncat/001.png,\n", {}, "found 0; line 2: its row has no label"),
         (b"PK\x03\x04\x9f\xff\n", {}, "is not UTF-8"),
         ("x" * 2**18, {}, "near line 1: field larger than field limit (131072): close its quotes"),
         ('"path,label\na.png,cat\n', {}, "near line 2: unexpected end of data: close its quotes"),
@@ -335,7 +365,7 @@ def test_a_mistyped_column_is_said_as_such(project: Path, root: Path) -> None:
 
 
 def test_a_split_column_is_respected(project: Path, root: Path) -> None:
-    words = ("train", "TRAIN", "val", "Validation", "test", " test ")
+    words = ("train", "Training", "dev", "Validation", "testing", " test ")
     table = with_column("part", lambda number: words[number % 6])
     splits = by_path(prepare(project, root, table, csv_split_column="part"))
     wanted = ("train", "train", "val", "val", "test", "test")
@@ -374,10 +404,11 @@ def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None
 def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> None:
     """More images of that group would all go to the same split."""
     table = with_column("patient", lambda number: "P" if number < 30 else f"Q{number}")
-    with pytest.raises(InputError, match=r"prepare: no sample of class cat in split ") as caught:
+    with pytest.raises(InputError, match=r"prepare: no sample of class 'cat' in split ") as caught:
         prepare(project, root, table, csv_group_column="patient")
     assert str(caught.value).endswith(
-        "add samples of cat in more groups, of which there are 1 for 3 splits, or remove the class"
+        "add samples of 'cat' in more groups, of which there is 1 for 3 splits, or leave the class "
+        "out (prepare.leave_out)"
     )
 
 

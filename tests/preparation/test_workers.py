@@ -16,7 +16,7 @@ import pytest
 
 from src.data import workers as processes
 from src.images import packing
-from src.images.decode import Image8
+from src.images.decode import Upright
 from src.images.packing import Packed, Packer, Pixels
 from src.plumbing.errors import GateError
 from src.plumbing.process import left_after
@@ -105,7 +105,7 @@ def test_only_a_few_are_read_ahead() -> None:
 class Deadly:
     """An image whose reading kills the process that does it."""
 
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -121,7 +121,7 @@ def test_a_killed_worker_is_one_line() -> None:
 
 
 class Hungry:
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         raise MemoryError
 
 
@@ -139,16 +139,16 @@ class Unpacked:
         return fail, (self.kind,)
 
 
-KILLED, RAN_OUT = "a worker ended among the ", "memory ran out: "
+ENDED, RAN_OUT = "a worker ended among the ", "memory ran out: "
 
 
 @pytest.mark.parametrize(
     ("read", "count", "words", "traces"),
     [
-        (Unpacked(MemoryError), 1, KILLED, False),
-        (Unpacked(ImportError), 1, KILLED, True),
+        (Unpacked(MemoryError), 1, ENDED, False),
+        (Unpacked(ImportError), 1, ENDED, True),
         (Hungry(), 0, RAN_OUT, False),
-        (Hungry(), 1, KILLED, False),
+        (Hungry(), 1, ENDED, False),
     ],
     ids=["taken", "imported", "read here", "read by a worker"],
 )

@@ -9,12 +9,13 @@ import pytest
 from src.plumbing import git, identity
 from src.plumbing.errors import InputError
 from src.tracking.store import experiment, store
+from tests.tracking.tracked_project import set_name
 
 
 @pytest.fixture
 def named(project: Path) -> Path:
     """The project, in the folder `project`, with a name of its own."""
-    (project / "pyproject.toml").write_text('[project]\nname = "flowers"\n')
+    set_name(project, "flowers")
     return project
 
 
@@ -74,10 +75,61 @@ def test_two_clones_may_make_it_at_once(
     assert name_used(shared) == (chosen or "flowers")
 
 
-def test_another_name_is_another_experiment(named: Path) -> None:
+def test_another_name_is_another_experiment(
+    named: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert name_used(named) == "flowers"
-    (named / "pyproject.toml").write_text('[project]\nname = "trees"\n')
-    assert name_used(named) == "trees"
+    set_name(named, "trees")
+    for line in ("earlier runs are in the experiment flowers; new ones go to trees\n", ""):
+        assert name_used(named) == "trees"
+        assert capsys.readouterr().err.removeprefix("tracking: ") == line
+
+
+@pytest.mark.parametrize("chosen", ["", "trees"])
+def test_one_that_was_renamed_is_gone_on_with(
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    chosen: str,
+) -> None:
+    """On MLflow's pages; the relative: one that MLFLOW_EXPERIMENT_NAME named."""
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", chosen)
+    client, first = store.open_store(shared)
+    client.rename_experiment(first, "Season 2026")
+    elsewhere = clone_of(shared, tmp_path / "elsewhere")
+    for root in (shared, elsewhere):
+        assert store.open_store(root)[1] == first
+        line = "tracking: the runs go on in the experiment Season 2026, which was called trees\n"
+        assert capsys.readouterr().err == (line if chosen else "")
+    assert [item.name for item in client.search_experiments()].count("Season 2026") == 1
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Season 2026")  # by its name of today, too
+    assert store.open_store(shared)[1] == first
+
+
+@pytest.mark.parametrize("chosen", ["", "trees"])
+def test_one_that_was_renamed_and_deleted_is_not_made_anew_in_silence(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    """The relative: what is deleted is missing in a search."""
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", chosen)
+    client, first = store.open_store(shared)
+    client.rename_experiment(first, "old")
+    client.delete_experiment(first)
+    with pytest.raises(InputError, match=rf"^the MLflow experiment old was deleted.* -x {first}`"):
+        store.open_store(shared)
+    client.restore_experiment(first)
+    assert store.open_store(shared)[1] == first
+
+
+def test_a_new_one_of_the_old_name_is_what_was_asked_for(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "trees")
+    client, first = store.open_store(shared)
+    client.rename_experiment(first, "trees of 2025")
+    second = client.create_experiment("trees")
+    assert store.open_store(shared)[1] == second
 
 
 def test_the_one_that_was_named_after_the_folder_is_kept(
@@ -132,7 +184,7 @@ def test_a_server_that_lets_nobody_mark_an_experiment(
     client = store.connect(named)
     monkeypatch.setattr(client, "set_experiment_tag", refuse)
     for _ in range(2):
-        assert experiment.find(client, named, "file:///unused") == old
+        assert experiment.find(client, named, "file:///unused", own=True) == old
 
 
 def test_a_name_that_is_none(named: Path) -> None:

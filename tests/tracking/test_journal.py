@@ -126,6 +126,7 @@ def test_a_record_comes_back_and_a_spoilt_one_counts_as_none(tmp_path: Path) -> 
         "state": "killed",
         "position": 120,
         "store": "a",
+        "project": "",
     }
     for spoilt in ("", "[]", "{}", '{"unknown": 1}'):
         path.write_text(spoilt)

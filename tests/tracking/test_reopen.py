@@ -1,10 +1,13 @@
 """`evaluate` writes into the run that trained the model."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
+from src.plumbing import hashes, identity
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.store import store
@@ -42,6 +45,25 @@ def test_evaluate_writes_into_the_run_of_train(
     assert (stored.info.status, stored.info.end_time) == ("FINISHED", ended)
     record = train_record(project)
     assert (record.state, record.stage) == ("finished", "train")
+
+
+def test_a_model_that_dvc_lock_did_not_make_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = identity.locked_stage(Path("dvc.lock").read_text(), "train")
+    assert entry
+    model = project / identity.MODEL
+    for fingerprint, said in ((identity.fingerprint_of(entry), False), ("0" * 64, True)):
+        model.write_text(json.dumps({"fingerprint": fingerprint}))
+        lock = yaml.safe_load(Path("dvc.lock").read_text())
+        out = {"path": identity.MODEL, "md5": hashes.md5_of(model)}
+        lock["stages"]["train"]["outs"] = [out]
+        Path("dvc.lock").write_text(yaml.safe_dump(lock))
+        evaluate(of=fingerprint)
+        line = (
+            "tracking: models/model.json was not made from the inputs in dvc.lock, but from others"
+        )
+        assert (line in capsys.readouterr().err) == said
 
 
 def test_evaluate_does_not_end_the_run_of_a_killed_training(project: Path) -> None:

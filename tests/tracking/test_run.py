@@ -65,6 +65,7 @@ def test_a_run_holds_what_the_stage_logged(
         "state": "finished",
         "position": journal.stat().st_size,
         "store": "sqlite:///mlflow.db",
+        "project": str(project),
     }
     assert capsys.readouterr() == ("", "")
 

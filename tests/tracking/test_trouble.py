@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -148,7 +150,7 @@ def test_a_file_that_is_no_store_costs_a_line(
     first, last = capfd.readouterr().err.splitlines()
     journal = f".cache/journal/{stage.fingerprint}.jsonl"
     assert first == f"tracking: {file} {reason}; 0 points wait in {journal}"
-    assert last == f"tracking: the store did not take everything; 1 points wait in {journal}"
+    assert last == f"tracking: the store did not take everything; 1 point waits in {journal}"
 
 
 def test_a_finished_run_gets_no_points_of_one_without_a_store(project: Path) -> None:
@@ -179,7 +181,7 @@ def test_a_store_that_fails_later_stops_nothing(
     first, last = capsys.readouterr().err.splitlines()
     journal, outbox = (f".cache/{name}/{stored.info.run_id}" for name in ("journal", "waiting"))
     assert first.startswith("tracking: ")
-    assert first.endswith(f"; 1 points wait in {journal}.jsonl")
+    assert first.endswith(f"; 1 point waits in {journal}.jsonl")
     waiting = f"2 points wait in {journal}.jsonl, 1 file in {outbox}"
     assert last == f"tracking: the store did not take everything; {waiting}"
     (project / "mlflow.db").write_bytes(database)
@@ -258,6 +260,9 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(project: Path) -
 
     class Client:
         """Takes an artifact, while the loop writes the next one of this name."""
+
+        def get_run(self, run_id: str) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(artifact_uri="s3://bucket/run/artifacts"))
 
         def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
             sent.append(Path(path).read_bytes())

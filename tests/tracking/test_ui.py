@@ -91,6 +91,7 @@ def test_address_of_a_server_that_runs(project: Path) -> None:
     with socket.create_server((pages.HOST, 0)) as server:
         port = server.getsockname()[1]
         running = {"pid": os.getpid(), "port": port, "store": "sqlite:///mlflow.db"}
+        running["project"] = str(project)
         note.write_text(json.dumps(running))
         assert pages.base_address(project) == f"http://127.0.0.1:{port}/"
         for other in ({"pid": dead.pid}, {"store": "sqlite:///other.db"}, {"port": "x"}):
@@ -199,6 +200,8 @@ def get(address: str) -> bytes:
 
 @pytest.mark.slow
 def test_serves_runs_and_artifacts_and_leaves_nothing(project: Path, start: Any) -> None:
+    from mlflow import MlflowClient
+
     client, experiment_id = store.open_store(project)
     run = client.create_run(experiment_id, run_name="train lr=0.003")
     client.log_text(run.info.run_id, "curves", "train/curves.txt")
@@ -212,6 +215,8 @@ def test_serves_runs_and_artifacts_and_leaves_nothing(project: Path, start: Any)
     path = f"get-artifact?path=train/curves.txt&run_uuid={run.info.run_id}"
     assert get(base + path) == b"curves"
     listing = json.loads(get(f"{base}ajax-api/2.0/mlflow/runs/get?run_id={run.info.run_id}"))
+    made = MlflowClient(base).create_experiment("made on the pages")
+    assert client.get_experiment(made).artifact_location == f"{project.as_uri()}/mlartifacts/{made}"
     assert listing["run"]["info"]["run_name"] == "train lr=0.003"
     assert pages.base_address(project) == base
     processes = running.server()

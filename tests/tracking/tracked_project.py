@@ -77,6 +77,12 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def set_name(project: Path, name: str) -> None:
+    """Give the project a name of its own; empty: none, so it is called by its folder."""
+    if name:
+        (project / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+
+
 def write_versions(**versions: str) -> None:
     path = Path(VERSIONS_FILE)
     path.parent.mkdir(exist_ok=True)

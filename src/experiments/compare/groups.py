@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.experiments import stored
+from src.experiments import origin, stored
 from src.experiments.stored import Result
 from src.experiments.target import Target, find_target
 from src.plumbing import dvc_files, git, identity, overrides, params
@@ -44,6 +44,9 @@ def find(names: Sequence[str], root: Path) -> list[Group]:
     groups: dict[str, Group] = {}
     for name in names:
         group = _of_params(name) if "=" in name else _of_name(name, root)
+        for result in group.by_seed.values():
+            if line := origin.remark(result.stages["train"], root):
+                raise InputError(f"{result.name} was {line}")
         key = stored.configuration(group.named.stages)
         if key in groups:
             raise InputError(

@@ -1,1 +1,2 @@
-"""What a source is, and the two that any kind of file can come by: class folders, and a table."""
+"""What a source is, and those that any kind of file can come by: class folders, a table, Parquet,
+WebDataset shards, and code of your own."""

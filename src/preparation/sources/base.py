@@ -4,6 +4,8 @@ Workers read: a sample pickles small and reads when called; in a file, it is jus
 """
 
 import os
+import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,14 @@ from typing import Any, Protocol
 
 from src.plumbing.errors import InputError
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What people call a split, in lower case, and what it is called here.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
 
 class BadSample(Exception):
@@ -32,16 +41,19 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """A kind of sample in files: the endings of names, and what reads the file at a path."""
+    """A kind of sample in files: the endings of names, what reads the file at a path, and what
+    reads one that lies in another, whose bytes the function that it is given returns."""
 
     suffixes: tuple[str, ...]
     reader: Callable[[str], Read]
+    content: Callable[[Callable[[], bytes]], Read]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One sample: `name` (its path in the source), class index `label`, how to `read` it, the
-    `split` that the source gives it (None: by hash) and its `group` (None: it is alone)."""
+    """One sample: `name` (its path in the source), class index `label` (-1: refused, and of no
+    known class), how to `read` it, the `split` that the source gives it (None: by hash) and its
+    `group` (None: it is alone)."""
 
     name: str
     label: int
@@ -68,7 +80,8 @@ class Source:
     not learnt. `given`: splits that the source fills; no sample joins them by hash. `published`:
     others test on these too, so they stay whole: the other split loses what both have. `in_memory`:
     the samples are here, and small: to send them to workers costs more than to pack them here
-    (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
+    (measured). `grouped`: whether samples have groups. `notes` go into report.json, `remarks` are
+    lines for the person who looks on."""
 
     classes: list[str]
     items: Iterator[Item]
@@ -76,6 +89,7 @@ class Source:
     given: frozenset[str] = frozenset()
     published: bool = False
     in_memory: bool = False
+    grouped: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -83,6 +97,11 @@ class Source:
 def text_of(name: str | os.PathLike[str]) -> str:
     """A file's name as text that can be printed and stored: names need not be UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\r", "\\r")
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address, such as https://... or s3://...: nothing is downloaded."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
 
 
 def refuse_name(name: str) -> Rejected | None:
@@ -117,16 +136,42 @@ def remark_on_twins(classes: list[str]) -> list[str]:
     ]
 
 
+def splits_in(name: str) -> set[str]:
+    """The splits that words of a name say: `train_images`, `TestSet` and `imagenet-val-0007` say
+    one each."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {SPLIT_NAMES.get(word.lower().removesuffix("set")) for word in words}
+    return {split for split in found if split}
+
+
 def data_folder(path: str, source: str, holds: str) -> Path:
     """`prepare.path` as a folder; InputError when it is none or cannot be read."""
     folder = Path(path)
+    if is_url(path):
+        raise InputError(
+            f"params.yaml: prepare.path is the address {path}, and nothing is downloaded: fetch it "
+            "into data/raw, and set prepare.path to that folder"
+        )
     if not folder.is_dir():
+        unpack = how_to_unpack(folder) if folder.is_file() else ""
         raise InputError(
             f"params.yaml: prepare.path must be a folder {holds} for prepare.source {source}, "
-            f"got '{path}'"
+            f"got '{path}'" + (f": {unpack} and name that folder" if unpack else "")
         )
     require_readable(folder)
     return folder
+
+
+def how_to_unpack(archive: Path) -> str:
+    """What to do with an archive, by its ending; empty for any other file. It goes into a folder of
+    its own, since there may be one for each class."""
+    name, shown = archive.name.lower(), shlex.quote(text_of(archive))
+    place = shlex.quote(text_of(archive.with_name(archive.name.partition(".")[0])))
+    if name.endswith(".zip"):
+        return f"unpack it with `python -m zipfile -e {shown} {place}`"
+    if name.endswith(TAR_ENDINGS):
+        return f"unpack it with `mkdir -p {place} && tar -xf {shown} -C {place}`"
+    return f"unpack it into {place}" if name.endswith((".7z", ".rar")) else ""
 
 
 def require_readable(folder: Path) -> None:

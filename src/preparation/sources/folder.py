@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.base.words import counted
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
@@ -24,8 +25,10 @@ from src.preparation.sources.base import (
     require_readable,
     text_of,
 )
+from src.preparation.sources.layout import Top, remark_on_levels, require_classes, what_lies_there
 
 DEEPEST = 200  # folders in each other (choice)
+LOOSE = Rejected("it lies in no class folder", "move it into one, or out of there")
 Parents = Sequence[tuple[str | None, Path]]  # of class folders, each after its split
 
 
@@ -34,49 +37,95 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     root = data_folder(params["prepare.path"], "folder", "of class folders")
     parents = _parents(root)
     given = [split for split, _ in parents if split]
-    left_out, counts = Counter[str](), Counter[str]()
+    left_out, tops = Counter[str](), dict[str, Top]()
     unusable: list[str] = []  # class folders
-    for place in {root, *(parent for _, parent in parents)}:  # where files are no samples
-        left_out.update(_ending(file.name) for file in place.iterdir() if not _is_folder(file))
-    for _, parent in parents:
+    loose = _loose([root, *(parent for split, parent in parents if split)], files, left_out)
+    for split, parent in parents:
+        learnt = set[str]()  # the last one is train, or the only one
         for folder in _folders(parent):
             if refused := _refuse_folder(folder):
                 unusable.append(f"{text_of(folder.name)}: {refused.reason}, {refused.remedy}")
-            else:
-                counts[folder.name] += sum(1 for _ in walk(folder, files, left_out))
-    classes = sorted(name for name, count in counts.items() if count)
-    empty = sorted(name for name, count in counts.items() if not count)
-    if len(classes) < 2:
+                continue
+            top = tops.setdefault(folder.name, Top())
+            for path, _ in walk(folder, files, left_out):
+                top.add(path[len(os.fspath(folder)) + 1 :])  # a tenth of the time of relpath
+                learnt.add(folder.name)
+        if split in ("val", "test") and not _folders(parent):
+            _require_none_without_class(parent, loose)
+    classes = sorted(name for name, top in tops.items() if top.samples)
+    empty = sorted(name for name, top in tops.items() if not top.samples)
+    if len(learnt) < 2:
+        why = [*unusable, what_lies_there(parent, files, may_be_set=not given)][0]
         raise InputError(
-            f"{root} must hold one folder per class, at least two; found {len(classes)}"
-            + (f" with samples ({', '.join(empty[:3])} without)" if empty else "")
-            + (f"; {unusable[0]}" if unusable else "")
+            f"{parent} must hold one folder per class, at least two; found {len(learnt)}"
+            + (f"; {why}" if why else "")
+            + (
+                f" with samples ({', '.join(map(repr, empty[:3]))} without)"
+                if empty and not why
+                else ""
+            )
         )
+    require_classes(parent, tops)
     notes = {
         "given_splits": sorted(given),
         "files_left_out": left_out.total(),
         "files_left_out_by_ending": dict(sorted(left_out.items())),
         "classes_without_pictures": empty,
     }
-    remarks = remark_on_twins(classes)
-    if count := left_out.total():
-        many = "1 file was" if count == 1 else f"{count} files were"
-        remarks.append(f"{many} left out: by name or place no sample")
+    remarks = remark_on_twins(classes) + remark_on_levels(tops) + remark_on_others(left_out)
     if empty:
-        remarks.append(f"no class is made of folders without a sample: {', '.join(empty[:5])}")
-    items = _items(root, files, parents, {name: label for label, name in enumerate(classes)})
-    total = counts.total() + len(unusable)
+        shown = ", ".join(map(repr, empty[:5]))
+        remarks.append(f"no class is made of folders without a sample: {shown}")
+    items = _items(root, files, parents, loose, {name: label for label, name in enumerate(classes)})
+    total = sum(top.samples for top in tops.values()) + len(unusable) + len(loose)
     return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
 
 
+def _loose(places: Sequence[Path], files: Files, left_out: Counter[str]) -> list[Path]:
+    """The samples beside class folders or split folders; other files there go into `left_out`."""
+    beside = [path for place in places for path in sorted(place.iterdir()) if not _is_folder(path)]
+    left_out.update(_ending(path.name) for path in beside if not _is_sample(path.name, files))
+    return [path for path in beside if _is_sample(path.name, files)]
+
+
+def remark_on_others(left_out: Counter[str]) -> list[str]:
+    """A line that names the endings of files that are no samples."""
+    if not (count := left_out.total()):
+        return []
+    many = "1 file was" if count == 1 else f"{count} files were"
+    endings = ", ".join(f"{ending}: {n}" for ending, n in left_out.most_common(5))
+    return [f"{many} left out, by name no sample ({endings}{', ...' * (len(left_out) > 5)})"]
+
+
+def _require_none_without_class(parent: Path, loose: Sequence[Path]) -> None:
+    """InputError for a val or test without class folders that holds samples."""
+    if count := sum(path.parent == parent for path in loose):
+        raise InputError(
+            f"{parent} has no class folders, so nothing says the classes of its "
+            f"{counted(count, 'sample')}: "
+            "put them into class folders, or move it out of there (`python -m src.predict` takes "
+            "it once a net is trained)"
+        )
+
+
+def _is_sample(name: str, files: Files) -> bool:
+    return not name.startswith(".") and name.lower().endswith(files.suffixes)
+
+
 def _items(
-    root: Path, files: Files, parents: Parents, label_of: Mapping[str, int]
+    root: Path,
+    files: Files,
+    parents: Parents,
+    loose: Sequence[Path],
+    label_of: Mapping[str, int],
 ) -> Iterator[Item]:
+    for file in loose:
+        yield Item(text_of(os.path.relpath(file, root)), -1, LOOSE)
     for split, parent in parents:
         for folder in _folders(parent):
             name = folder.relative_to(root).as_posix()
             if refused := _refuse_folder(folder):
-                yield Item(text_of(name), 0, refused)
+                yield Item(text_of(name), -1, refused)
             elif folder.name in label_of:
                 for path, read in walk(folder, files, Counter()):
                     name = text_of(os.path.relpath(path, root))
@@ -127,10 +176,10 @@ def _walk(
                 yield path, refused
             else:
                 yield from _walk(path, files, left_out, [*above, here], linked_folders, deeper - 1)
-        elif name.startswith(".") or not name.lower().endswith(files.suffixes):
-            left_out[_ending(name)] += 1
-        else:
+        elif _is_sample(name, files):
             yield path, refuse_name(path) or files.reader(path)
+        else:
+            left_out[_ending(name)] += 1
 
 
 def named_files(
@@ -197,7 +246,11 @@ def _parents(root: Path) -> Parents:
         require_readable(top)
     splits = {SPLIT_NAMES[top.name.lower()]: top for top in tops}
     if "train" not in splits:
-        raise InputError(f"{root} has split folders but no folder train")
+        names = ", ".join(top.name for top in tops)
+        raise InputError(
+            f"{root} has split folders ({names}) but no folder train: add it, or rename those that "
+            "are classes"
+        )
     if len(splits) < len(tops):
         raise InputError(f"{root} has two folders for one split: keep one of them")
     return [(split, splits[split]) for split in ("test", "val", "train") if split in splits]
@@ -211,7 +264,7 @@ def _refuse_a_mixture(root: Path, tops: list[Path]) -> None:
     if not splits or not others:
         return
     shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
-    if "train" in [name.lower() for name in splits]:
+    if "train" in [SPLIT_NAMES[name.lower()] for name in splits]:
         raise InputError(
             f"{root} has {shown} beside the split folders {', '.join(splits)}: move {shown} out of "
             f"it, or rename {', '.join(splits)} if these are classes too"

@@ -107,6 +107,14 @@ def train_entry(stage: Stage, fingerprint: str) -> Entry | None:
     return _entry(stage) if stage.fingerprint == fingerprint else _locked_train(fingerprint)
 
 
+def is_foreign_model() -> bool:
+    """Whether the workspace's dvc.lock vouches for a model that other inputs made."""
+    entry, model = _locked_here("train"), None
+    with suppress(InputError, OSError):
+        model = read_here(identity.MODEL)
+    return bool(entry and model and identity.other_origin(entry, model))
+
+
 def _locked_train(fingerprint: str) -> Entry | None:
     entry = _locked_here("train")
     return entry if entry and identity.fingerprint_of(entry) == fingerprint else None

@@ -6,16 +6,19 @@ It lies in <main repository>/.cache, so it outlives temporary workspaces and can
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from src.base.files import write_json
 from src.plumbing import locks
+
+COPIED = "copied"
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,9 @@ def _parse(line: bytes) -> Point | None:
 @dataclass
 class Record:
     """What this machine knows of the MLflow run of a fingerprint. `state`: running (also after a
-    kill), failed, killed or finished; `position`: the bytes of the journal that the tracker has;
-    `store`: `store.name` of where the run is."""
+    kill), failed, killed or finished, or copied: it is not finished, and in the hands of the
+    project that this is a copy of; `position`: the bytes of the journal that the tracker has;
+    `store`: `store.name` of where the run is; `project`: the folder of the project that made it."""
 
     path: Path
     run_id: str
@@ -151,10 +155,27 @@ class Record:
     state: str
     position: int = 0
     store: str = ""
+    project: str = field(default="", compare=False)
 
     @property
     def fingerprint(self) -> str:
         return self.path.stem
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next process with this fingerprint writes into the run."""
+        return self.state not in ("finished", COPIED)
+
+    def settle(self) -> None:
+        """Find out whose the run is: a project that was moved keeps its runs; of one that was
+        copied with `cp` the original does, unless the store was copied, too."""
+        here = self.path.parents[2].resolve()
+        before = Path(self.project or here)
+        is_copy = (before / self.path.relative_to(self.path.parents[2])).is_file()
+        if before == here or re.match("sqlite:///[^/]", self.store) or not is_copy:
+            self.project = str(here)
+        elif self.goes_on:
+            self.state = COPIED
 
     def save(self) -> None:
         """Write it to `path`. A record of another store that is there is kept beside it."""
@@ -213,8 +234,10 @@ def _read_record(file: Path, path: Path) -> Record | None:
     """The record in `file`, to be saved to `path`."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(Record)}  # earlier versions wrote others, too
-        return Record(path, **{key: value for key, value in values.items() if key in known})
+        known = {item.name for item in fields(Record)}  # earlier versions wrote others, too
+        record = Record(path, **{key: value for key, value in values.items() if key in known})
+        record.settle()
+        return record
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 

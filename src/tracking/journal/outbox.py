@@ -27,7 +27,7 @@ class Outbox:
     write to disk and is possible beside `send`, which talks to the tracker."""
 
     def __init__(self, root: Path, name: str):
-        self.path = _path(root, name)
+        self.root, self.path = root, _path(root, name)
         self._files = self.path / "files"
         self._tags, self._inputs, self._run = (self.path / name for name in (TAGS, INPUTS, RUN))
         self._lock = threading.Lock()  # never held while something is sent
@@ -110,7 +110,7 @@ class Outbox:
                 store.add_input(client, run_id, name, digest, context)
         else:
             folder = item.parent.relative_to(self._files).as_posix()
-            client.log_artifact(run_id, str(item), None if folder == "." else folder)
+            store.log_file(self.root, client, run_id, item, "" if folder == "." else folder)
         with self._lock:
             if item.exists() and _state(item) == before:
                 item.unlink()

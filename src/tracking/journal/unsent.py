@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.base.words import counted
 from src.plumbing import locks
 from src.tracking.journal.journal import (
+    COPIED,
     Record,
     add_points,
     journal_path,
@@ -145,7 +147,9 @@ def record_of(root: Path, fingerprint: str, run: "Run", stage: str, state: str) 
     """A new record of a run in the present store."""
     info, path = run.info, record_path(root, fingerprint)
     where = store.name(root)
-    return Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
+    record = Record(path, info.run_id, info.experiment_id, info.run_name, stage, state, store=where)
+    record.settle()
+    return record
 
 
 def take_over(root: Path, name: str, run_id: str, move: bool = True) -> None:
@@ -176,7 +180,8 @@ def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> 
         sent.files += before[1] - after[1]
         sent.runs += before != after
         if not whole:
-            sent.trouble.append(f"run {record.run_id}: {after[0]} points and {after[1]} files wait")
+            wait = f"{counted(after[0], 'point')} and {counted(after[1], 'file')} wait"
+            sent.trouble.append(f"run {record.run_id}: {wait}")
         elif record.state == "running":
             sent.closed += 1
             _close(client, record)
@@ -185,6 +190,8 @@ def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> 
 
 
 def _waits(root: Path, record: Record) -> bool:
+    if record.state == COPIED:
+        return False
     journal = journal_path(root, record.run_id)
     points = journal.exists() and journal.stat().st_size > record.position
     return bool(points or Outbox(root, record.run_id).items() or record.state == "running")

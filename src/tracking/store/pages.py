@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+from src.base.files import write_json
 from src.tracking.store import store
 from src.tracking.store.address import public
 
@@ -29,7 +30,8 @@ def running_address(root: Path) -> str | None:
     try:
         note = json.loads(note_path(root).read_text(encoding="utf-8"))
         os.kill(int(note["pid"]), 0)
-        if note["store"] != store.name(root):
+        # A copy of the project has the note, too, but its store is another one.
+        if (note["store"], note["project"]) != (store.name(root), str(root.resolve())):
             return None
         # The process may have been killed, and its number be that of another one by now.
         socket.create_connection((HOST, int(note["port"])), timeout=1).close()
@@ -43,6 +45,12 @@ def run_address(base: str, experiment_id: str, run_id: str) -> str:
     return f"{base}#/experiments/{experiment_id}/runs/{run_id}{TRAINING_VIEW}" if base else ""
 
 
+def write_note(root: Path, port: int) -> None:
+    """Note that this process serves the store of the project now."""
+    about = {"project": str(root.resolve()), "store": store.name(root)}
+    write_json(note_path(root), {"pid": os.getpid(), "port": port, **about})
+
+
 def note_path(root: Path) -> Path:
-    """Where `make ui` notes its address while it runs: {"pid", "port", "store"}."""
+    """Where `make ui` notes its address while it runs."""
     return root / ".cache" / "ui.json"

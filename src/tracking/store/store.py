@@ -8,12 +8,15 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from src.tracking.store import experiment
+from src.plumbing.errors import InputError
+from src.tracking.journal.journal import warn
+from src.tracking.store import experiment, files
 from src.tracking.store.address import public
 
 if TYPE_CHECKING:
@@ -62,8 +65,19 @@ def name(root: Path) -> str:
     file = sqlite_file(uri)
     if file is None:
         return public(uri)
-    home = root.resolve()
-    return f"sqlite:///{file.relative_to(home) if file.is_relative_to(home) else file}"
+    return f"sqlite:///{file.relative_to(root.resolve()) if _own_file(root) else file}"
+
+
+def _own_file(root: Path) -> Path | None:
+    """The SQLite file of the store, if it lies in the project, which it follows then."""
+    file = sqlite_file(tracking_uri(root))
+    return file if file and file.is_relative_to(root.resolve()) else None
+
+
+def files_folder(root: Path) -> Path | None:
+    """The folder for the files of new experiments; None where a server has its own."""
+    uri = tracking_uri(root)
+    return files.folder_of(root, uri, sqlite_file(uri))
 
 
 def _sqlite(uri: str) -> tuple[str, str]:
@@ -83,10 +97,45 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
     """A client of the store and the id of the project's experiment, both made if need be.
     InputError if the experiment was deleted; else as for `connect`."""
     client = connect(root)
-    is_local = tracking_uri(root) == local_uri(root)
-    artifacts = (root.resolve() / "mlartifacts").as_uri() if is_local else None
+    follow(root)
+    folder = files_folder(root)
+    artifacts, own = folder.as_uri() if folder else None, _own_file(root) is not None
     with _lock(root):
-        return client, experiment.find(client, root, artifacts)
+        return client, experiment.find(client, root, artifacts, own)
+
+
+def follow(root: Path) -> None:
+    """Let a store in the project, if there is one, name its folders where the project is now."""
+    if (file := _own_file(root)) and file.is_file():
+        # One that can only be read is still shown, and one that is broken told elsewhere.
+        with _lock(root), suppress(sqlite3.Error):
+            if before := files.bring_along(root, file):
+                warn(f"the project was at {before}: its runs have their files here now")
+
+
+def require_folder(root: Path, client: "MlflowClient", experiment_id: str) -> None:
+    """InputError if the files of new runs would go where they would be lost, or not be ours."""
+    found = client.get_experiment(experiment_id)
+    if line := files.trouble(root, files_folder(root), found.artifact_location):
+        raise InputError(
+            f"{line}, as the MLflow experiment {found.name} wants: name a server that keeps files "
+            "with MLFLOW_TRACKING_URI, or a new experiment with MLFLOW_EXPERIMENT_NAME"
+        )
+
+
+def log_file(root: Path, client: "MlflowClient", run_id: str, path: Path, folder: str) -> None:
+    """Copy a file into a run, below `folder`; all files of runs are written here. StoreError if
+    that would be in a folder that is not ours (src/tracking/store/files.py)."""
+    # Below the folder of the experiment: <run id>/artifacts.
+    location = _folder_of_run(client, run_id).removesuffix(f"/{run_id}/artifacts")
+    if line := files.trouble(root, files_folder(root), location):
+        raise StoreError(line)
+    client.log_artifact(run_id, str(path), folder or None)
+
+
+@lru_cache(maxsize=64)
+def _folder_of_run(client: "MlflowClient", run_id: str) -> str:
+    return str(client.get_run(run_id).info.artifact_uri)
 
 
 def connect(root: Path) -> "MlflowClient":

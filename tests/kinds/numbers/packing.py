@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,22 @@ def packer(params: Mapping[str, Any]) -> Packer:
 
 
 def _in_file(path: str) -> Numbers:
-    return Numbers(tuple(Path(path).read_text(encoding="utf-8").strip().split(",")))
+    return _of_content(Path(path).read_bytes)
 
 
-FILES = Files((".row",), _in_file)
+def _of_content(get: Callable[[], bytes]) -> Numbers:
+    return Numbers(tuple(get().decode().strip().split(",")))
 
 
-def read_new(sample: Any, description: Mapping[str, Any], name: str) -> np.ndarray:
+FILES = Files((".row",), _in_file, _of_content)
+
+
+def read_new(
+    sample: Any,
+    description: Mapping[str, Any],
+    name: str,
+    noticed: Counter[str] | None = None,
+) -> np.ndarray:
     try:
         row: np.ndarray = _in_file(str(sample))()[1]
     except BadSample as error:

@@ -29,6 +29,9 @@ class Quality:
     def notes(self) -> dict[str, Any]:
         return {"columns": len(self.train[0])}
 
+    def remarks(self) -> list[str]:
+        return []
+
     def write(self, folder: Path, report: Report) -> None:
         means = {
             name: np.stack(rows).mean(axis=0, dtype=np.float64).tolist()
