@@ -20,7 +20,7 @@ from tests.preparation.test_parquet import table
 from tests.preparation.test_webdataset import samples, write_shard
 
 PAGE = "docs/how-to/your-data.md"
-DIGITS = "zero one two three four five six seven eight nine".split()
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 COUNTS = {"cat": 40, "dog": 40}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.base.words import counted
+from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
@@ -91,7 +91,7 @@ def remark_on_others(left_out: Counter[str]) -> list[str]:
     """A line that names the endings of files that are no samples."""
     if not (count := left_out.total()):
         return []
-    many = "1 file was" if count == 1 else f"{count} files were"
+    many = f"{counted(count, 'file')} {either(count, 'was', 'were')}"
     endings = ", ".join(f"{ending}: {n}" for ending, n in left_out.most_common(5))
     return [f"{many} left out, by name no sample ({endings}{', ...' * (len(left_out) > 5)})"]
 
