@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from src.base.words import counted
 from src.plumbing import command, locks, workspace
 from src.tracking.journal import journal
 from src.tracking.store import files
@@ -30,15 +31,18 @@ def main() -> None:
     for path in _found(root, LEFTOVERS) + compiled:
         shutil.rmtree(path, ignore_errors=True)
     removed, kept = finished(root)
-    print(f"clean: {removed} checkpoints of finished trainings removed, {kept} of others kept")
+    many = counted(removed, "checkpoint")
+    print(f"clean: {many} of finished trainings removed, {kept} of others kept")
     if copies := _found(root, WORKING_COPIES):
+        many = "1 working copy" if len(copies) == 1 else f"{len(copies)} working copies"
         if number := _process_in(root):
-            print(f"clean: {len(copies)} working copies of experiments kept: process {number} runs")
+            print(f"clean: {many} of experiments kept: process {number} runs")
         else:
             gone = [path for path in copies if not (path / files.MLFLOW_FOLDER).exists()]
             for path in gone:
                 shutil.rmtree(path, ignore_errors=True)
-            print(f"clean: {len(gone)} working copies of killed experiments removed")
+            many = "1 working copy" if len(gone) == 1 else f"{len(gone)} working copies"
+            print(f"clean: {many} of killed experiments removed")
             for path in (path for path in copies if path not in gone):
                 print(f"clean: {path.relative_to(root)} kept: it has files of MLflow runs")
 

@@ -19,6 +19,7 @@ DATA, MODELS, RESULTS = "data/prepared", Path("models"), Path("results/evaluate"
 def main(stage: Stage) -> None:
     from src.base.files import round_floats, write_json
     from src.base.randomness import derive
+    from src.data.groups import clusters
     from src.data.packed import PackedSplit
     from src.model.device import prepare_device, readable_errors
     from src.model.saved import load_model
@@ -45,13 +46,16 @@ def main(stage: Stage) -> None:
     metrics = {}
     for split, samples in data.items():
         baseline, majority = baselines.accuracy(samples)
-        found = split_metrics(samples.labels, probabilities[split], derive(0, "bootstrap"))
-        own = own_split_metrics(samples.labels, probabilities[split], split, derive(0, "bootstrap"))
+        groups, seed = clusters(samples.groups), derive(0, "bootstrap")
+        found = split_metrics(samples.labels, probabilities[split], seed, groups)
+        own = own_split_metrics(samples.labels, probabilities[split], split, seed, groups)
         # Rounded once, as the file has them: else another digit would stand here and in MLflow.
         metrics[split] = round_floats(
             {**found, **own, "baseline_accuracy": baseline, "majority_accuracy": majority}
         )
         print(evaluation.headline(split, metrics[split]))
+        if line := evaluation.group_remark(split, samples):
+            print(line)
     write_json(RESULTS / "metrics.json", metrics)
     evaluation.write_tables(data, probabilities, RESULTS)
     evaluation.write_figures(data["val"], probabilities["val"], RESULTS)

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.base.words import counted
 from src.model.prediction import BATCH, predict_files, shown
 from src.plumbing import command
 from src.plumbing.errors import GateError, InputError
+from src.preparation.sources.base import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +83,8 @@ def _parse_arguments() -> argparse.Namespace:
 def _path(text: str) -> Path:
     if not text:  # an empty variable of a shell; it would mean all of this folder
         raise argparse.ArgumentTypeError("a path is empty: name a file, or a folder")
+    if is_url(text):  # as a path it would lose a slash
+        raise argparse.ArgumentTypeError(f"{text} is an address: fetch it, and name the file")
     return Path(text)
 
 
@@ -152,7 +156,7 @@ def main() -> None:
         print(f"predict: {what}: {of}", file=sys.stderr)
     if failed:
         total = len(files) + len(wrong)
-        raise GateError(f"predict: {failed} of {total} files could not be read")
+        raise GateError(f"predict: {failed} of {counted(total, 'file')} could not be read")
 
 
 if __name__ == "__main__":

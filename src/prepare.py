@@ -58,7 +58,8 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     with ExitStack() as stack:
         stack.callback(report.close)
         writers = {
-            split: stack.enter_context(SplitWriter(folder, split, packer.meta)) for split in SPLITS
+            split: stack.enter_context(SplitWriter(folder, split, packer.meta, source.grouped))
+            for split in SPLITS
         }
         results = stack.enter_context(closing(read_in_order(source.items, packer, workers)))
         progress = Counted("prepare", source.total, kind, params["machine.progress"])
@@ -72,7 +73,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
             if split is None:
                 continue
             report.used += 1
-            writers[split].add(result.row, item.label, item.name, result.sha256)
+            writers[split].add(result.row, item.label, item.name, result.sha256, item.group)
             quality.add(split, item.label, result)
     report.write(quality.notes())
     decide(report, params, failed)

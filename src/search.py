@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from src.base.files import write_bytes, write_csv
+from src.base.words import counted
 from src.experiments import origin, stored
 from src.experiments.compare import predictions
 from src.experiments.queue import queue, tasks
@@ -71,7 +72,10 @@ def main() -> None:
             print(f"search: {len(new)} of {len(wanted)} trials were queued, the others are there")
             print("dvc queue start -j 2   runs them; python -m src.search   shows the leaderboard")
             return
-        print(f"search: {len(wanted)} trials {prefix}0000 .. {len(wanted) - 1:04d}", flush=True)
+        print(
+            f"search: {counted(len(wanted), 'trial')} {prefix}0000 .. {len(wanted) - 1:04d}",
+            flush=True,
+        )
         queue.run(wanted, given.workers, configuration)
     show(prefix, dimensions, given.seed, configuration)
 
@@ -96,12 +100,12 @@ def show(
         for name, state in states.items()
     )
     keys = [item.key for item in dimensions]
-    root, correct = workspace.main_repository(), {}
+    root, correct, groups = workspace.main_repository(), {}, None
     origin.warn_of(results.values(), root)
     for name, result in results.items():
         with suppress(InputError):  # its predictions are not in DVC's cache
-            correct[name] = predictions.correct(result, "val", name, root)[1]
-    print("\n".join(leaderboard.lines(rows, keys, configuration.changed, correct)))
+            _, correct[name], groups = predictions.correct(result, "val", name, root)
+    print("\n".join(leaderboard.lines(rows, keys, configuration.changed, correct, groups)))
     table = FOLDER / f"{prefix.rstrip('-')}.csv"
     write_csv(table, *leaderboard.table(rows, keys))
     if metrics:

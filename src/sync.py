@@ -7,6 +7,7 @@ process is gone are closed as killed.
 
 import sys
 
+from src.base.words import counted
 from src.plumbing import command, workspace
 from src.plumbing.errors import GateError, InputError
 from src.tracking.journal import unsent
@@ -31,7 +32,9 @@ def main() -> None:
         raise GateError(trouble) from None
     print(summary(sent, name))
     if sent.trouble:
-        more = f" (and {len(sent.trouble) - 1} more runs)" if len(sent.trouble) > 1 else ""
+        more = (
+            f" (and {counted(len(sent.trouble) - 1, 'more run')})" if len(sent.trouble) > 1 else ""
+        )
         raise GateError(f"sync: {sent.trouble[0]}{more}")
 
 

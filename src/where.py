@@ -51,6 +51,7 @@ class Found:
 def find(target: Target, root: Path) -> Found:
     """The metrics and runs of a target; InputError if its dvc.lock has no trained network."""
     lock, entries = target.locked()
+    store.follow(root)  # the id of a run is shown, with which MLflow finds its files
     prints = {name: identity.fingerprint_of(entry) for name, entry in entries.items()}
     found = Found(target.title, target.rev, store.name(root))
     metrics = target.read(METRICS)
@@ -128,6 +129,10 @@ def render(found: Found, experiment: str | None) -> str:
     for label, row in rows.items():
         cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         lines.append(f"{label:6}" + "  ".join(cells))
+    counts = {split: m["groups"] for split, m in (found.metrics or {}).items() if "groups" in m}
+    if counts:
+        shown = ", ".join(f"{count} of {split}" for split, count in counts.items())
+        lines.append(f"intervals over groups: {shown}")
     if "metrics" in found.missing:
         lines.append(found.missing["metrics"])
     lines += ["", f"MLflow runs in {found.store}"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from src.checks.context import Context
-from src.checks.reading import logits_of, predict, rows_as_bytes
+from src.checks.reading import counted, logits_of, predict, rows_as_bytes
 from src.checks.report import Check, fail, finding, ok, warn
 from src.checks.temporary import at_rates, forward
 from src.checks.training_setup import TrainingSetup
@@ -146,9 +146,10 @@ def _judge_batch(ctx: Context, curve: LearningCurve, x: Tensor, labels: Tensor) 
     loss, id, limit = curve.loss[-1], "overfit_batch", LOSS * math.log(ctx.classes)
     value = loss if math.isfinite(loss) else None
     if curve.reached:
-        return ok(id, value, limit, f"{len(x)} pictures learnt by heart in {len(curve.loss)} steps")
+        text = f"{len(x)} pictures learnt by heart in {counted(len(curve.loss), 'step')}"
+        return ok(id, value, limit, text)
     text = (
-        f"{len(x)} pictures not learnt in {len(curve.loss)} steps"
+        f"{len(x)} pictures not learnt in {counted(len(curve.loss), 'step')}"
         f"{', all that the time allows' if len(curve.loss) < STEPS else ''}: cross-entropy "
         f"{loss:.3f} (needs {limit:.3f}), accuracy {curve.accuracy[-1]:.2f} (needs 1)"
     )
@@ -202,7 +203,8 @@ def _subset(ctx: Context) -> list[Check]:
     curve = overfit(ctx, x, labels, epochs, part=BATCH)
     ctx.curves["fit_subset"] = {"loss": curve.loss, "accuracy": curve.accuracy}
     id, accuracy = "fit_subset", curve.accuracy[-1]
-    text = f"{accuracy:.2f} of {len(x)} training pictures right after {len(curve.loss)} epochs"
+    epochs_run = counted(len(curve.loss), "epoch")
+    text = f"{accuracy:.2f} of {len(x)} training pictures right after {epochs_run}"
     if not curve.finite or curve.loss[-1] > 5 * max(curve.loss[0], 1e-9):
         text, causes = f"{text}, and the loss explodes", ["lr_too_high", "label_conflict"]
         return [fail(id, accuracy, SUBSET_ACCURACY, text, *causes)]

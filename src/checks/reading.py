@@ -100,6 +100,11 @@ def held_by(optimizer: Any) -> set[Tensor]:
     return {p for group in optimizer.param_groups for p in group["params"]}
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def named(names: list[str], shown: int = 3) -> str:
     """The first of some names, for a message."""
     return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")

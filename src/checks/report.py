@@ -44,6 +44,11 @@ def above(value: float, warn_limit: float, fail_limit: float) -> str:
 ok, warn, fail = partial(finding, "pass"), partial(finding, "warn"), partial(finding, "fail")
 
 
+def cannot_tell(id: str, why: str) -> Check:
+    """A check that these data give too little for: no fault, and no proof that there is none."""
+    return ok(id, None, None, f"cannot tell: {why}")
+
+
 @dataclass(frozen=True)
 class Report:
     """All findings. `strict` counts warnings and inconclusive checks as failures. `curves`: loss

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from src.base.randomness import balanced_order, sample_order
+from src.base.words import counted
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Batch, Reading, read_batches
 
@@ -21,14 +22,14 @@ def leftover_remark(count: int, batch_size: int, sampling: str) -> str:
     """A line if an epoch drops many samples or a step has fewer than `batch_size`, else empty."""
     if batch_size > count:
         return (
-            f"train: one step of {count} samples per epoch: there are no {batch_size} (batch_size "
-            "times accumulate)"
+            f"train: one step of {counted(count, 'sample')} per epoch: there are no {batch_size} "
+            "(batch_size times accumulate)"
         )
     steps = steps_per_epoch(count, batch_size)
     rest = count - steps * batch_size
     if sampling == "balanced" or rest < REST * count:
         return ""
-    many = f"{steps} step{'s' * (steps > 1)} of {batch_size} samples"
+    many = f"{counted(steps, 'step')} of {batch_size} samples"
     return f"train: an epoch is {many}: {rest} of {count} are left out, others in each"
 
 

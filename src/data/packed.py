@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from src.base.words import counted
 from src.plumbing import locks
 from src.plumbing.errors import InputError
 
 COLUMNS = ("index", "label", "path", "sha256")
+GROUP = "group"  # a further column, of data whose source knows groups
 STAGE_OF = {"prepared": "prepare"}  # the stage that makes a folder; elsewhere they share a name
 
 
@@ -47,8 +49,9 @@ def row_of(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 class PackedSplit:
     """One split of a packed data set: `labels` (int64, N), `paths` and `sha256` of the sources (N),
-    `meta` as in meta.json. Samples are mapped, not read: `rows(indices)` copies just those out.
-    InputError when the files are not whole or do not belong together."""
+    `groups` (names, N; empty where a sample is alone), None where the source knows none, `meta` as
+    in meta.json. Samples are mapped, not read: `rows(indices)` copies just those out. InputError
+    when the files are not whole or do not belong together."""
 
     def __init__(self, folder: Path | str, split: str):
         self.folder, self.split = Path(folder), split
@@ -58,13 +61,15 @@ class PackedSplit:
         self.labels = self._read_labels(rows)
         self.paths = [row["path"] for row in rows]
         self.sha256 = [row["sha256"] for row in rows]
+        self.groups = [row[GROUP] or "" for row in rows] if GROUP in rows[0] else None
         files = self.meta["shards"].get(split)
         if not _is_list_of(files, str):
             raise _incomplete(folder, f"meta.json has no shards of {split}")
         self._shards = [self._map_shard(name) for name in files]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
         if self._starts[-1] != len(rows):
-            what = f"{split}.csv has {len(rows)} rows, its shards hold {self._starts[-1]} samples"
+            there = counted(int(self._starts[-1]), "sample")
+            what = f"{split}.csv has {counted(len(rows), 'row')}, its shards hold {there}"
             raise _incomplete(folder, what)
 
     def __len__(self) -> int:

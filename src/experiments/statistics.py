@@ -11,6 +11,7 @@ LEVEL = 0.05  # two-sided; so a claim in one direction is wrong in 2.5 % of case
 # normal distribution that nobody has checked, and sees little but gross differences (choice).
 LEAST_SEEDS = 5
 RESAMPLES = 10_000  # of the bootstrap (choice)
+AT_ONCE = 100  # of them in memory, where they are drawn together (choice)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def share_limits(wins: float, n: int) -> tuple[float, float]:
 @dataclass(frozen=True)
 class OnImages:
     """Two networks on the same `n` images: how many only the first, and only the second, classifies
-    correctly; exact p of McNemar's test; the difference in accuracy with its bootstrap interval."""
+    correctly; exact p of McNemar's test; the difference in accuracy with its bootstrap interval.
+    Both over `groups` of images where the data have groups, else None."""
 
     n: int
     only_first: int
@@ -103,12 +105,21 @@ class OnImages:
     difference: float
     low: float
     high: float
+    groups: int | None = None
 
 
-def on_images(first: np.ndarray, second: np.ndarray, seed: int = 0) -> OnImages:
-    """`first`, `second`: bool N, correct or not; percentile bootstrap over images, from `seed`."""
+def on_images(
+    first: np.ndarray, second: np.ndarray, seed: int = 0, groups: np.ndarray | None = None
+) -> OnImages:
+    """`first`, `second`: bool N, correct or not; percentile bootstrap from `seed` over images, or
+    over `groups` of them (int N, see data/groups.py)."""
     n = len(first)
     only_first, only_second, p = mcnemar(first, second)
+    if groups is not None:
+        gains = _gains(first, second, groups)
+        p, (low, high) = _exchanged(gains, seed), _resampled(gains, np.bincount(groups), seed)
+        difference = (only_second - only_first) / n
+        return OnImages(n, only_first, only_second, p, difference, low, high, len(gains))
     apart = only_first + only_second
     # Resampled images count by kind: only the first correct, only the second, no difference.
     shares = np.array([only_first, only_second, n - apart]) / n
@@ -116,6 +127,41 @@ def on_images(first: np.ndarray, second: np.ndarray, seed: int = 0) -> OnImages:
     ends = np.percentile((drawn[:, 1] - drawn[:, 0]) / n, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
     difference = (only_second - only_first) / n
     return OnImages(n, only_first, only_second, p, difference, float(ends[0]), float(ends[1]))
+
+
+def p_on_images(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """p alone, as `on_images` has it."""
+    if groups is None:
+        return mcnemar(first, second)[2]
+    return _exchanged(_gains(first, second, groups))
+
+
+def _gains(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """By group (G), the images that only the second network classifies correctly, less those that
+    only the first does."""
+    return np.bincount(groups, second.astype(int) - first)
+
+
+def _exchanged(gains: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p by exchanging the two networks in whole groups at random: the permutation test
+    that McNemar's is where each image is a group. `gains` as of `_gains`."""
+    counted = gains[gains != 0]
+    draws, observed, as_large = np.random.default_rng(seed), abs(gains.sum()), 0
+    for _ in range(RESAMPLES // AT_ONCE):
+        signs = 2 * draws.integers(0, 2, (AT_ONCE, len(counted))) - 1
+        as_large += int((np.abs(signs @ counted) >= observed).sum())
+    return (1 + as_large) / (1 + RESAMPLES)
+
+
+def _resampled(gains: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of the difference in accuracy, groups resampled; `sizes` (G):
+    images of each."""
+    draws, number, values = np.random.default_rng(seed), len(gains), np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        drawn = draws.integers(0, number, number)
+        values[index] = gains[drawn].sum() / sizes[drawn].sum()
+    low, high = np.percentile(values, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
+    return float(low), float(high)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:

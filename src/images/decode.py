@@ -1,9 +1,9 @@
-"""Bytes into an upright image of 8 bits per channel, or the reason why they hold none.
+"""Bytes into an upright image, or the reason why they hold none; value_range.py makes 8 bits of it.
 
 The one place where that is decided, for training and for prediction. Facts of Pillow behind it:
 `verify()` passes a JPEG that is cut in half, only `load()` finds out, and a second try on the same
 object may give black pixels; `convert("RGB")` makes 16-bit images white and float ones black;
-broken files raise any type of exception.
+of 16-bit colours it keeps the upper 8; broken files raise any type of exception.
 """
 
 import io
@@ -11,11 +11,12 @@ import os
 import re
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
+from src.images.libtiff import messages_of_libtiff
 from src.preparation.sources.base import BadSample
 
 # With the endings by which files in a folder are taken for images; what they are, their content
@@ -82,30 +83,38 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 # in levels of 255. Grey ones saved as colour JPEG differ by 0; a tint or a mark is none. (choice)
 COLOUR_LEVELS, COLOUR_SHARE = 32, 0.01
 GET_AGAIN = "get it again from where it came, or remove it"
+# Grey levels of 255 between the darkest and the brightest pixel, below which a transparent image
+# shows nothing on white. (choice)
+FAINT = 16
 
 
 @dataclass(frozen=True)
-class Image8:
-    """`image`: upright, mode L or RGB. What it was: `mode` (Pillow's), `turned` by its EXIF tag,
-    and the number of its `frames`, of which this is the first."""
+class Upright:
+    """`image`: upright, in mode L or RGB, or of wider values in one of Pillow's modes I and F. What
+    it was: `mode` (Pillow's), `turned` by its EXIF tag, the number of its `frames`, of which this
+    is the first. `narrowed`: Pillow kept the upper 8 of 16 bits. `ground`: what transparent parts
+    were put on: white; black, where they show nothing on white (white letters); none, where all is
+    transparent, so that the colours are taken as they are."""
 
     image: Image.Image
     mode: str
     turned: bool = False
     frames: int = 1
+    narrowed: bool = False
+    ground: str = "white"
 
     @classmethod
-    def of(cls, image: Image.Image) -> "Image8":
+    def of(cls, image: Image.Image) -> "Upright":
         """An image of Pillow in any mode; BadSample when it cannot be converted."""
         turn = _turn(image)
         try:
-            upright = _eight_bits(image if turn is None else image.transpose(turn))
-        except (BadSample, MemoryError):
+            upright, ground = _opaque(image if turn is None else image.transpose(turn))
+        except MemoryError:
             raise
         except Exception as error:
             reason = f"its mode {image.mode} cannot be converted"
             raise BadSample(reason, "save it as RGB or grey", _text(error)) from None
-        return cls(upright, image.mode, turn is not None)
+        return cls(upright, image.mode, turn is not None, ground=ground)
 
 
 def is_coloured(image: Image.Image) -> bool:
@@ -147,19 +156,21 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
     return content
 
 
-def decode(content: bytes) -> Image8:
-    """The first frame, upright, transparency on white, 8 bits; BadSample if missing or cut off."""
+def decode(content: bytes) -> Upright:
+    """The first frame, upright, transparency on white; BadSample if missing or cut off."""
     with warnings.catch_warnings():
         # Each is decided here: too many pixels are refused below, and what is wrong only beside the
         # pixels (EXIF, a palette's transparency) does not matter.
         warnings.simplefilter("ignore")
-        image, turned = _load(content)
-        found = Image8.of(image)
-        return Image8(found.image, found.mode, found.turned or turned, _frames(image))
+        image, turned, narrowed = _load(content)
+        found = Upright.of(image)
+        turned |= found.turned
+        return replace(found, turned=turned, frames=_frames(image), narrowed=narrowed)
 
 
-def _load(content: bytes) -> tuple[Image.Image, bool]:
-    """The first frame, and whether Pillow turned it."""
+def _load(content: bytes) -> tuple[Image.Image, bool, bool]:
+    """The first frame, whether Pillow turned it, and whether it kept half of its bits."""
+    said: list[str] = []  # by libtiff
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(READ))
         if image.width * image.height > MOST_PIXELS:
@@ -169,7 +180,9 @@ def _load(content: bytes) -> tuple[Image.Image, bool]:
             raise BadSample("one of its sides is too long", "save it smaller", detail)
         # Pillow turns these itself as it loads them, and then says nothing of it.
         turned = image.format == "TIFF" and _turn(image) is not None
-        image.load()
+        wide = any(";16" in str(tile[3]) for tile in image.tile)
+        with messages_of_libtiff(said):
+            image.load()
     except Image.DecompressionBombError as error:
         size = re.search(r"\d+ x \d+|\d+ pixels", str(error))
         detail = f"{size[0] if size else error}, at most {MOST_PIXELS} pixels"
@@ -179,8 +192,9 @@ def _load(content: bytes) -> tuple[Image.Image, bool]:
     except (BadSample, MemoryError):  # the second is the machine's limit, not the image's fault
         raise
     except Exception as error:  # broken files raise many types, not all OSError
-        raise BadSample("it is cut short or damaged", GET_AGAIN, _text(error)) from None
-    return image, turned
+        detail = said[0] if said else _text(error)
+        raise BadSample("it is cut short or damaged", GET_AGAIN, detail) from None
+    return image, turned, wide and image.mode[0] not in "IF"
 
 
 def _not_read(form: str) -> BadSample:
@@ -225,32 +239,28 @@ def _frames(image: Image.Image) -> int:
         return 2
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """`image` in mode L or RGB."""
+def _opaque(image: Image.Image) -> tuple[Image.Image, str]:
+    """`image` in mode L or RGB, or as it is where its values are wider; and what its transparent
+    parts were put on: see `Upright.ground`."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scaled(np.asarray(image)))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, image).convert("RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
+        return image, "white"
+    if image.mode[0] in "IF":
+        return image, "white"
+    if not image.has_transparency_data:
+        return image.convert("L" if image.mode == "1" else "RGB"), "white"
+    image = image.convert("RGBA")
+    if not image.getchannel("A").getbbox():
+        return image.convert("RGB"), "none"
+    on_white = _on("white", image)
+    if _contrast(on_white) < FAINT <= _contrast(on_black := _on("black", image)):
+        return on_black, "black"
+    return on_white, "white"
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """Values of more than 8 bits as uint8. 16-bit ones from their full range; others from the first
-    of 0..1 (floats), 0..255 and 0..65535 that holds them all, else from their own range."""
-    if values.dtype.itemsize == 2 and values.dtype.kind == "u":
-        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    numbers = values.astype(np.float64)
-    if not np.isfinite(numbers).all():
-        raise BadSample("some of its pixels are no numbers", "save it with numbers alone")
-    low, high = float(numbers.min()), float(numbers.max())
-    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    for top in tops:
-        if low >= 0 and high <= top:
-            low, high = 0.0, top
-            break
-    span = high - low or 1.0
-    return np.floor((numbers - low) / span * 255 + 0.5).astype(np.uint8)
+def _on(ground: str, image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
+
+
+def _contrast(image: Image.Image) -> int:
+    """Between the darkest and the brightest pixel of the channel that varies most."""
+    return int(np.ptp(np.array(image.getextrema()), axis=1).max())

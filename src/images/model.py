@@ -5,6 +5,8 @@ from typing import Any
 
 from src.plumbing.schema import SCHEMA
 
+AUTO = "auto"  # of value_range: by the type of the values
+
 # Nets of this kind's own, by name. Those of timm and torchvision take images as they are.
 NETS: dict[str, Any] = {}
 
@@ -22,18 +24,24 @@ def _one_of(key: str) -> tuple[str, Any]:
     return f"one of {', '.join(choices)}", lambda value: value in choices
 
 
+def _is_above_0(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
 # What each key must be, and whether a value is that.
 KEYS: dict[str, tuple[str, Any]] = {
     "input_size": ("[1 or 3, size, size]", _is_input_size),
     "fit": _one_of("prepare.fit"),
     "interpolation": _one_of("prepare.interpolation"),
     "crop_ratio": ("a number in (0, 1]", lambda x: type(x) in (int, float) and 0 < x <= 1),
+    "value_range": ("auto or a number > 0", lambda x: x == AUTO or _is_above_0(x)),
 }
 
 
 def about(meta: Mapping[str, Any]) -> dict[str, Any]:
     """How the images of a packed data set were made, for model.json."""
-    return {key: meta[key] for key in ("fit", "interpolation", "crop_ratio")}
+    keys = ("fit", "interpolation", "crop_ratio")
+    return {key: meta[key] for key in keys} | {"value_range": meta.get("value_range", AUTO)}
 
 
 def input_size(meta: Mapping[str, Any]) -> list[int]:

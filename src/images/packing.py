@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.images.decode import SUFFIXES, Image8, decode, is_coloured, read_content
+from src.base.words import counted
+from src.images.decode import SUFFIXES, Upright, decode, is_coloured, read_content
 from src.images.fit import fit_image
+from src.images.model import AUTO
 from src.images.near_duplicates import perceptual_hash
+from src.images.value_range import Values, eight_bits, seen
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import BadSample, Files, Item, Rejected
 from src.preparation.sources.own import FILE as OWN_FILE
@@ -30,7 +33,7 @@ class ImageFile:
 
     path: str
 
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         content = read_content(self.path)
         return content, decode(content)
 
@@ -41,7 +44,7 @@ class ImageContent:
 
     get: Callable[[], bytes]
 
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         content = self.get()
         return content, decode(content)
 
@@ -52,8 +55,8 @@ class Pixels:
 
     array: np.ndarray
 
-    def __call__(self) -> tuple[bytes, Image8]:
-        return self.array.tobytes(), Image8.of(Image.fromarray(self.array))
+    def __call__(self) -> tuple[bytes, Upright]:
+        return self.array.tobytes(), Upright.of(Image.fromarray(self.array))
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class OwnImage:
 
     image: Any
 
-    def __call__(self) -> tuple[bytes, Image8]:
+    def __call__(self) -> tuple[bytes, Upright]:
         try:
             image = self.image() if callable(self.image) else self.image
             if isinstance(image, Image.Image):
                 image.load()
-                return image.tobytes(), Image8.of(image)
+                return image.tobytes(), Upright.of(image)
         except (BadSample, MemoryError):
             raise
         except Exception as error:
@@ -99,7 +102,7 @@ class Packed:
     """An image as read: sha256 (hex) of its content, `row` (uint8 H x W x C), sums of values and of
     squares per channel, `is_flat` if it shows nothing, perceptual `hash` (0 if flat: those are all
     alike); whether colour was lost; its upright width and height in pixels, mode, whether turned,
-    number of frames."""
+    number of frames, what its transparent parts were put on, and what its values were."""
 
     sha256: str
     row: np.ndarray
@@ -113,6 +116,8 @@ class Packed:
     mode: str
     turned: bool
     frames: int
+    ground: str
+    values: Values
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Packer:
     fit: str
     interpolation: str
     crop_ratio: float
+    value_range: float | str = AUTO
 
     @property
     def chunk(self) -> int:
@@ -133,11 +139,15 @@ class Packer:
     @property
     def meta(self) -> dict[str, Any]:
         """What meta.json says of the rows."""
+        return {**self._fit, "value_range": self.value_range}
+
+    @property
+    def _fit(self) -> dict[str, Any]:
         keys = ("size", "channels", "fit", "crop_ratio", "interpolation")
         return {key: getattr(self, key) for key in keys}
 
     def __str__(self) -> str:
-        return f"{self.size} px, {self.channels} channel(s)"
+        return f"{self.size} px, {counted(self.channels, 'channel')}"
 
     def __call__(self, items: Iterable[Item]) -> list[Packed | Rejected]:
         return [self._read(item) for item in items]
@@ -145,10 +155,11 @@ class Packer:
     def _read(self, item: Item) -> Packed | Rejected:
         try:
             content, found = item.read()
+            image, values = eight_bits(found, self.value_range)
         except BadSample as error:
             return Rejected(error.reason, error.remedy, error.detail)
-        row = fit_image(found.image, **self.meta)
-        sums, squares = _sums(row)
+        row = fit_image(image, **self._fit)
+        sums, squares, brightest = _sums(row)
         is_flat = _variance(sums, squares, self.size**2) < FLAT**2
         return Packed(
             hashlib.sha256(content).hexdigest(),
@@ -157,12 +168,14 @@ class Packer:
             squares,
             is_flat,
             0 if is_flat else perceptual_hash(row.sum(axis=2, dtype=np.float64)),
-            self.channels == 1 and is_coloured(found.image),
-            found.image.width,
-            found.image.height,
+            self.channels == 1 and is_coloured(image),
+            image.width,
+            image.height,
             found.mode,
             found.turned,
             found.frames,
+            found.ground,
+            seen(values, image, brightest),
         )
 
 
@@ -174,6 +187,7 @@ def packer(params: Mapping[str, Any]) -> Packer:
         fit=params["prepare.fit"],
         interpolation=params["prepare.interpolation"],
         crop_ratio=float(params["prepare.crop_ratio"]),  # meta.json has it, as 1.0, not as 1
+        value_range=params["prepare.value_range"],
     )
 
 
@@ -190,16 +204,17 @@ def read_new(
     channels, size, _ = description["input_size"]
     try:
         if isinstance(sample, Image.Image):
-            upright = Image8.of(sample).image
+            upright = Upright.of(sample)
         else:
             content = sample if isinstance(sample, bytes) else read_content(sample)
-            upright = decode(content).image
+            upright = decode(content)
+        image, _ = eight_bits(upright, description.get("value_range", AUTO))
     except BadSample as error:
         raise InputError(f"{name} cannot be used: {error}") from None
-    if noticed is not None and channels == 1 and is_coloured(upright):
+    if noticed is not None and channels == 1 and is_coloured(image):
         noticed[UNSEEN_COLOUR] += 1
     return fit_image(
-        upright,
+        image,
         size,
         channels,
         description["fit"],
@@ -216,13 +231,14 @@ def example(description: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _sums(row: np.ndarray) -> tuple[list[int], list[int]]:
-    """Sums per channel of values and of squares, by Pillow's histogram: a tenth of numpy's time
-    (measured at 224 px)."""
+def _sums(row: np.ndarray) -> tuple[list[int], list[int], int]:
+    """Sums per channel of values and of squares, and the highest value, by Pillow's histogram: a
+    tenth of numpy's time (measured at 224 px)."""
     squeezed = row[:, :, 0] if row.shape[2] == 1 else row
     counts = np.array(Image.fromarray(squeezed).histogram()).reshape(-1, 256)
     values = np.arange(256)
-    return (counts @ values).tolist(), (counts @ values**2).tolist()
+    brightest = int(np.flatnonzero(counts.any(axis=0))[-1])
+    return (counts @ values).tolist(), (counts @ values**2).tolist(), brightest
 
 
 def _variance(sums: list[int], squares: list[int], pixels: int) -> float:

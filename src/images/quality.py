@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from src.base.files import write_bytes, write_json, write_text
+from src.base.words import counted, either
 from src.data.packed import read_meta
 from src.data.split import SPLITS
 from src.images.grids import grids_side_by_side
 from src.images.near_duplicates import close_pairs, differences
 from src.images.packing import Packed, Packer
 from src.images.quality_figures import class_balance, size_distribution
+from src.images.value_range import BYTES, Ranges
 from src.preparation.report import Report
 
 SIZE_STEPS, SHAPE_STEPS = 4, 8  # bins per doubling of a side, of width / height (choice)
@@ -72,6 +74,8 @@ class Quality:
         self.kept_mode = "L" if packer.channels == 1 else "RGB"
         self.modes: Counter[str] = Counter()
         self.turned, self.animations, self.frames, self.lost_colour = 0, 0, 0, 0
+        self.ranges = Ranges(packer.value_range)
+        self.grounds: Counter[str] = Counter()  # what transparent images were put on
         self.splits = {split: _Split(len(classes), packer.channels) for split in SPLITS}
         bins = SIZE_STEPS * LARGEST.bit_length()
         self.sizes = np.zeros((bins, bins), dtype=np.int64)  # by width and height
@@ -100,6 +104,8 @@ class Quality:
         self.lost_colour += image.lost_colour
         if image.mode != self.kept_mode:
             self.modes[image.mode] += 1
+        self.ranges.add(image.values)
+        self.grounds[image.ground] += 1
         if image.frames > 1:
             self.animations += 1
             self.frames += image.frames - 1
@@ -107,16 +113,6 @@ class Quality:
     def meta(self) -> dict[str, Any]:
         """Mean and std per training channel, for meta.json; std 1, not 0, for a constant one."""
         return self.splits["train"].mean_and_std(1e-6, 255.0)
-
-    def remarks(self) -> list[str]:
-        """A line for each thing that a person should know of these images."""
-        if not self.lost_colour:
-            return []
-        total = sum(len(part.hashes) for part in self.splits.values())
-        return [
-            f"in colour, and packed as grey: {self.lost_colour} of {total} images; "
-            "prepare.channels=3 keeps their colour"
-        ]
 
     def notes(self) -> dict[str, Any]:
         """What report.json says of the images beside their number."""
@@ -126,6 +122,30 @@ class Quality:
             "converted_modes": dict(sorted(self.modes.items())),
             "frames_left_out": {"pictures": self.animations, "frames": self.frames},
         }
+
+    def remarks(self) -> list[str]:
+        """A line for each thing about the images that a person should know of."""
+        total = sum(len(part.hashes) for part in self.splits.values())
+        found = self.ranges.remarks()
+        if self.lost_colour:
+            found.append(
+                f"in colour, and packed as grey: {self.lost_colour} of {counted(total, 'image')}; "
+                "prepare.channels=3 keeps their colour"
+            )
+        if black := self.grounds["black"]:
+            show = f"{counted(black, 'transparent image')} {either(black, 'shows', 'show')}"
+            found.append(f"{show} nothing on white and {either(black, 'was', 'were')} put on black")
+        if none := self.grounds["none"]:
+            found.append(
+                f"{counted(none, 'image')} {either(none, 'is', 'are')} transparent throughout: "
+                f"{either(none, 'its', 'their')} colours were taken as they are"
+            )
+        if flat := sum(part.flat for part in self.splits.values()):
+            found.append(
+                f"{flat} of {counted(total, 'image')} {either(flat, 'is', 'are')} constant or "
+                "nearly so once packed: quality.md names the first"
+            )
+        return found
 
     def _count_size(self, width: int, height: int) -> None:
         for name, side in (("width", width), ("height", height)):
@@ -168,6 +188,7 @@ class Quality:
             "pictures": sum(part.flat for part in self.splits.values()),
             "first": [f"{split}: {rows[split, index][1]}" for split, index in flat],
         }
+        table["values"] = self.ranges.table()
         write_json(folder / "quality.json", table)
         write_text(folder / "quality.md", as_markdown(table))
 
@@ -182,6 +203,7 @@ class Quality:
                 split: dict(zip(self.classes, part.counts.tolist(), strict=True))
                 for split, part in self.splits.items()
             },
+            **({"groups": report.ledger.groups()} if report.source.grouped else {}),
             "imbalance": ratio,  # of the largest class to the smallest
             "rejects": report.left_out(),
             "identical_pictures": report.ledger.identical.count,
@@ -199,7 +221,7 @@ class Quality:
             str(low) if low == high else f"{low} to {high}" for low, high in self.sides.values()
         )
         count = sum(len(part.hashes) for part in self.splits.values())
-        return f"{count} pictures before packing: {width} px wide, {height} px high"
+        return f"{counted(count, 'picture')} before packing: {width} px wide, {height} px high"
 
     def _samples(self, train: "_Shards") -> bytes:
         """The first images of each class, a row each, or half a row of many classes."""
@@ -245,7 +267,7 @@ class Quality:
                 label, path = rows[split, index]
                 images.append(shards[split][index])
                 captions.append(f"{split}: {self.classes[label]}\n{path}\ndiffers {difference:.3f}")
-        title = f"near-duplicates across splits: {len(pairs)} pairs"
+        title = f"near-duplicates across splits: {counted(len(pairs), 'pair')}"
         title += f", the closest {PAIRS_SHOWN} of them" if len(pairs) > PAIRS_SHOWN else ""
         return grids_side_by_side([(images, captions, title)], 8)
 
@@ -288,11 +310,12 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     facts = [
         ("pictures", ", ".join(f"{count} {split}" for split, count in totals.items())),
         ("classes", len(per_class["train"])),
+        *_of_groups(table),
         ("largest / smallest class", "a class is empty" if ratio is None else f"{ratio:.2f}"),
         ("rejected", sum(table["rejects"].values())),
         ("identical to another picture", table["identical_pictures"]),
         ("of these with another class", table["identical_with_another_class"]),
-        ("near-duplicates across splits", f"{near['pairs']} pairs{or_more}"),
+        ("near-duplicates across splits", f"{counted(near['pairs'], 'pair')}{or_more}"),
         ("constant or nearly so", flat["pictures"]),
         ("smallest width, height", f"{low[0]}, {low[1]} px"),
         ("largest width, height", f"{high[0]}, {high[1]} px"),
@@ -301,7 +324,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     parts = ["# Data quality", _table(["what", "value"], facts)]
     if table["remarks"]:
         lines = [f"- {_cell(line)}" for line in table["remarks"]]
-        parts += ["## What `prepare` remarked", "\n".join(lines)]
+        parts += ["## Remarks", "\n".join(lines)]
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
         parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]
@@ -320,6 +343,13 @@ def as_markdown(table: Mapping[str, Any]) -> str:
             [(name, *numbers, sum(numbers)) for name, numbers in counts.items()],
         ),
     ]
+    values = [
+        (v["values"], v["pictures"], f"{v['lowest']:g}", f"{v['highest']:g}", v["white"] or "none")
+        for v in table["values"]
+    ]
+    if any(kind != BYTES for kind, *_ in values):
+        head = ["values", "pictures", "lowest", "highest", "white"]
+        parts += ["## Values of the pictures, before they became 8 bits", _table(head, values)]
     if near["pairs"]:
         pairs = [(f"{pair['difference']:.3f}", *pair["pictures"]) for pair in near["first"]]
         parts += ["## Near-duplicates across splits", _table(["difference", "one", "other"], pairs)]
@@ -327,6 +357,14 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         names = [(name,) for name in flat["first"]]
         parts += ["## Constant or nearly constant pictures", _table(["picture"], names)]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_groups(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The row about groups, if the source knows some."""
+    if not (groups := table.get("groups")):
+        return []
+    shown = ", ".join(f"{count} {split}" for split, count in groups.items())
+    return [("groups, which intervals are over", shown)]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

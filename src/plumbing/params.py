@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from src.base.words import counted
 from src.plumbing.errors import InputError
 from src.plumbing.keys import NONE, NUMBER, Value
 from src.plumbing.schema import SCHEMA, YOURS
@@ -178,15 +179,16 @@ def _parse_many(name: str, node: yaml.SequenceNode) -> Value:
 
 def _check_limits(v: Mapping[str, Any]) -> None:
     """Rules beyond the type and range of one key."""
+    epochs = counted(v["epochs"], "epoch")
     shares = v["prepare.val_share"] + v["prepare.test_share"]
     broken = {
         f"{name} must be at most {largest:g}, got {v[name]:g}": v[name] > largest
         for name, largest in LARGEST.items()
     } | {
-        f"warmup must be shorter than the {v['epochs']} epochs, got {v['warmup']:g}": (
+        f"warmup must be shorter than the {epochs}, got {v['warmup']:g}": (
             v["warmup"] >= v["epochs"]
         ),
-        f"freeze_epochs must be at most the {v['epochs']} epochs, got {v['freeze_epochs']}": (
+        f"freeze_epochs must be at most the {epochs}, got {v['freeze_epochs']}": (
             v["freeze_epochs"] > v["epochs"]
         ),
         f"augment_crop must be below the {v['prepare.size']} pixels of prepare.size, got "

@@ -93,6 +93,7 @@ SCHEMA: dict[str, Key] = {
     "prepare.fit": choice("crop", "pad", "squash"),
     "prepare.crop_ratio": _UP_TO_ONE,
     "prepare.interpolation": choice("bilinear", "bicubic", "lanczos", "nearest"),
+    "prepare.value_range": or_word("auto", _POSITIVE),
     "prepare.val_share": _BETWEEN,
     "prepare.test_share": _BETWEEN,
     "prepare.split_by": choice("content", "path"),

@@ -73,6 +73,12 @@ class Ledger:
             self._database.execute("INSERT INTO contents VALUES (?, ?, ?, ?, ?)", row)
         return split
 
+    def groups(self) -> dict[str, int]:
+        """How many groups each split has."""
+        sql = "SELECT split, count(*) FROM groups GROUP BY split"
+        counts: dict[str, int] = dict(self._database.execute(sql))
+        return {split: counts.get(split, 0) for split in SPLITS}
+
     def missing(self) -> Iterator[tuple[str, list[str]]]:
         """Each split that has no sample of some classes, and the names of these."""
         for split, counts in self.per_class.items():

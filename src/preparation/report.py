@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.files import CsvWriter, write_bytes, write_json
+from src.base.words import counted, either
 from src.data.split import SPLITS
 from src.preparation.ledger import Ledger
 from src.preparation.shares import far_from_wanted
@@ -79,27 +80,28 @@ class Report:
         if self.rejected:
             reasons = ", ".join(f"{why}: {count}" for why, count in self.reasons.most_common(3))
             reasons += ", ..." if len(self.reasons) > 3 else ""
-            found.append(
-                f"{self.rejected} samples cannot be used and were left out ({reasons}): see "
-                "rejects.csv"
-            )
+            were = f"{either(self.rejected, 'was', 'were')} left out"
+            found.append(f"{self.unusable()} and {were} ({reasons}): see rejects.csv")
         if count := ledger.leaks.count:
             why = "another split has the same sample or group"
             if self.source.published:
                 why = "a published split has the same ones"
-            found.append(f"{count} samples were left out: {why}")
+            found.append(
+                f"{counted(count, 'sample')} {either(count, 'was', 'were')} left out: {why}"
+            )
         if count := ledger.conflicts.count:
             first = ledger.conflicts.first[0]
             more = f" and {count - 1} more" if count > 1 else ""
             found.append(
-                f"{count} samples are there with different labels: {first['path']} "
-                f"({first['label']}), {first['as_path']} ({first['as_label']}){more}"
+                f"{counted(count, 'sample')} {either(count, 'is', 'are')} there with different "
+                f"labels: {first['path']} ({first['label']!r}), {first['as_path']} "
+                f"({first['as_label']!r}){more}"
             )
         if line := far_from_wanted(ledger):
             found.append(line)
         found += self._few()
         for split, names in ledger.missing():
-            shown = ", ".join(names[:5])
+            shown = ", ".join(map(repr, names[:5]))
             found.append(
                 f"no sample of class {shown} is in split {split}: nothing is measured on it"
             )
@@ -113,20 +115,22 @@ class Report:
             few = {name: count for name, count in few.items() if 0 < count <= FEW}
             if few:
                 first = min(few, key=lambda name: few[name])
-                shown = f"{first!r} has {few[first]} sample{'s'[: few[first] != 1]} in {split}"
+                shown = f"class {first!r} has {counted(few[first], 'sample')} in {split}"
                 if len(few) > 1:
                     all_of = len(self.source.classes)
                     shown = f"{len(few)} of {all_of} classes have at most {FEW} samples in {split}"
                     shown += f" (the fewest: {first!r}, {few[first]})"
-                else:
-                    shown = f"class {shown}"
                 yield f"{shown}: one image decides what is measured on such a class"
+
+    def unusable(self) -> str:
+        """`2 samples cannot be used`."""
+        return f"{counted(self.rejected, 'sample')} cannot be used"
 
     def first_rejected(self, failed: Path) -> str:
         """One line: the first sample that cannot be used, and how many more."""
         more = self.rejected - 1
         return (
-            f"{self._first}; {more or 'no'} more such sample{'s'[: more != 1]}, all in "
+            f"{self._first}; {_more(more)}, all in "
             f"{_relative(failed / 'rejects.csv')}; prepare.on_bad=skip goes on without them"
         )
 
@@ -136,7 +140,7 @@ class Report:
         return (
             f"{first['path']} of split {first['split']} is {first['what']} as {first['as_path']} "
             f"of split {first['in_split']}, and a net must not be tested on what it learnt: "
-            f"remove one of them; {more or 'no'} more such sample{'s'[: more != 1]}, see "
+            f"remove one of them; {_more(more)}, see "
             f"{_relative(failed / 'report.json')}; prepare.on_leak=drop goes on without them"
         )
 
@@ -144,6 +148,10 @@ class Report:
         """Keep the two files of a run that fails, whose output vanishes."""
         for name in ("report.json", "rejects.csv"):
             write_bytes(failed / name, (self.folder / name).read_bytes())
+
+
+def _more(count: int) -> str:
+    return counted(count, "more such sample") if count else "no more such samples"
 
 
 def _relative(path: Path) -> str:

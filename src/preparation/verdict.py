@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.base.words import either
 from src.data.split import SPLITS, split_of
 from src.plumbing.errors import InputError
 from src.preparation.report import Report
@@ -39,7 +40,7 @@ def _first_wrong(report: Report, params: Mapping[str, Any], failed: Path) -> str
         # With `skip` only what nothing can be learnt from or measured on: train without a class, or
         # an empty split.
         if not skip or split == "train" or not ledger.per_class[split].total():
-            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            shown = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
             return f"no sample of class {shown} in split {split}: {_remedy(report, params)}"
     return None
 
@@ -65,7 +66,7 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
             return f"set prepare.split_seed={seed}, which gives every split every class"
     also = [*source.remarks]
     if report.rejected:
-        also.append(f"{report.rejected} samples cannot be used")
+        also.append(report.unusable())
     # The class that lacks a sample under this seed need not be the one that none can help.
     parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
     few = {source.classes[label]: n for label, n in counts.items() if n < parts}
@@ -74,6 +75,7 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
     where = " in more groups" if any(kept.startswith("group ") for _, kept in hashed) else ""
     what = f"it{where}"
     if few:
-        what = f"{name}{where}, of which there are {count} for {parts} splits"
+        there_are = f"there {either(count, 'is', 'are')} {count}"
+        what = f"{name!r}{where}, of which {there_are} for {parts} splits"
     told = f"add samples of {what}, or leave the class out (prepare.leave_out)"
     return told + (f" ({'; '.join(also)})" if also else "")

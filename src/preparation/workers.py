@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
+from src.base.words import counted
 from src.data import workers as processes
 from src.plumbing.errors import GateError
 from src.preparation.sources.base import Item
@@ -43,7 +44,7 @@ def read_in_order(
         raise GateError(_out_of_memory("memory ran out")) from None
     except processes.WorkerEnded as ended:
         items = ended.task or []
-        at = f" among the {len(items)} samples from {items[0].name} on" if items else ""
+        at = f" among the {counted(len(items), 'sample')} from {items[0].name} on" if items else ""
         raise GateError(_out_of_memory(f"{ended}{at}")) from None
 
 

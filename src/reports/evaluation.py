@@ -9,7 +9,9 @@ from src.base.figure import shown_name
 from src.base.files import write_bytes, write_csv
 from src.base.kinds import kind_of, kind_part
 from src.base.plots import confusion_matrix, reliability_diagram
-from src.data.packed import PackedSplit
+from src.base.words import counted
+from src.data.groups import is_one_group
+from src.data.packed import GROUP, PackedSplit
 from src.reports.metrics import per_class_rows, reliability
 
 SPLITS = ("val", "test")
@@ -23,24 +25,43 @@ def headline(split: str, values: dict[str, Any]) -> str:
     """A split's accuracy in a line, and whether it is worth the trouble."""
     line = (
         f"evaluate: {split} accuracy {values['accuracy']:.4f} "
-        f"({values['accuracy_low']:.4f} to {values['accuracy_high']:.4f})"
+        f"({values['accuracy_low']:.4f} to {values['accuracy_high']:.4f}{_by_groups(values)})"
     )
     beaten = values["accuracy"] > values["baseline_accuracy"]
     verdict = "" if beaten else ", which the net does not beat"
     return f"{line}, logistic regression {values['baseline_accuracy']:.4f}{verdict}"
 
 
+def _by_groups(values: dict[str, Any]) -> str:
+    """What to say behind an interval of resampled groups."""
+    return f", over {values['groups']} groups" if "groups" in values else ""
+
+
+def group_remark(split: str, samples: PackedSplit) -> str:
+    """A line where groups cannot be resampled; empty if there is nothing to say."""
+    if not is_one_group(samples.groups):
+        return ""
+    return (
+        f"evaluate: all of {split} is one group: its intervals are over samples, and say nothing "
+        "of other groups"
+    )
+
+
 def write_tables(data: Splits, probabilities: Probabilities, folder: Path) -> None:
     """predictions.csv for every sample, per_class.csv for val, on which choices are made."""
     classes = data["val"].meta["classes"]
-    header = ["split", "index", "label", "prediction", *(f"probability {name}" for name in classes)]
-    rows = [
-        (split, index, classes[label], classes[row.argmax()], *row.tolist())
-        for split in SPLITS
-        for index, (label, row) in enumerate(
-            zip(data[split].labels, probabilities[split], strict=True)
-        )
-    ]
+    grouped = data["val"].groups is not None
+    header = ["split", "index", "label", "prediction", *([GROUP] if grouped else [])]
+    header += [f"probability {name}" for name in classes]
+    rows = []
+    for split, samples in data.items():
+        of_group = [[name] for name in samples.groups] if samples.groups else [[]] * len(samples)
+        rows += [
+            (split, index, classes[label], classes[row.argmax()], *group, *row.tolist())
+            for index, (label, group, row) in enumerate(
+                zip(samples.labels, of_group, probabilities[split], strict=True)
+            )
+        ]
     write_csv(folder / "predictions.csv", header, rows)
     table = per_class_rows(data["val"].labels, probabilities["val"].argmax(axis=1), classes)
     write_csv(folder / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
@@ -54,7 +75,7 @@ def write_figures(val: PackedSplit, probabilities: np.ndarray, folder: Path) -> 
     classes = [shown_name(name) for name in val.meta["classes"]]
     predictions = probabilities.argmax(axis=1)
     matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    figure = confusion_matrix(matrix, classes, f"val: {len(labels)} pictures")
+    figure = confusion_matrix(matrix, classes, f"val: {counted(len(labels), 'picture')}")
     write_bytes(folder / "confusion_matrix.png", figure)
 
     right = probabilities[np.arange(len(labels)), labels]
@@ -65,7 +86,7 @@ def write_figures(val: PackedSplit, probabilities: np.ndarray, folder: Path) -> 
         for i in worst
     ]
     mistakes = int((predictions != labels).sum())
-    many = f"{mistakes} mistake{'s' * (mistakes != 1)}"
+    many = counted(mistakes, "mistake")
     title = f"least probable labels of val ({many}): label → prediction"
     grids = kind_part(kind_of(val.meta), "grids")
     png = grids.grids_side_by_side([(list(val.rows(worst)), captions, title)], columns=8)
@@ -77,7 +98,7 @@ def write_reliability(
 ) -> None:
     """The reliability diagrams of both splits."""
     panels = {
-        f"{split}: {len(samples)} pictures, ECE "
+        f"{split}: {counted(len(samples), 'picture')}, ECE "
         f"{metrics[split]['calibration_error']:.4f}": reliability(
             samples.labels, probabilities[split]
         )
@@ -88,11 +109,13 @@ def write_reliability(
 
 def summary(metrics: dict[str, Any], description: dict[str, Any]) -> str:
     """The markdown description of the MLflow run."""
+    counts = [f"{m['groups']} of {split}" for split, m in metrics.items() if "groups" in m]
+    how = f" (resampled are groups, {' and '.join(counts)})" if counts else ""
     head = [
         f"`{description['architecture']}`, best of {description['epochs']} epochs: "
         f"{description['best_epoch']}",
         "",
-        "95 % intervals in brackets; calibration: expected calibration error.",
+        f"95 % intervals in brackets{how}; calibration: expected calibration error.",
         "",
         "| split | n | accuracy | macro F1 | log loss | calibration | logistic | majority |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """What a split's predictions are worth: the metrics, their intervals, and two baselines to beat."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,35 @@ def interval(correct: int, count: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def split_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
     """n; accuracy, macro F1 and log loss with 95 % intervals (Wilson's for accuracy, else bootstrap
     from `seed`); calibration error of the top probability. As in scikit-learn, macro F1 leaves out
-    a class without samples and predictions. `labels` int N, `probabilities` float N x K."""
+    a class without samples and predictions. `labels` int N, `probabilities` float N x K; `groups`
+    (int N, see data/groups.py): all intervals are those of resampled groups, and their number
+    `groups` stands behind n."""
     from sklearn.metrics import f1_score
 
     predictions = probabilities.argmax(axis=1)
     correct = int((predictions == labels).sum())
-    low, high = interval(correct, len(labels))
     losses = log_losses(labels, probabilities)
-    resampled = bootstrap(labels, predictions, losses, probabilities.shape[1], seed)
+    resampled = bootstrap(labels, predictions, losses, probabilities.shape[1], seed, groups=groups)
     ends = np.percentile(resampled, [TAIL, 100 - TAIL], axis=0).tolist()
+    low, high = ends[0][2], ends[1][2]
+    of_groups = {}
+    if groups is None:
+        low, high = interval(correct, len(labels))
+    else:
+        of_groups["groups"] = count = int(groups.max()) + 1
+        if correct in (0, len(labels)):  # resampling cannot tell: each group counts as one sample
+            low, high = interval(count if correct else 0, count)
     return {
         "n": len(labels),
+        **of_groups,
         "accuracy": correct / len(labels),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -50,21 +65,40 @@ def split_metrics(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) 
 
 
 def own_split_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, split: str, seed: int = 0
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    split: str,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The metrics of src/yours/metrics.py on a split, with 95 % bootstrap intervals from `seed`;
-    a resample on which a metric is NaN does not count. `labels`, `probabilities` as above."""
+    a resample on which a metric is NaN does not count. Arguments as above."""
     found: dict[str, float] = {}
     for name in own_metrics.names():
         found[name] = own_metrics.value(name, labels, probabilities, split)
-        draws, count = np.random.default_rng(seed), len(labels)
-        samples = (draws.integers(0, count, count) for _ in range(RESAMPLES))
+        samples = _resamples(len(labels), seed, RESAMPLES, groups)
         values = np.array([own_metrics.call(name, labels[i], probabilities[i]) for i in samples])
         if np.isnan(values).all():
             raise InputError(f"{own_metrics.FILE}: {name} is NaN on every resample of {split}")
         ends = np.nanpercentile(values, [TAIL, 100 - TAIL]).tolist()
         found[f"{name}_low"], found[f"{name}_high"] = ends
     return found
+
+
+def _resamples(
+    count: int, seed: int, resamples: int, groups: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    """Indices of the samples in each resample: as many samples with replacement as there are, or
+    as many groups, each with all its samples."""
+    draws = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(resamples):
+            yield draws.integers(0, count, count)
+        return
+    number = int(groups.max()) + 1
+    for _ in range(resamples):
+        times = np.bincount(draws.integers(0, number, number), minlength=number)
+        yield np.repeat(np.arange(count), times[groups])
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -80,15 +114,19 @@ def bootstrap(
     classes: int,
     seed: int,
     resamples: int = RESAMPLES,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Macro F1 and mean loss of samples drawn with replacement: float64, `resamples` x 2. `labels`,
-    `predictions` int N, `losses` float N. One resample at a time, so memory is N + K."""
-    draws, count = np.random.default_rng(seed), len(labels)
-    values = np.empty((resamples, 2))
-    for row in values:
-        weights = np.bincount(draws.integers(0, count, count), minlength=count).astype(np.float64)
+    """Macro F1, mean loss and accuracy of samples, or of whole `groups` (int N), drawn with
+    replacement: float64, `resamples` x 3. `labels`, `predictions` int N, `losses` float N. One
+    resample at a time, so memory is N + K."""
+    count, hits = len(labels), labels == predictions
+    values = np.empty((resamples, 3))
+    for row, drawn in zip(values, _resamples(count, seed, resamples, groups), strict=True):
+        weights = np.bincount(drawn, minlength=count).astype(np.float64)
         # Not a product of vectors: BLAS sums in another order with another number of threads.
-        row[:] = macro_f1(labels, predictions, classes, weights), (weights * losses).sum() / count
+        row[0] = macro_f1(labels, predictions, classes, weights)
+        row[1] = (weights * losses).sum() / len(drawn)
+        row[2] = weights[hits].sum() / len(drawn)
     return values
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from src.base.kinds import kind_of, kind_part
+from src.base.words import counted
 from src.data.packed import PackedSplit
 from src.model.create import classifier_parameters, create_model
 from src.model.nets.pretrained import normalisation
@@ -196,5 +197,5 @@ def warm_up_remark(ema: float | None, steps: int) -> str:
         return ""
     return (
         f"train: ema {ema:g} acts like {reached}: timm's warm-up of the average is not over after "
-        f"{steps} steps"
+        f"{counted(steps, 'step')}"
     )

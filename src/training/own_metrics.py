@@ -11,7 +11,14 @@ from src.yours import metrics as yours
 FILE = "src/yours/metrics.py"
 OF_TRAINING = ("accuracy", "macro_f1", "loss")  # what validation measures in each epoch
 # What metrics.json has of a split besides; an interval's ends are <name>_low and <name>_high.
-OF_EVALUATION = ("n", "log_loss", "calibration_error", "baseline_accuracy", "majority_accuracy")
+OF_EVALUATION = (
+    "n",
+    "groups",
+    "log_loss",
+    "calibration_error",
+    "baseline_accuracy",
+    "majority_accuracy",
+)
 
 
 def names() -> list[str]:

@@ -67,16 +67,22 @@ def result_files(
     evaluated: bool = True,
     machine: str = "",
     made_from: str = "",
+    groups: int = 0,
     **params: object,
 ) -> dict[str, str]:
     """A result with `wrong` mistakes on val; predictions are cached; `machine` alters the model,
-    whose description names the fingerprint of its training, or `made_from`."""
+    whose description names the fingerprint of its training, or `made_from`; images are of so many
+    `groups`."""
     values = PARAMS | {key: str(value) for key, value in params.items()}
     draws = np.random.default_rng(int(values["seed"]))
     mistakes = set(draws.permutation(IMAGES)[:wrong].tolist())
     rows = [f"val,{i},{i % 10},{(i + (i in mistakes)) % 10}" for i in range(IMAGES)]
     rows += [f"test,{i},{i % 10},{i % 10}" for i in range(IMAGES)]
-    predictions = "\n".join(["split,index,label,prediction", *rows]) + "\n"
+    header = "split,index,label,prediction"
+    if groups:
+        header += ",group"
+        rows = [f"{row},P{int(row.split(',')[1]) % groups}" for row in rows]
+    predictions = "\n".join([header, *rows]) + "\n"
     group = {"n": IMAGES, "accuracy": 1 - wrong / IMAGES, "log_loss": wrong / IMAGES}
     metrics = json.dumps({"val": group, "test": {"n": IMAGES, "accuracy": 1.0}})
     model = md5(json.dumps([values, data, code]) + machine)

@@ -43,6 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made.add("coded", 4, code="2")
     made.add("other-data", 4, data="e" * 32 + ".dir")
     made.add("unfinished", 4, lr=0.004, evaluated=False)
+    made.add("grouped", 1, lr=0.006, groups=12)
     made.add("lost", 1, lr=0.005, cached=False, seed=99)
     made.write()
     return made
@@ -300,8 +301,8 @@ def test_a_run_leads_to_the_commit_that_has_its_model(
 
 def test_predictions_are_those_of_the_lock(project: Project) -> None:
     [group] = groups.find(["fast-2"], project.root)
-    labels, hits = predictions.correct(group.named, "val", "fast-2", project.root)
-    assert (len(labels), int((~hits).sum())) == (360, BETTER[2])
+    labels, hits, of_group = predictions.correct(group.named, "val", "fast-2", project.root)
+    assert (len(labels), int((~hits).sum()), of_group) == (360, BETTER[2], None)
     outs = group.named.stages["evaluate"]["outs"]
     [metrics] = git.read_at([(rev_of("fast-2"), METRICS)])
     assert outs[METRICS] == md5(str(metrics))
@@ -329,3 +330,17 @@ def test_more_seeds_of_other_code_need_that_code() -> None:
     command = "more seeds: python -m src.seeds 5"
     assert remedy([], lr="0.01") == f"{command}; python -m src.seeds 5 -S lr=0.01"
     assert remedy(["src/train.py"]).startswith(f"{command}, each with its own code (`dvc exp ap")
+
+
+def test_images_of_groups_are_compared_by_groups(tool: Tool, project: Project) -> None:
+    _, out, _ = tool("HEAD", "grouped")
+    assert "p over 12 groups = " in out
+    assert "bootstrap 95 % interval over 12 groups" in out
+    assert "McNemar" not in out
+    [group] = groups.find(["grouped"], project.root)
+    of_group = predictions.correct(group.named, "val", "grouped", project.root).groups
+    assert of_group is not None
+    assert of_group.tolist() == [i % 12 for i in range(360)]
+    _, out, _ = tool("grouped", "HEAD", "--json")
+    assert json.loads(out)["comparisons"][0]["images"]["groups"] == 12
+    assert "McNemar p = " in tool("HEAD", "fast-0")[1]

@@ -164,3 +164,15 @@ def test_a_trial_that_is_far_behind_is_distinct_from_the_best() -> None:
     correct = {f"a-{i}": draws.random(360) < (0.95 if i else 0.8) for i in range(20)}
     best = max(correct, key=lambda name: correct[name].sum())
     assert set(correct) - leaderboard.not_worse(best, correct) == {"a-0", best}
+
+
+def test_trials_on_grouped_images_are_told_apart_by_groups() -> None:
+    """One group of 40 of 80 images decides: McNemar's test takes it for 40 images."""
+    groups = np.concatenate([np.zeros(40, int), np.arange(1, 41)])
+    correct = {"a-0": np.ones(80, bool), "a-1": groups > 0}
+    assert leaderboard.not_worse("a-0", correct) == set()
+    assert leaderboard.not_worse("a-0", correct, groups) == {"a-1"}
+    rows = [row("a-0", 1.0, lr="1"), row("a-1", 0.5, lr="2")]
+    assert "(over 41 groups, corrected" in "\n".join(
+        leaderboard.lines(rows, ["lr"], {}, correct, groups)
+    )

@@ -48,6 +48,40 @@ def test_mcnemar_and_bootstrap_by_what_is_known_of_them() -> None:
     assert statistics.on_images(first, first).p == 1.0
 
 
+def of_groups(draws: np.random.Generator, gain: float) -> tuple[np.ndarray, ...]:
+    """30 groups of 10 images: each net is right in all of a group or in none, the second of them
+    in `gain` more."""
+    groups = np.repeat(np.arange(30), 10)
+    first, second = draws.random((2, 30)) < np.array([[0.5], [0.5 + gain]])
+    return first[groups], second[groups], groups
+
+
+def test_whole_groups_count_as_one_image() -> None:
+    """Ten copies of each image say no more than one: neither p nor the interval may get better."""
+    first, second, groups = of_groups(np.random.default_rng(1), 0.3)
+    one = statistics.on_images(first[::10], second[::10])
+    ten = statistics.on_images(first, second, groups=groups)
+    assert (ten.n, ten.groups, ten.difference) == (300, 30, pytest.approx(one.difference))
+    assert ten.p == pytest.approx(one.p, rel=0.15)
+    assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.08)
+    by_image = statistics.on_images(first, second)
+    assert by_image.p < one.p / 10
+    assert by_image.high - by_image.low < 0.5 * (one.high - one.low)
+    assert statistics.p_on_images(first, second, groups) == ten.p
+    assert statistics.p_on_images(first, second) == by_image.p
+    assert statistics.on_images(first, first, groups=groups).p == 1
+
+
+def test_groups_of_equal_nets_are_rarely_told_apart() -> None:
+    draws, apart, by_image = np.random.default_rng(2), 0, 0
+    for _ in range(60):
+        first, second, groups = of_groups(draws, 0.0)
+        apart += statistics.p_on_images(first, second, groups) < statistics.LEVEL
+        by_image += statistics.p_on_images(first, second) < statistics.LEVEL
+    assert apart <= 7  # 3 expected
+    assert by_image > 20
+
+
 def test_holm_by_hand() -> None:
     assert statistics.holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
 

@@ -347,3 +347,13 @@ def test_a_run_is_that_of_the_evaluation_whose_figures_it_has() -> None:
         )
 
     assert alike() > alike(flip=True) > alike(flip=True, refresh_batchnorm="test")
+
+
+def test_intervals_over_groups_say_so() -> None:
+    def shown(**more: float) -> str:
+        metrics = {"val": {"n": 360, "accuracy": 0.9, **more}}
+        missing = dict.fromkeys(where.LISTED, "none here")
+        return where.render(where.Found("x", None, metrics=metrics, missing=missing), None)
+
+    assert "intervals over groups: 12 of val" in shown(groups=12)
+    assert "groups" not in shown()

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from src.images.decode import READ, SUFFIXES, UNREAD, decode, read_content
+from src.images.model import AUTO
 from src.images.packing import FILES, read_new
+from src.images.value_range import eight_bits
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import BadSample
 from src.preparation.sources.folder import walk
@@ -52,7 +54,8 @@ def test_floats_in_a_pfm(tmp_path: Path) -> None:
     path = tmp_path / "a.pfm"
     grey = noise()[:, :, 0]
     Image.fromarray(grey.astype(np.float32) / 255).save(path)
-    assert np.abs(np.asarray(decode(read_content(path)).image).astype(int) - grey).max() <= 1
+    image, _ = eight_bits(decode(read_content(path)), AUTO)
+    assert np.abs(np.asarray(image).astype(int) - grey).max() <= 1
 
 
 def test_half_of_the_images_in_another_format_stop_and_are_counted(

@@ -58,7 +58,7 @@ def test_only_what_is_finished_goes(
     with locks.hold(lock_path(project, "c" * 64), "trains"):  # it is done again right now
         clean.main()
     printed = capsys.readouterr().out
-    assert printed == "clean: 1 checkpoints of finished trainings removed, 4 of others kept\n"
+    assert printed == "clean: 1 checkpoint of finished trainings removed, 4 of others kept\n"
     left = {path.name for path in (project / ".cache/checkpoints").iterdir()}
     assert left == {"b" * 64, "c" * 64, "d" * 64, "e" * 64}
     for name in ("src/__pycache__", "mine/deeper/__pycache__", ".cache/prepare", ".mypy_cache"):

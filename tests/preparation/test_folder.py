@@ -102,7 +102,7 @@ def test_pixels_arrive_as_they_were(project: Path, tmp_path: Path, channels: int
     [
         ({}, "at least two; found 0"),
         ({"only": 9}, "at least two; found 1"),
-        ({"cat": 40, "rare": 1}, "no sample of class rare in split"),
+        ({"cat": 40, "rare": 1}, "no sample of class 'rare' in split"),
         ({"cat": 40, "few": 4}, "set prepare.split_seed="),
     ],
 )
@@ -149,3 +149,17 @@ def test_how_images_are_packed(project: Path, tmp_path: Path, key: str, choice: 
     for image, path in zip(data.rows(range(3)), data.paths, strict=False):
         with Image.open(images / path) as opened:
             assert np.array_equal(image, fit_image(opened, **how))
+
+
+def test_the_blanks_of_a_class_are_seen(project: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", {"a": 40, " no ": 1})
+    with pytest.raises(InputError, match="no sample of class ' no ' in split"):
+        prepare_folder(project, images)
+
+
+def test_an_address_as_folder_is_shown_as_it_is(project: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, "https://example.org/cats.zip")  # type: ignore[arg-type]
+    assert "the address https://example.org/cats.zip, and nothing is downloaded" in str(
+        caught.value
+    )

@@ -520,14 +520,14 @@ def test_a_class_that_differs_from_the_others(project: Path, tmp_path: Path) -> 
     root = write_images(tmp_path / "images", {"a": 40, "b": 40, "rare": 1})
     ended = run_prepare(project, root)
     assert ended.returncode == 2
-    assert "no sample of class rare in split" in ended.stderr
-    what = "add samples of rare, of which there are 1 for 3 splits, or leave the class out"
+    assert "no sample of class 'rare' in split" in ended.stderr
+    what = "add samples of 'rare', of which there is 1 for 3 splits, or leave the class out"
     assert what in ended.stderr
     ended = run_prepare(project, root, on_bad="skip")
     if ended.returncode == 0:  # it fell into train: there is something to learn
         assert report(project)["per_class"]["train"]["rare"] == 1
-        assert "no sample of class rare is in split val" in ended.stdout
+        assert "no sample of class 'rare' is in split val" in ended.stdout
     else:
-        assert "no sample of class rare in split train" in ended.stderr
+        assert "no sample of class 'rare' in split train" in ended.stderr
     shutil.rmtree(root / "rare")
     assert run_prepare(project, root).returncode == 0

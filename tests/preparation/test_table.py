@@ -148,13 +148,16 @@ def test_labels_are_text_as_written(project: Path, root: Path) -> None:
         ("labels.csv,cat", "labels.csv", "it holds no picture"),
         (",cat", "(line 62)", "its row has no path"),
         ("cat/x.png,", "cat/x.png", "its row has no label"),
-        ("cat/x.png", "cat/x.png", "its row has 1 fields instead of 2"),
+        ("cat/x.png", "cat/x.png", "its row has 1 field instead of 2"),
         ("cat/x.png,cat,dog", "cat/x.png", "its row has 3 fields instead of 2"),
-        ("cat/000.png,dog", "cat/000.png", "its rows have different labels; correct the row"),
+        ("cat/000.png,dog", "cat/000.png", "its rows have different labels (line 2: 'cat', line "
+         "62: 'dog'); keep one of the rows"),
         ("./cat/000.png,dog", "cat/000.png", "its rows have different labels"),
         ('cat/x.png,"a\rb"', "cat/x.png", "its row has a carriage return in the label"),
         ('"cat/\r.png",cat', "cat/\\r.png", "its name has a carriage return in it; "),
-        ("https://example.org/a.png,cat", "https:/example.org/a.png", "it does not exist"),
+        ("https://example.org/a.png,cat", "https://example.org/a.png", "its path is an address"),
+        ("s3://bucket/a.png,cat", "s3://bucket/a.png", "its path is an address, and nothing is "
+         "downloaded; correct the row (line 62)"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_rejected(project: Path, root: Path, row: str, name: str, words: str) -> None:
@@ -200,6 +203,32 @@ def test_a_row_that_is_refused_repeats_none(project: Path, root: Path, first: bo
     }
     assert len(labels(splits)) == 59
     assert report(project)["repeated_rows"] == 0
+
+
+@pytest.mark.parametrize("column", ["split", "group"])
+def test_both_of_two_rows_that_contradict_each_other_are_named(
+    project: Path, root: Path, column: str
+) -> None:
+    table = with_column("odd", lambda number: ("train", "test", "val")[number % 3])
+    key = {f"csv_{column}_column": "odd", "on_leak": "drop"}
+    prepare(project, root, f"{table}cat/001.png,cat,val\n", on_bad="skip", **key)
+    assert rejects(project) == {
+        "cat/001.png": f"its rows have different {column}s (line 3: 'test', line 62: 'val'); "
+        "keep one of the rows"
+    }
+
+
+def test_one_is_said_in_the_singular(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "path,label\n" + "\n".join([*ROWS[1:], ROWS[1], "cat/x.png,cat"])
+    prepare(project, root, table, on_bad="skip")
+    printed = capsys.readouterr().out
+    assert "prepare: 1 row of " in printed
+    assert " says again what another one says" in printed
+    assert "prepare: 1 file in " in printed
+    assert " is in no row of " in printed
+    assert "prepare: 1 sample cannot be used and was left out (" in printed
 
 
 def test_images_that_no_row_names_are_counted(
@@ -375,10 +404,10 @@ def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None
 def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> None:
     """More images of that group would all go to the same split."""
     table = with_column("patient", lambda number: "P" if number < 30 else f"Q{number}")
-    with pytest.raises(InputError, match=r"prepare: no sample of class cat in split ") as caught:
+    with pytest.raises(InputError, match=r"prepare: no sample of class 'cat' in split ") as caught:
         prepare(project, root, table, csv_group_column="patient")
     assert str(caught.value).endswith(
-        "add samples of cat in more groups, of which there are 1 for 3 splits, or leave the class "
+        "add samples of 'cat' in more groups, of which there is 1 for 3 splits, or leave the class "
         "out (prepare.leave_out)"
     )
 

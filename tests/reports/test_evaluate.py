@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from src.model.create import create_model
 from src.model.inference import logits_of, normalised_sigmoid, refresh_batchnorm, softmax
 from src.model.saved import load_model, save_model
 from src.plumbing.errors import InputError
+from src.reports.evaluation import summary
 from src.tracking.store import store
 from tests.conftest import SMALL, copy_project, run_stage, set_params, working_in
 from tests.tracking.tracked_project import VARIABLES, history, runs
@@ -218,6 +220,41 @@ def test_what_invites_choices_is_of_val(
     assert list(metrics) == ["val", "test"]
     printed = [line for line in capsys.readouterr().out.splitlines() if " accuracy " in line]
     assert [line.split()[1] for line in printed] == ["val", "test"]
+
+
+def add_groups(project: Path, split: str, group: Callable[[int], str]) -> None:
+    """What `prepare` writes for a source that knows groups."""
+    path = project / f"data/prepared/{split}.csv"
+    header, *rows = path.read_text().splitlines()
+    rows = [f"{row},{group(number)}" for number, row in enumerate(rows)]
+    path.write_text("\n".join([f"{header},group", *rows]) + "\n")
+
+
+def test_groups_are_resampled_and_that_is_said(
+    evaluable: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(evaluable, "evaluate")
+    plain = json.loads((evaluable / "results/evaluate/metrics.json").read_text())
+    capsys.readouterr()
+    add_groups(evaluable, "val", lambda number: f"P{number % 7}")
+    add_groups(evaluable, "test", lambda _: "one")
+    run_stage(evaluable, "evaluate")
+    found = json.loads((evaluable / "results/evaluate/metrics.json").read_text())
+    assert found["val"]["groups"] == 7
+    assert list(found["val"])[:2] == ["n", "groups"]
+    assert found["val"]["accuracy"] == plain["val"]["accuracy"]
+    for end in ("accuracy_low", "macro_f1_high", "log_loss_low", "top_2_low"):
+        assert found["val"].get(end) != plain["val"].get(end) or end not in plain["val"]
+    assert found["test"] == plain["test"]
+    printed = capsys.readouterr().out
+    assert ", over 7 groups)" in printed
+    assert "evaluate: all of test is one group: its intervals are over samples" in printed
+    header, first, *_ = (evaluable / "results/evaluate/predictions.csv").read_text().splitlines()
+    assert header.startswith("split,index,label,prediction,group,probability ")
+    assert first.split(",")[4] == "P0"
+    assert "resampled are groups, 7 of val" in summary(
+        found, {"architecture": "x", "epochs": 1, "best_epoch": 1}
+    )
 
 
 @pytest.mark.slow

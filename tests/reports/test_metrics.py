@@ -127,8 +127,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         return labels, probabilities.argmax(axis=1), log_losses(labels, probabilities)
 
     labels, guess, losses = numbers(*sample(200_000))
-    truth = np.array([macro_f1(labels, guess, 3, np.ones(len(labels))), losses.mean()])
-    held = np.zeros(2)
+    hits = (labels == guess).mean()
+    truth = np.array([macro_f1(labels, guess, 3, np.ones(len(labels))), losses.mean(), hits])
+    held = np.zeros(3)
     for seed in range(80):
         values = bootstrap(*numbers(*sample(300)), 3, seed, resamples=300)
         low, high = np.percentile(values, [2.5, 97.5], axis=0)
@@ -136,6 +137,73 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     # 76 of 80 expected; with 95 % each, fewer than 69 come once in a thousand times.
     assert held.min() >= 69, held
     assert held.min() < 80, held
+
+
+def grouped(draws: np.random.Generator, number: int = 40) -> tuple[np.ndarray, ...]:
+    """Labels, probabilities and groups of `number` groups of 10 samples. Two classes; a net knows
+    some groups well and others badly: accuracy 0.6 over all groups that there could be."""
+    groups = np.repeat(np.arange(number), 10)
+    known = draws.beta(1.2, 0.8, number)[groups]
+    labels = draws.integers(0, 2, len(groups))
+    guess = np.where(draws.random(len(groups)) < known, labels, 1 - labels)
+    return labels, np.eye(2)[guess] * 0.8 + 0.1, groups
+
+
+def test_intervals_of_groups_hold_the_truth_and_those_of_their_samples_do_not() -> None:
+    draws, by_group, by_sample = np.random.default_rng(0), 0, 0
+    for seed in range(60):
+        labels, probabilities, groups = grouped(draws)
+        found = split_metrics(labels, probabilities, seed, groups)
+        plain = split_metrics(labels, probabilities, seed)
+        assert (found["n"], found["groups"]) == (400, 40)
+        by_group += found["accuracy_low"] <= 0.6 <= found["accuracy_high"]
+        by_sample += plain["accuracy_low"] <= 0.6 <= plain["accuracy_high"]
+        for key in ("accuracy", "macro_f1", "log_loss"):
+            assert found[key] == plain[key]
+            width, narrow = (m[f"{key}_high"] - m[f"{key}_low"] for m in (found, plain))
+            assert width > 1.2 * narrow, key
+    assert by_group >= 51  # 57 expected
+    assert by_sample <= 48
+
+
+def test_copies_of_samples_in_groups_add_no_certainty() -> None:
+    labels, probabilities, _ = grouped(np.random.default_rng(1), 20)
+    groups = np.arange(200).repeat(5)
+    one = bootstrap(labels, probabilities.argmax(1), log_losses(labels, probabilities), 2, 0)
+    labels, probabilities = labels.repeat(5), probabilities.repeat(5, axis=0)
+    losses = log_losses(labels, probabilities)
+    five = bootstrap(labels, probabilities.argmax(1), losses, 2, 0, groups=groups)
+    assert five == pytest.approx(one)
+
+
+def test_a_net_that_is_right_in_every_group_is_not_sure_of_the_next() -> None:
+    labels = np.repeat([0, 1], 50)
+    found = split_metrics(labels, np.eye(2)[labels], groups=np.arange(100) // 10)
+    assert (found["accuracy_low"], found["accuracy_high"]) == interval(10, 10)
+    found = split_metrics(labels, np.eye(2)[1 - labels], groups=np.arange(100) // 10)
+    assert (found["accuracy_low"], found["accuracy_high"]) == interval(0, 10)
+
+
+def test_without_groups_intervals_are_what_they_always_were(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Those that this project gave before it knew groups."""
+    assert split_metrics(*predictions) == pytest.approx(
+        {
+            "n": 300,
+            "accuracy": 0.6766666666666666,
+            "accuracy_low": 0.6217915462510747,
+            "accuracy_high": 0.7270746039162524,
+            "macro_f1": 0.6755516876447109,
+            "macro_f1_low": 0.6230296584191902,
+            "macro_f1_high": 0.728097969533852,
+            "log_loss": 1.8131333579285889,
+            "log_loss_low": 1.4948869472027793,
+            "log_loss_high": 2.0948270365509742,
+            "calibration_error": 0.20167646477933174,
+        },
+        rel=1e-9,
+    )
 
 
 def test_a_flawless_net_has_a_flawless_interval_with_few_images_per_class() -> None:
@@ -150,7 +218,7 @@ def test_bootstrap_is_fast_enough() -> None:
     started = time.process_time()
     values = bootstrap(labels, guess, draws.random(10_000), 10, seed=0)
     assert time.process_time() - started < 1
-    assert values.shape == (1000, 2)
+    assert values.shape == (1000, 3)
 
 
 def test_calibration_error_by_hand() -> None:

@@ -54,7 +54,7 @@ def test_no_name_of_metrics_json_is_free(finished: tuple[Path, object]) -> None:
     found = json.loads((finished[0] / "results/evaluate/metrics.json").read_text())["val"]
     whole = {name.removesuffix("_low").removesuffix("_high") for name in found}
     taken = {*own_metrics.OF_TRAINING, *own_metrics.OF_EVALUATION}
-    assert whole - set(own_metrics.names()) == taken - {"loss"}
+    assert whole - set(own_metrics.names()) == taken - {"loss", "groups"}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,18 @@ def test_the_interval_is_that_of_resampled_samples(monkeypatch: pytest.MonkeyPat
     assert found["share_high"] == pytest.approx(50 / 60 + reach, abs=0.02)
     assert own_split_metrics(LABELS, PROBABILITIES, "val") == found
     assert own_split_metrics(LABELS, PROBABILITIES, "val", 1)["share_low"] != found["share_low"]
+
+
+def test_groups_are_resampled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sample four times over, as a group: no interval gets narrower by that."""
+    share = (lambda labels, p: float((p.argmax(axis=1) == labels).mean()), 0, 1)
+    use(monkeypatch, share=share)
+    one = own_split_metrics(LABELS, PROBABILITIES, "val")
+    labels, probabilities = LABELS.repeat(4), PROBABILITIES.repeat(4, axis=0)
+    groups = np.arange(60).repeat(4)
+    assert own_split_metrics(labels, probabilities, "val", 0, groups) == pytest.approx(one)
+    plain = own_split_metrics(labels, probabilities, "val")
+    assert plain["share_high"] - plain["share_low"] < 0.6 * (one["share_high"] - one["share_low"])
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")

@@ -12,7 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from src.checks.context import Context
-from src.checks.reading import MODE_DEPENDENT, as_labels, device_of, named, predict
+from src.checks.reading import MODE_DEPENDENT, as_labels, counted, device_of, named, predict
 from src.checks.report import Check, above, fail, finding, ok, warn
 from src.checks.temporary import at_rates, forward
 from src.checks.training_setup import TrainingSetup
@@ -47,12 +47,13 @@ class Batches:
 
 
 def small_loader(ctx: Context) -> Batches | None:
-    """17 validation items in three batches."""
+    """17 validation items in three batches; of fewer, some come again."""
     sample, batches = ctx.val_sample or ctx.train_sample, []
-    if sample is None or len(sample) < sum(SIZES):
+    if sample is None:
         return None
     # A fixed mixture: labels often lie in order.
     order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(4))
+    order = order.repeat(-(-sum(SIZES) // len(sample)))
     for rows in order[: sum(SIZES)].split(SIZES):
         labels = sample.y[rows]
         if ctx.width == 1:
@@ -93,7 +94,7 @@ def check_evaluation(ctx: Context) -> list[Check]:
         text = f"evaluation runs {', '.join(sorted(training))} in training mode"
         found.append(fail("eval_mode", 1.0, 0.0, text, "eval_in_train_mode"))
     if changed:
-        text = f"evaluation changes {len(changed)} tensors of the net ({', '.join(changed[:3])})"
+        text = f"evaluation changes {counted(len(changed), 'tensor')} of the net ({named(changed)})"
         causes = ["eval_changes_model", "eval_in_train_mode"]
         if found and training:
             causes.reverse()
@@ -299,7 +300,7 @@ def _statistics(weights: list[str], first: State, trained: State, now: State) ->
     still = [name for name in moving if torch.equal(first[name], now[name])]
     if not moving or len(still) < len(moving) or _equal(weights, first, now):
         return []
-    text = f"evaluation uses {len(still)} running statistics as they were before training "
+    text = f"evaluation uses {counted(len(still), 'running statistic')} from before the training "
     text += f"({named(still, 2)}), with trained weights"
     causes = ["average_without_buffers", "eval_of_other_weights"]
     return [fail("eval_statistics", float(len(still)), 0.0, text, *causes)]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from src.checks.afterwards.evaluation import small_loader
 from src.checks.context import Context, running
+from src.checks.reading import counted, named
 from src.checks.report import Check, fail, finding
 from src.checks.temporary import seed_all
 from src.checks.training_setup import TrainingSetup
@@ -63,7 +64,7 @@ def _state_lost(setup: TrainingSetup, loaded: TrainingSetup) -> list[Check]:
     saved, state = setup.model.state_dict(), loaded.model.state_dict()
     lost = [key for key, value in saved.items() if not torch.equal(value.cpu(), state[key].cpu())]
     if lost:
-        text = f"{len(lost)} tensors of the net are not what was saved ({', '.join(lost[:3])})"
+        text = f"not what was saved: {counted(len(lost), 'tensor')} of the net ({named(lost)})"
         return [fail("resume", float(len(lost)), 0.0, text, "weights_not_saved")]
     found, text = [], "state after loading is not what was saved"
     if not _alike(_state(setup.optimizer), _state(loaded.optimizer)):

@@ -7,7 +7,7 @@ import torch
 
 from src.checks.context import Context, Sample, draw
 from src.checks.data.probe import NEIGHBOURS, Probe, features, probe
-from src.checks.report import Check, above, fail, finding, ok, warn
+from src.checks.report import Check, above, cannot_tell, fail, finding, ok, warn
 
 IMBALANCE = 20.0  # between the most and the least frequent class
 DISTRIBUTION = 0.25  # total variation between the splits' class shares, beyond chance
@@ -25,7 +25,9 @@ def check_labels(ctx: Context) -> list[Check]:
     found = list(_range_and_presence(ctx))
     out_of_range = any(check.id == "label_range" for check in found)
     if not found:
-        found = [ok("label_range", None, None, "labels lie in 0..K-1 and all occur")]
+        seen = len(torch.cat([sample.y for _, sample in ctx.samples()]).unique())
+        occur = "all" if seen == ctx.classes else f"{seen} of {ctx.classes}, as far as looked at,"
+        found = [ok("label_range", None, None, f"labels lie in 0..K-1 and {occur} occur")]
     return found if out_of_range else [*found, _balance(ctx), *_shares(ctx)]
 
 
@@ -79,7 +81,10 @@ def _shares(ctx: Context) -> list[Check]:
 def check_signal(ctx: Context) -> list[Check]:
     """Do labels belong to their images, in both splits and in the same way?"""
     train, val, id = ctx.sample, ctx.val_sample, "label_signal"
-    if not _can_be_judged(ctx, train) or len(train.y.unique()) < 2:
+    if len(train) < FEW or len(train.y.unique()) < 2:
+        there = f"{len(train)} training items of {len(train.y.unique())} classes"
+        return [cannot_tell(id, f"{there}, and {FEW} of two are needed")]
+    if not _can_be_judged(ctx, train):  # labels out of range, which is a finding of its own
         return []
     if val is None or not _can_be_judged(ctx, val) or val.x.shape[1:] != train.x.shape[1:]:
         own = probe(features(train.x), train.y, None, train.y, ctx.classes)
@@ -101,6 +106,8 @@ def check_signal(ctx: Context) -> list[Check]:
         return [wrong]
     if max(own.above, other.above) < CLEAR:
         return [ok(id, own.accuracy, None, f"{text}: too little to judge labels")]
+    if other.most < CLEAR:
+        text = f"{text}; of val labels it cannot tell: nearly all are of one class"
     return [ok(id, own.accuracy, None, text), _contradicted(own, cross)]
 
 
@@ -116,7 +123,8 @@ def _lost_signal(ctx: Context, own: Probe, other: Probe, cross: Probe, text: str
         if destroyed:
             causes = ["augmentation_destroys_label", "labels_shuffled"]
         return fail(id, own.accuracy, other.accuracy, text, *causes)
-    if own.above > 2 * CLEAR and other.above < NOTHING and cross.above < NOTHING:
+    visible = own.above * min(other.most, cross.most) / max(own.most, 1e-9) > CLEAR
+    if visible and own.above > 2 * CLEAR and other.above < NOTHING and cross.above < NOTHING:
         causes = ["labels_shuffled", "label_map_differs"]
         return fail(id, other.accuracy, own.accuracy, f"{text}: none in val", *causes)
     # Signal per item: standard errors shrink with the root of the number of items.

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.checks.context import Context, Sample, draw
 from src.checks.reading import inputs_of, labels_of, rows_as_bytes
-from src.checks.report import Check, fail, finding, ok, warn
+from src.checks.report import Check, cannot_tell, fail, finding, ok, warn
 from src.checks.training_setup import TrainingSetup
 
 PASS_LIMIT = 20_000  # items of a loader that are read through (choice)
@@ -26,7 +26,9 @@ def check_loaders(ctx: Context) -> list[Check]:
     """Coverage and order of the training loader, pairs and number of the validation loader."""
     setup, found = ctx.fresh(), []
     first, second = (_labels_of_epoch(setup.train_loader) for _ in range(2))
-    if first is not None and setup.train_data is not None:
+    if first is None:
+        found.append(cannot_tell("loader_coverage", f"an epoch has more than {PASS_LIMIT} items"))
+    elif setup.train_data is not None:
         same = second is not None and len(first) == len(second) > 1
         same = same and all(map(torch.equal, first, second or ()))
         found += _epoch(ctx, setup, first, same)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.checks.context import Context, draw
 from src.checks.data.probe import features, probe
-from src.checks.report import Check, warn
+from src.checks.report import Check, cannot_tell, warn
 
 ITEMS, DRAWS = 24, 4  # training items that are drawn so many times
 LEGIBLE = 0.7  # accuracy of the probe on validation images below which nothing is said
@@ -35,8 +35,10 @@ def check_orientation(ctx: Context) -> list[Check]:
     val = ctx.val_sample
     if val is None or ctx.deterministic_train or val.x.ndim != 4:
         return []
+    if len(val) < 2 * ITEMS:
+        return [cannot_tell("turned", f"{len(val)} val items, and {2 * ITEMS} are needed")]
     labels_fit = int(val.y.min()) >= 0 and int(val.y.max()) < ctx.classes
-    if len(val) < 2 * ITEMS or val.x.shape[2] != val.x.shape[3] or not labels_fit:
+    if val.x.shape[2] != val.x.shape[3] or not labels_fit:
         return []
     moves = {name: exchanged_classes(val.x, val.y, TURNS[name], ctx.classes) for name in TURNS}
     if not any(moves.values()):

@@ -46,13 +46,15 @@ def _standard(f: Tensor) -> Tensor:
 @dataclass
 class Probe:
     """What was predicted for items of a split: `guess` (the better of two) where `wanted` is right,
-    its `accuracy` and how many standard errors that is `above` the largest class; `agreed`: the
-    class that at least six of seven neighbours have, else -1."""
+    its `accuracy` and how many standard errors that is `above` the largest class, and `most` that
+    right guesses alone would be; `agreed`: the class that at least six of seven neighbours have,
+    else -1."""
 
     guess: Tensor
     wanted: Tensor
     accuracy: float
     above: float
+    most: float
     agreed: Tensor
 
 
@@ -82,14 +84,18 @@ def probe(f: Tensor, y: Tensor, query: Tensor | None, wanted: Tensor, classes: i
     base = float(torch.bincount(wanted, minlength=classes).max()) / len(wanted)
     error = max((base * (1 - base) / len(wanted)) ** 0.5, 0.5 / len(wanted))
     above = max([(accuracy - base) / error, *(_balanced(g, wanted, classes) for g in guesses)])
-    return Probe(guess, wanted, accuracy, above, agreed)
+    most = max((1 - base) / error, _balanced(wanted, wanted, classes))
+    return Probe(guess, wanted, accuracy, above, most, agreed)
 
 
 def _balanced(guess: Tensor, wanted: Tensor, classes: int) -> float:
-    """Standard errors by which the mean recall of the classes is above chance (1 / `classes`)."""
+    """Standard errors by which the mean recall of the classes is above chance (1 / `classes`); 0
+    where no class has two items, of which nothing can be said."""
     counts = torch.bincount(wanted, minlength=classes).double()
     hits = torch.bincount(wanted[guess == wanted], minlength=classes).double()
     there = counts >= 2
+    if not bool(there.any()):
+        return 0.0
     recalls = hits[there] / counts[there]
     shares = torch.bincount(guess, minlength=classes).double()[there] / len(guess)
     error = float((shares * (1 - shares) / counts[there]).sum().sqrt()) / int(there.sum())

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from src.checks.context import Context
-from src.checks.reading import device_of, graph_of, held_by, logits_of, split_batch
+from src.checks.reading import counted, device_of, graph_of, held_by, logits_of, split_batch
 from src.checks.report import Check, fail, finding, ok, warn
 from src.checks.temporary import buffers_kept, forward, seed_all
 from src.checks.training_setup import TrainingSetup
@@ -161,9 +161,10 @@ def check_registered(ctx: Context) -> list[Check]:
     if not hidden:
         return [ok("registered", 0.0, 0.0, "all that learns is registered")]
     lost = len(hidden - held_by(setup.optimizer))
-    text = f"{len(hidden)} tensors learn that are no parameters of the net, {lost} of them not in "
+    text = f"beside the net's parameters learn {counted(len(hidden), 'tensor')}, {lost} of them "
     causes = ["parameter_not_registered", "parameter_not_in_optimizer"]
-    return [fail("registered", float(len(hidden)), 0.0, f"{text}the optimizer", *causes)]
+    text += "not in the optimizer"
+    return [fail("registered", float(len(hidden)), 0.0, text, *causes)]
 
 
 def check_input_gradient(ctx: Context) -> list[Check]:

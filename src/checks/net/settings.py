@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from src.checks.context import Context
-from src.checks.reading import held_by, named
-from src.checks.report import Check, above, fail, finding, ok, warn
+from src.checks.reading import counted, held_by, named
+from src.checks.report import Check, above, cannot_tell, fail, finding, ok, warn
 from src.checks.training_setup import TrainingSetup
 
 DECAY_FAIL, DECAY_WARN = 2e-2, 2e-3  # lr x weight_decay: what a step takes off each weight
@@ -63,7 +63,8 @@ def _frozen(ctx: Context, setup: TrainingSetup) -> Check:
         status = "warn" if declared.frozen is None and len(rests) < len(parameters) else "fail"
         return finding(status, id, float(len(rests)), 0.0, text, "parameter_frozen")
     if moving:
-        text = f"{len(moving)} parameters declared frozen are trained ({named(moving)})"
+        some = f"{counted(len(moving), 'parameter')} declared frozen"
+        text = f"{some} and trained all the same ({named(moving)})"
         return fail(id, float(len(moving)), 0.0, text, "frozen_parameter_moves")
     return ok(id, 0.0, 0.0, "only what is declared frozen rests")
 
@@ -175,8 +176,11 @@ def find_peak(ctx: Context) -> None:
 def check_schedule(ctx: Context) -> list[Check]:
     """The schedule over the run, stepped as in train_step, else per step or epoch as fits."""
     setup, total = ctx.fresh(), ctx.declared.total_steps
-    if setup.scheduler is None or not total or total > SIMULATED:
+    if setup.scheduler is None or not total:
         return []
+    if total > SIMULATED:
+        why = f"{total} steps, and {SIMULATED} are played through at most"
+        return [cannot_tell("schedule", why)]
     if not ctx.scheduler_calls and _stays_at_0(ctx, setup):
         text = "the rate is 0 until the schedule is stepped, and train_step never steps it"
         causes = ["schedule_never_stepped", "lr_too_low"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from src.checks.context import Context
-from src.checks.reading import graph_of, named, split_batch, to_tensor
+from src.checks.reading import counted, graph_of, named, split_batch, to_tensor
 from src.checks.report import Check, fail, finding, ok, warn
 from src.checks.step.recorder import StepRecorder
 from src.checks.temporary import at_rates, forward
@@ -48,7 +48,8 @@ def check_steps(ctx: Context) -> list[Check]:
     still = all(torch.equal(start[name], p) for name, p in record.parameters.items())
     still &= any(step.update for step in record.steps)
     if still or record.restored > len(record.steps) // 2:
-        text = f"after {len(record.steps)} steps of the optimizer the net is where it was"
+        some = counted(len(record.steps), "step")
+        text = f"after {some} of the optimizer the net is where it was"
         causes = ["optimizer_never_steps", "model_not_used", "gradient_changed"]
         found = [fail("update_ratio", 0.0, UPDATE_LOW, text, *causes)]
     if not any(check.status == "fail" for check in found):
@@ -187,7 +188,8 @@ def _mode(ctx: Context, record: StepRecorder) -> Check:
         return fail(id, share, 0.0, f"{share:.0%} of the steps ran in evaluation mode", cause)
     layers = [name for name in record.in_evaluation if not ctx.declared.is_frozen(name)]
     if layers and not ctx.declared.frozen:
-        text = f"{len(layers)} layers train in evaluation mode ({', '.join(layers[:3])})"
+        text = f"in training steps {counted(len(layers), 'layer')} in evaluation mode"
+        text += f" ({named(layers)})"
         return warn(id, float(len(layers)), 0.0, text, cause)
     return ok(id, share, 0.0, "steps run in training mode")
 

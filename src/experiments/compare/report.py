@@ -121,8 +121,11 @@ def _on_images(
             one = first.by_seed[other.seed]
         elif common := sorted(set(first.by_seed) & set(second.by_seed)):
             one, other = first.by_seed[common[0]], second.by_seed[common[0]]
-    labels, hits = predictions.correct(one, split, first.name, root)
-    other_labels, other_hits = predictions.correct(other, split, second.name, root)
-    if labels != other_labels:
+    mine = predictions.correct(one, split, first.name, root)
+    theirs = predictions.correct(other, split, second.name, root)
+    if mine.labels != theirs.labels:
         raise InputError(f"{first.name} and {second.name} have predictions on different images")
-    return statistics.on_images(hits, other_hits), (one.seed, other.seed)
+    # A result of older code does not name the groups of the same images.
+    groups = theirs.groups if mine.groups is None else mine.groups
+    found = statistics.on_images(mine.hits, theirs.hits, groups=groups)
+    return found, (one.seed, other.seed)

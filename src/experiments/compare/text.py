@@ -2,6 +2,7 @@
 
 import shlex
 
+from src.base.words import counted
 from src.experiments.compare.report import Comparison, Report, Scores
 from src.experiments.statistics import LEAST_SEEDS
 from src.plumbing import overrides
@@ -41,7 +42,7 @@ def changed(item: Comparison) -> list[str]:
     lines = [f"param    {key}: {one} → {other}" for key, (one, other) in found.params.items()]
     lines += [f"code     {path}" for path in found.code[:SHOWN]]
     if len(found.code) > SHOWN:
-        lines.append(f"code     and {len(found.code) - SHOWN} more files")
+        lines.append(f"code     and {counted(len(found.code) - SHOWN, 'more file')}")
     lines += [f"data     {path}: {a[:7]} → {b[:7]}" for path, (a, b) in found.data.items()]
     lines += [f"version  {name}: {one} → {other}" for name, (one, other) in found.versions.items()]
     if warned := warning(item):
@@ -67,7 +68,7 @@ def training(item: Comparison) -> list[str]:
         return ["undecided: no seed was run with both", more_seeds(item)]
     first = item.verdict
     if item.verdict == "undecided" and pair.n < LEAST_SEEDS:
-        first += f": {pair.n} common seed{'s' * (pair.n != 1)}, {LEAST_SEEDS} are needed"
+        first += f": {counted(pair.n, 'common seed')}, {LEAST_SEEDS} are needed"
     lines = [first, f"difference {pair.difference:+.4f}{_interval(item)}"]
     if pair.better is not None:
         lines.append(
@@ -110,11 +111,13 @@ def on_images(item: Comparison) -> str:
     """What the stored predictions say, in a line."""
     found, (one, other) = item.images, item.images_seeds
     seeds = f"seed {one}" if one == other else f"seeds {one} and {other}"
+    test = "McNemar p" if found.groups is None else f"p over {found.groups} groups"
+    over = "" if found.groups is None else f" over {found.groups} groups"
     return (
         f"these {found.n} images, {seeds}: only {item.second} right {found.only_second}, only "
-        f"{item.first} right {found.only_first}, McNemar p = {item.images_p_corrected:.2g}"
+        f"{item.first} right {found.only_first}, {test} = {item.images_p_corrected:.2g}"
         f"{_correction(item)};\n"
-        f"      difference in accuracy {found.difference:+.4f}, bootstrap 95 % interval "
+        f"      difference in accuracy {found.difference:+.4f}, bootstrap 95 % interval{over} "
         f"{found.low:+.4f} to {found.high:+.4f}"
     )
 
@@ -127,7 +130,7 @@ def looks(count: int) -> str:
 def headline(item: Comparison, report: Report) -> str:
     """The outcome in a line."""
     pair = item.training
-    seeds = f"{pair.n} common seed{'s' * (pair.n != 1)}"
+    seeds = counted(pair.n, "common seed")
     if pair.difference is None:
         return f"{item.verdict}: {seeds}"
     span = "" if pair.low is None else f" ({pair.low:+.4f} to {pair.high:+.4f})"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from src.base.words import counted, either
 from src.experiments.queue import tasks
 from src.experiments.queue.configuration import Configuration
 from src.plumbing import dvc_errors, workspace
@@ -100,7 +101,8 @@ def _start(jobs: int) -> None:
     another of the same name beside one that is too busy to answer it."""
     running = len(tasks.workers())
     if running > jobs:
-        print(f"{running} workers are at work here already, not {jobs}", flush=True)
+        workers = f"{counted(running, 'worker')} {either(running, 'is', 'are')}"
+        print(f"{workers} at work here already, not {jobs}", flush=True)
     if running < jobs:
         _dvc("queue", "start", "--jobs", str(jobs))
 

@@ -34,14 +34,18 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.accuracy, row.metrics.get("log_loss", 0), row.name))
 
 
-def not_worse(best: str, correct: Mapping[str, np.ndarray]) -> set[str]:
-    """Trials with predictions (`correct`: bool N, by image) that McNemar's test cannot distinguish
-    from the best. That was chosen by its result, so p is corrected for the number of pairs."""
+def not_worse(
+    best: str, correct: Mapping[str, np.ndarray], groups: np.ndarray | None = None
+) -> set[str]:
+    """Trials with predictions (`correct`: bool N, by image) that McNemar's test, or with `groups`
+    (int N) that over groups, cannot distinguish from the best. That was chosen by its result, so p
+    is corrected for the number of pairs."""
     pairs = len(correct) * (len(correct) - 1) / 2
     return {
         name
         for name, hits in correct.items()
-        if name != best and statistics.mcnemar(correct[best], hits)[2] * pairs >= statistics.LEVEL
+        if name != best
+        and statistics.p_on_images(correct[best], hits, groups) * pairs >= statistics.LEVEL
     }
 
 
@@ -50,11 +54,12 @@ def lines(
     keys: Sequence[str],
     fixed: Mapping[str, str],
     correct: Mapping[str, np.ndarray],
+    groups: np.ndarray | None = None,
 ) -> list[str]:
     """The leaderboard for a terminal. `=` marks trials that are `not_worse`. `fixed`: the values
-    given with -S, the same for all trials; `correct`: as for `not_worse`."""
+    given with -S, the same for all trials; `correct`, `groups`: as for `not_worse`."""
     best = rows[0]
-    alike = not_worse(best.name, correct) if best.name in correct else set()
+    alike = not_worse(best.name, correct, groups) if best.name in correct else set()
     width = {key: max(len(key), *(len(row.values.get(key, "-")) for row in rows)) for key in keys}
     title = "  ".join(f"{key:>{width[key]}}" for key in keys)
     printed = [f"{'trial':{len(best.name)}}  val accuracy  95 % interval   {title}"]
@@ -72,9 +77,10 @@ def lines(
         printed.append(f"{len(failed)} have no result: `dvc queue logs {failed[0].name}` says why")
     if sum(bool(row.metrics) for row in rows) > 1:
         if best.name in correct and len(correct) > 1:
+            test = "McNemar" if groups is None else f"over {int(groups.max()) + 1} groups"
             printed.append(
                 f"= {len(alike)} of {len(correct) - 1} others cannot be told from the best on "
-                f"these {best.metrics['n']} images (McNemar, corrected for {len(correct)} trials)."
+                f"these {best.metrics['n']} images ({test}, corrected for {len(correct)} trials)."
             )
         printed.append("Another seed moves each of them. Before the best is believed:")
         options = shlex.join(overrides.arguments({**fixed, **best.values}))

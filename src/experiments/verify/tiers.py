@@ -10,6 +10,7 @@ import json
 import math
 from pathlib import Path
 
+from src.base.words import counted
 from src.experiments import statistics, stored
 from src.experiments.target import Target
 from src.plumbing import dvc_files, identity
@@ -82,7 +83,7 @@ def first_difference(before: str, after: str) -> str:
                 values = f"{key} {one[key]} and {other.get(key)}"
                 return f"the histories part in epoch {number}: {values}"
     if len(old) != len(new):
-        return f"one history has {len(old)} epochs, the other {len(new)}"
+        return f"one history has {counted(len(old), 'epoch')}, the other {len(new)}"
     return ""
 
 

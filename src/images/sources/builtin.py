@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from src.images.decode import Image8
+from src.images.decode import Upright
 from src.images.packing import Pixels
 from src.images.sources.shapes import CLASS_NAMES, draw_shape
 from src.preparation.sources.base import Item, Source
@@ -35,6 +35,6 @@ def synthetic(params: Mapping[str, Any]) -> Source:
     return Source(list(CLASS_NAMES[:count]), items, count * per_class)
 
 
-def _shape(label: int, number: int, size: int) -> tuple[bytes, Image8]:
+def _shape(label: int, number: int, size: int) -> tuple[bytes, Upright]:
     image = draw_shape(label, number, size)
-    return image.tobytes(), Image8.of(image)
+    return image.tobytes(), Upright.of(image)

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from src.base.words import counted, either
 from src.images.packing import Pixels
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import Item, Source
@@ -122,7 +123,9 @@ def _items(
             if dtype != np.uint8 or len(sides) != 2:
                 raise _not_whole(name, path, "it holds no images")
             if count != len(labels[split]):
-                reason = f"it holds {count} images, and there are {len(labels[split])} labels"
+                given = len(labels[split])
+                there_are = f"there {either(given, 'is', 'are')} {counted(given, 'label')}"
+                reason = f"it holds {counted(count, 'image')}, and {there_are}"
                 raise _not_whole(name, path, reason)
             for index, label in enumerate(labels[split].tolist()):
                 content = _read(file, math.prod(sides))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from src.base.files import write_bytes
+from src.base.words import counted
 from src.plumbing.errors import InputError
 
 NO_WEIGHTS = "data/weights/none"
@@ -93,8 +94,8 @@ def load_weights(model: nn.Module, name: str, weights: str) -> None:
     ]
     if wrong:
         raise InputError(
-            f"params.yaml: weights {weights} are not those of model {name}: {wrong[0]} and "
-            f"{len(wrong) - 1} more tensors are missing, unknown or of another shape"
+            f"params.yaml: weights {weights} are not those of model {name}: missing, unknown or of "
+            f"another shape: {counted(len(wrong), 'tensor')}, such as {wrong[0]}"
         )
     fill(model, tensors)
 

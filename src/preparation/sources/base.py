@@ -80,7 +80,8 @@ class Source:
     not learnt. `given`: splits that the source fills; no sample joins them by hash. `published`:
     others test on these too, so they stay whole: the other split loses what both have. `in_memory`:
     the samples are here, and small: to send them to workers costs more than to pack them here
-    (measured). `notes` go into report.json, `remarks` are lines for the person who looks on."""
+    (measured). `grouped`: whether samples have groups. `notes` go into report.json, `remarks` are
+    lines for the person who looks on."""
 
     classes: list[str]
     items: Iterator[Item]
@@ -88,6 +89,7 @@ class Source:
     given: frozenset[str] = frozenset()
     published: bool = False
     in_memory: bool = False
+    grouped: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -95,6 +97,11 @@ class Source:
 def text_of(name: str | os.PathLike[str]) -> str:
     """A file's name as text that can be printed and stored: names need not be UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\r", "\\r")
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address, such as https://... or s3://...: nothing is downloaded."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
 
 
 def refuse_name(name: str) -> Rejected | None:
@@ -140,6 +147,11 @@ def splits_in(name: str) -> set[str]:
 def data_folder(path: str, source: str, holds: str) -> Path:
     """`prepare.path` as a folder; InputError when it is none or cannot be read."""
     folder = Path(path)
+    if is_url(path):
+        raise InputError(
+            f"params.yaml: prepare.path is the address {path}, and nothing is downloaded: fetch it "
+            "into data/raw, and set prepare.path to that folder"
+        )
     if not folder.is_dir():
         unpack = how_to_unpack(folder) if folder.is_file() else ""
         raise InputError(

@@ -23,6 +23,7 @@ from src.preparation.sources.base import (
     Read,
     Rejected,
     Source,
+    is_url,
     refuse_name,
     remark_on_twins,
     text_of,
@@ -77,16 +78,19 @@ def own_samples(
     )
     classes = sorted(counts)
     if len(classes) < 2:
-        found = f"all {total} samples are of class {classes[0]}" if classes else "there are none"
+        found = f"all samples are of class {classes[0]!r}" if classes else "there are none"
         raise _wrong(f"it must yield samples of at least two classes, and {found}")
     require_one_class(counts, f"{FILE}: the label of own_source")
     given = {split for (split,) in database.execute("SELECT DISTINCT split FROM samples")}
     given -= {"train"}
+    sql = "SELECT EXISTS (SELECT 1 FROM samples WHERE grouped IS NOT NULL)"
+    (grouped,) = database.execute(sql).fetchone()
     return Source(
         classes,
         _items(database, {name: label for label, name in enumerate(classes)}),
         total,
         frozenset(given),
+        grouped=bool(grouped),
         notes={"given_splits": sorted(given)},
         remarks=remark_on_twins(classes),
     )
@@ -145,6 +149,8 @@ def _named(
             raise _wrong(f"its sample {number} is no path of a file, and needs a name")
         return sample.name, without_file(sample.content)
     path = os.fspath(sample.content)
+    if is_url(path):
+        raise _wrong(f"{path} is an address, and nothing is downloaded: fetch it into prepare.path")
     inside = os.path.relpath(path, root)
     if inside == os.curdir or inside.split(os.sep)[0] == os.pardir:
         raise _wrong(

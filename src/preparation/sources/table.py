@@ -11,12 +11,13 @@ import ntpath
 import os
 import posixpath
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from src.base.files import scratch_database
+from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.plumbing.params import did_you_mean
 from src.preparation.classes import Choice
@@ -27,6 +28,7 @@ from src.preparation.sources.base import (
     Rejected,
     Source,
     data_folder,
+    is_url,
     refuse_name,
     remark_on_twins,
     text_of,
@@ -53,7 +55,7 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
     database = scratch_database()
     database.execute(
         "CREATE TABLE samples (path TEXT PRIMARY KEY, line INTEGER, label TEXT, split TEXT, "
-        "grouped TEXT, refused TEXT, astray TEXT)"
+        "grouped TEXT, refused TEXT, detail TEXT, astray TEXT)"
     )
     below, tried = FilesBelow(database, root, files), Tried()
     repeated = _fill(database, table, below, tried, Choice.of(params))
@@ -98,12 +100,22 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
     }
     remarks = remark_on_twins(classes)
     if repeated:
-        remarks.append(f"{repeated} rows of {table.name} say again what another one says")
+        says = f"{counted(repeated, 'row')} of {table.name} {either(repeated, 'says', 'say')}"
+        remarks.append(f"{says} again what another one says")
     if without_row:
-        remarks.append(f"{without_row} files in {root} are in no row of {table.name}")
+        are = f"{counted(without_row, 'file')} in {root} {either(without_row, 'is', 'are')}"
+        remarks.append(f"{are} in no row of {table.name}")
     label_of = {name: label for label, name in enumerate(classes)}
     items = _items(root, files, database, label_of, advice)
-    return Source(classes, items, total, frozenset(given), notes=notes, remarks=remarks)
+    return Source(
+        classes,
+        items,
+        total,
+        frozenset(given),
+        grouped="group" in table.columns,
+        notes=notes,
+        remarks=remarks,
+    )
 
 
 class _Table:
@@ -251,7 +263,11 @@ class _Table:
                 continue
             values = {n: row[place] if place < len(row) else "" for n, place in places.items()}
             fields, wanted = len(row), len(self.header)
-            wrong = f"its row has {fields} fields instead of {wanted}" if fields != wanted else ""
+            wrong = (
+                f"its row has {counted(fields, 'field')} instead of {wanted}"
+                if fields != wanted
+                else ""
+            )
             yield line, values, wrong
 
 
@@ -311,24 +327,34 @@ def _fill(
             refused = wrong or wrong_label or "its row has a carriage return in the label"
         elif "split" in table.columns and split is None:
             refused = "its row has a split that is none of train, val, test"
-        sql = "SELECT label, split, grouped, refused FROM samples WHERE path = ?"
-        known = database.execute(sql, (path,)).fetchone()
-        if known is None:
-            row = (path, line, label, split, group, refused, astray)
-            database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        sql = "SELECT label, split, grouped, refused, line FROM samples WHERE path = ?"
+        *known, first = database.execute(sql, (path,)).fetchone() or (None,)
+        if first is None:
+            row = (path, line, label, split, group, refused, "", astray)
+            database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             tried.add({n: v for n, v in values.items() if n not in table.flags}, astray)
-        elif (choice.name(known[0]), *known[1:]) == (choice.name(label), split, group, refused):
+            continue
+        # Labels that prepare.merge makes one do not differ.
+        one = (first, choice.name(known[0]), *known[1:3])
+        other = (line, choice.name(label), split, group)
+        if (*one[1:], known[3]) == (*other[1:], refused):
             repeated += 1
         elif known[3] is None:  # else the first reason stays
-            what = "splits" if known[1] != split else "groups"
-            is_other = choice.name(known[0]) != choice.name(label)
-            others = OTHER_LABELS if is_other else f"its rows have different {what}"
-            reason = refused or others
-            sql = "UPDATE samples SET refused = ?, line = ? WHERE path = ?"
-            database.execute(sql, (reason, line, path))
+            reason, detail = (refused, "") if refused else _difference(one, other)
+            sql = "UPDATE samples SET refused = ?, line = ?, detail = ? WHERE path = ?"
+            database.execute(sql, (reason, line, detail, path))
     if not any_row:
         raise InputError(f"{table.name} has a header and no rows: add a row for each sample")
     return repeated
+
+
+def _difference(one: Sequence[Any], other: Sequence[Any]) -> tuple[str, str]:
+    """What two rows of a sample (line, label, split, group) say differently, and how both do."""
+    reasons = (OTHER_LABELS, "its rows have different splits", "its rows have different groups")
+    for reason, a, b in zip(reasons, one[1:], other[1:], strict=True):
+        if a != b:
+            return reason, f"line {one[0]}: {a or ''!r}, line {other[0]}: {b or ''!r}"
+    return "", ""
 
 
 def _require_one_row(database: sqlite3.Connection, table: _Table, total: int) -> None:
@@ -374,6 +400,8 @@ def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
     """The path relative to the folder, and why it is refused."""
     if not path.strip():
         return f"(line {line})", "its row has no path"
+    if is_url(path):
+        return path, "its path is an address, and nothing is downloaded"
     if "\0" in path:
         return path.replace("\0", "\\0"), "its path has a zero byte in it"
     if "\\" in path and not os.path.lexists(root / path):
@@ -390,9 +418,9 @@ def _clean_path(path: str, line: int, root: Path) -> tuple[str, str | None]:
 
 
 def _first_refused(database: sqlite3.Connection) -> str:
-    sql = "SELECT line, refused FROM samples WHERE refused IS NOT NULL ORDER BY line LIMIT 1"
+    sql = "SELECT line, refused, detail FROM samples WHERE refused IS NOT NULL ORDER BY line"
     row = database.execute(sql).fetchone()
-    return f"; line {row[0]}: {row[1]}" if row else ""
+    return f"; line {row[0]}: {row[1]}{row[2] and f' ({row[2]})'}" if row else ""
 
 
 def _items(
@@ -405,15 +433,15 @@ def _items(
     """Given test and val splits first: what they hold is not learnt. `advice` for what is not
     there."""
     sql = (
-        "SELECT path, line, label, split, grouped, refused, astray FROM samples ORDER BY "
+        "SELECT path, line, label, split, grouped, refused, detail, astray FROM samples ORDER BY "
         "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 ELSE 2 END, line, path"
     )
-    for path, line, label, split, group, refused, astray in database.execute(sql):
-        remedy = f"correct the row (line {line})"
+    for path, line, label, split, group, refused, detail, astray in database.execute(sql):
+        remedy = "keep one of the rows" if detail else f"correct the row (line {line})"
         remedy = f"{remedy}, or {advice}" if astray and advice else remedy
         known = -1 if refused == OTHER_LABELS else label_of.get(label, -1)
         if refused:
-            yield Item(path, known, Rejected(refused, remedy))
+            yield Item(path, known, Rejected(refused, remedy, detail))
         elif astray:
             yield Item(path, known, Rejected("it does not exist", remedy, f"tried {astray}"))
         else:

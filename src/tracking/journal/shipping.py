@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.base.words import counted, either
 from src.tracking.journal.journal import Journal, Point, Record, journal_path, warn
 from src.tracking.journal.outbox import Outbox
 from src.tracking.store.address import reason
@@ -121,8 +122,9 @@ class Shipper:
         self._named = points, files = self.waiting()
         journal = self.journal.path.relative_to(self.root).as_posix()
         outbox = self.outbox.path.relative_to(self.root).as_posix()
-        more = f", {files} {'file' if files == 1 else 'files'} in {outbox}" if files else ""
-        warn(f"{trouble}; {points} points wait in {journal}{more}")
+        more = f", {counted(files, 'file')} in {outbox}" if files else ""
+        wait = f"{counted(points, 'point')} {either(points, 'waits', 'wait')}"
+        warn(f"{trouble}; {wait} in {journal}{more}")
 
 
 def _send_points(

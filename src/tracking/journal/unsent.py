@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.base.words import counted
 from src.plumbing import locks
 from src.tracking.journal.journal import (
     COPIED,
@@ -179,7 +180,8 @@ def send_one(root: Path, client: "MlflowClient", record: Record, sent: Sent) -> 
         sent.files += before[1] - after[1]
         sent.runs += before != after
         if not whole:
-            sent.trouble.append(f"run {record.run_id}: {after[0]} points and {after[1]} files wait")
+            wait = f"{counted(after[0], 'point')} and {counted(after[1], 'file')} wait"
+            sent.trouble.append(f"run {record.run_id}: {wait}")
         elif record.state == "running":
             sent.closed += 1
             _close(client, record)

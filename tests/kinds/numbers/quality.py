@@ -26,11 +26,11 @@ class Quality:
         rows = np.stack(self.train).astype(np.float64)
         return {"mean": rows.mean(axis=0).tolist(), "std": rows.std(axis=0).tolist()}
 
-    def remarks(self) -> list[str]:
-        return []
-
     def notes(self) -> dict[str, Any]:
         return {"columns": len(self.train[0])}
+
+    def remarks(self) -> list[str]:
+        return []
 
     def write(self, folder: Path, report: Report) -> None:
         means = {
