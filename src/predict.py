@@ -152,7 +152,8 @@ def main() -> None:
             else:
                 print(as_row(path, classes, result, arguments.top, widths))
     for what, count in noticed.items():
-        print(f"predict: {count} of {len(files)} files: {what}", file=sys.stderr)
+        of = f"{count} of {len(files)} file{'s'[: len(files) != 1]}"
+        print(f"predict: {what}: {of}", file=sys.stderr)
     if failed:
         total = len(files) + len(wrong)
         raise GateError(f"predict: {failed} of {counted(total, 'file')} could not be read")

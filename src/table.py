@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
@@ -219,6 +220,10 @@ def show(rows: list[Row], hidden: int, final: bool) -> None:
         )
     if others := [row.name for row in rows if row.state == FOREIGN]:
         print(f"{', '.join(others)}: not made from the inputs in dvc.lock; src.where says more")
+    waiting = Counter(row.name for row in rows if row.state in ("queued", "running"))
+    for name in (name for name, count in waiting.items() if count > 1):
+        print(f"{name}: {waiting[name]} are called so, and DVC keeps the first result alone: queue")
+        print("the others anew under names of their own, after `dvc queue remove NAME`")
     if failed := [row.name for row in rows if row.state == "failed"]:
         print(f"dvc queue logs {failed[0]}   says why it failed")
     if hidden:

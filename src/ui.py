@@ -24,7 +24,7 @@ from src.tracking.store.pages import HOST, PORT, TRAINING_VIEW, server_address, 
 TRIED_PORTS = 50
 OTHER_NAMES = (
     'Under another host name, as behind a proxy, MLflow answers "Invalid Host header": set '
-    "MLFLOW_SERVER_ALLOWED_HOSTS to NAME,NAME:*,localhost:*, and for the lists of runs "
+    "MLFLOW_SERVER_ALLOWED_HOSTS to NAME,NAME:*,127.0.0.1:*, and for the lists of runs "
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS to the address in the browser, https://NAME."
 )
 START_SECONDS = 120.0  # it takes 6.5 s on an idle core (measured)

@@ -195,7 +195,8 @@ def _receive(source: "connection.Connection") -> Any:
     message, sizes = source.recv()
     buffers = [bytearray(size) for size in sizes]
     with open(source.fileno(), "rb", buffering=0, closefd=False) as file:
-        for view in map(memoryview, buffers):
+        for buffer in buffers:
+            view = memoryview(buffer)
             while view:
                 if not (count := file.readinto(view)):
                     raise EOFError

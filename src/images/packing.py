@@ -94,7 +94,7 @@ def _is_image(array: np.ndarray) -> bool:
 
 
 FILES = Files(SUFFIXES, ImageFile, ImageContent)
-UNSEEN_COLOUR = "in colour, and this model sees them in grey (it learnt with prepare.channels=1)"
+UNSEEN_COLOUR = "in colour, which this model, made with prepare.channels=1, sees as grey"
 
 
 @dataclass(frozen=True)

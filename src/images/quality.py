@@ -124,14 +124,14 @@ class Quality:
         }
 
     def remarks(self) -> list[str]:
-        """A line for each thing that a person should know of these images."""
+        """A line for each thing about the images that a person should know of."""
+        total = sum(len(part.hashes) for part in self.splits.values())
         found = self.ranges.remarks()
-        total = counted(sum(len(part.hashes) for part in self.splits.values()), "image")
-        if lost := self.lost_colour:
-            are = f"{lost} of {total} {either(lost, 'is', 'are')}"
-            were = f"{either(lost, 'was', 'were')} packed as grey"
-            their = either(lost, "its", "their")
-            found.append(f"{are} in colour and {were}: prepare.channels=3 keeps {their} colour")
+        if self.lost_colour:
+            found.append(
+                f"in colour, and packed as grey: {self.lost_colour} of {counted(total, 'image')}; "
+                "prepare.channels=3 keeps their colour"
+            )
         if black := self.grounds["black"]:
             show = f"{counted(black, 'transparent image')} {either(black, 'shows', 'show')}"
             found.append(f"{show} nothing on white and {either(black, 'was', 'were')} put on black")
@@ -324,7 +324,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     parts = ["# Data quality", _table(["what", "value"], facts)]
     if table["remarks"]:
         lines = [f"- {_cell(line)}" for line in table["remarks"]]
-        parts += ["## What `prepare` remarked", "\n".join(lines)]
+        parts += ["## Remarks", "\n".join(lines)]
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
         parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]

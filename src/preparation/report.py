@@ -107,10 +107,6 @@ class Report:
             )
         return found
 
-    def unusable(self) -> str:
-        """`2 samples cannot be used`."""
-        return f"{counted(self.rejected, 'sample')} cannot be used"
-
     def _few(self) -> Iterator[str]:
         """A line for each of val and test that has almost nothing of some classes."""
         for split in SPLITS[1:]:
@@ -119,14 +115,16 @@ class Report:
             few = {name: count for name, count in few.items() if 0 < count <= FEW}
             if few:
                 first = min(few, key=lambda name: few[name])
-                shown = f"{first!r} has {counted(few[first], 'sample')} in {split}"
+                shown = f"class {first!r} has {counted(few[first], 'sample')} in {split}"
                 if len(few) > 1:
                     all_of = len(self.source.classes)
                     shown = f"{len(few)} of {all_of} classes have at most {FEW} samples in {split}"
                     shown += f" (the fewest: {first!r}, {few[first]})"
-                else:
-                    shown = f"class {shown}"
                 yield f"{shown}: one image decides what is measured on such a class"
+
+    def unusable(self) -> str:
+        """`2 samples cannot be used`."""
+        return f"{counted(self.rejected, 'sample')} cannot be used"
 
     def first_rejected(self, failed: Path) -> str:
         """One line: the first sample that cannot be used, and how many more."""

@@ -14,9 +14,10 @@ from src.preparation.ledger import Ledger
 SEEDS = 500  # tried at most (choice)
 MOST_HASHES = 1_000_000  # in all seeds together: two seconds (choice)
 FEWEST_SEEDS = 20  # of fewer none need be good (choice)
-# A split is far from its share when it is off by a quarter of it, and a class of groups when a
-# split has less than half of what it should have. (choice)
-FAR, FAR_CLASS = 0.25, 0.5
+# With groups a split is far from its share when it is off by a quarter of it; without them, where
+# that is chance in a small set, by half of it. A class of groups is far when a split has less than
+# half of what it should have. (choice)
+FAR, FAR_ALONE, FAR_CLASS = 0.25, 0.5, 0.5
 FEWEST = 5  # samples of a class whose splits are looked at (choice)
 CLOSER = 0.75  # a seed is named when what is amiss shrinks below this share (choice)
 
@@ -37,11 +38,10 @@ class Counts:
     def total(self) -> int:
         return int(self.counts.sum())
 
-    @property
-    def is_far(self) -> bool:
-        """Whether a split is far from its share."""
+    def is_far(self, limit: float) -> bool:
+        """Whether a split is off by more than this part of its share."""
         wanted = self.wanted * self.total
-        return bool((np.abs(self.counts.sum(axis=1) - wanted) > FAR * wanted).any())
+        return bool((np.abs(self.counts.sum(axis=1) - wanted) > limit * wanted).any())
 
     @property
     def has_far_class(self) -> bool:
@@ -82,11 +82,12 @@ def far_from_wanted(ledger: Ledger) -> str | None:
     """A line if the splits by hash are far from the wanted shares, with the seed that comes closest
     in shares and classes; None if they are close, or if all splits are given."""
     here = _present(ledger)
-    if not here.total or not (here.is_far or (ledger.has_groups and here.has_far_class)):
+    is_far = here.is_far(FAR if ledger.has_groups else FAR_ALONE)
+    if not here.total or not (is_far or (ledger.has_groups and here.has_far_class)):
         return None
     best = closest(ledger)
     is_closer = best is not None and best[1].amiss <= CLOSER * here.amiss
-    if not is_closer and not here.is_far:
+    if not is_closer and not is_far:
         return None
     shares = "/".join(f"{100 * share:.3g}" for share in here.wanted)
     wanted = "/".join(f"{share * here.total:.0f}" for share in here.wanted)

@@ -122,6 +122,18 @@ def test_state_is_shown_when_one_did_not_succeed(capsys: pytest.CaptureFixture[s
     assert "state" not in " ".join(printed(rows[:1], capsys))
 
 
+def test_of_two_experiments_that_wait_under_one_name_one_would_be_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """DVC calls both a success and keeps the first. Experiments on other commits do not count."""
+    rows = [row("workspace", lr=1), row("same", "queued", lr=2), row("same", "running", lr=3)]
+    lines = printed(rows, capsys)
+    assert any(line.startswith("same: 2 are called so, and DVC keeps the first") for line in lines)
+    for state in ("", "failed"):
+        rows[1:] = [row("same", state, lr=2), row("same", "queued", lr=3)]
+        assert not any("are called so" in line for line in printed(rows, capsys))
+
+
 def test_many_params_stay_within_the_width(capsys: pytest.CaptureFixture[str]) -> None:
     keys = [f"a_rather_long_name_{number}" for number in range(12)]
     rows = [row("workspace", **dict.fromkeys(keys, 0)), row("main", **dict.fromkeys(keys, 0))]

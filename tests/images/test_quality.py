@@ -224,9 +224,9 @@ def test_colour_that_is_packed_as_grey_is_told(
             image.convert("L").convert("RGB").save(path.with_suffix(".jpg"), quality=80)
     set_params(project, source="folder", path=tmp_path / "raw", size=32, channels=1)
     run_stage(project, "prepare")
-    said = "40 of 60 images are in colour and were packed as grey: prepare.channels=3 keeps their"
+    said = "in colour, and packed as grey: 40 of 60 images; prepare.channels=3 keeps their colour"
     assert said in capsys.readouterr().out
     assert said in (project / "data/prepared/quality.md").read_text()
     set_params(project, channels=3)
     packed(project)
-    assert "packed as grey" not in capsys.readouterr().out
+    assert "in colour" not in capsys.readouterr().out

@@ -75,9 +75,10 @@ def test_what_was_not_found_is_not_advised(
 
 def test_weights_that_hold_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not another model, which would not help."""
-    broken = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    head = nn.Linear(3, 3)
+    broken = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     with torch.no_grad():
-        broken[2].weight[0, 0] = torch.nan
+        head.weight[0, 0] = torch.nan
     monkeypatch.setattr(net, "own_net", lambda *_: broken)
     with pytest.raises(InputError, match=r"2\.weight has such values: look at the weights"):
         create_model("own", 3, (3, 16, 16))

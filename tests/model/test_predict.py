@@ -267,11 +267,11 @@ def test_a_grey_net_says_that_it_sees_no_colour(
     palette, grey = tmp_path / "palette.gif", tmp_path / "grey.jpg"
     Image.open(colour).convert("RGB").quantize(16).save(palette)
     Image.open(colour).convert("L").convert("RGB").save(grey)
-    line = "of 3 files: in colour, and this model sees them in grey (it learnt with "
+    line = "in colour, which this model, made with prepare.channels=1, sees as grey"
     for options in ([], ["--json"]):
         code, out, err = tool(tmp_path, colour, palette, grey, "--model", grey_model, *options)
         assert code == 0
-        assert err.splitlines() == [f"predict: 2 {line}prepare.channels=1)"]
+        assert err.splitlines() == [f"predict: {line}: 2 of 3 files"]
         assert len(out.splitlines()) == 3 + (not options)
     assert tool(tmp_path, grey, "--model", grey_model)[2] == ""
     assert tool(tmp_path, colour, "--model", trained[0] / "models")[2] == ""

@@ -47,7 +47,8 @@ def hostile(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.slow(seconds=40)
 def test_a_checkout_under_other_settings_of_git_is_the_same(hostile: Path) -> None:
     listed = run(hostile, "git", "ls-files", "-z").split("\0")[:-1]
-    assert not [name for name in listed if b"\r\n" in (hostile / name).read_bytes()]
+    texts = [name for name in listed if not name.endswith(".png")]
+    assert not [name for name in texts if b"\r\n" in (hostile / name).read_bytes()]
     run(hostile, "bash", "-n", "requirements/install.sh")
     run(hostile, "dvc", "checkout", "--quiet")
     assert "up to date" in run(hostile, "dvc", "status")

@@ -46,6 +46,8 @@ def test_a_project_that_moved_and_a_copy_of_it(clone: Path, tmp_path: Path) -> N
     before = json.loads(run(clone, *WHERE, "--json"))["runs"]["train"]
     other = tmp_path / "other"
     shutil.move(clone, other)
+    run(other, *WHERE)
+    assert files_of(other, "mlflow.db", before["run_id"]) >= OF_TRAINING
     run(other, "dvc", "exp", "run", "--name", "moved", "-S", "lr=2e-3")
     assert not clone.exists()
     of_main = json.loads(run(other, *WHERE, "main", "--json"))["runs"]["train"]

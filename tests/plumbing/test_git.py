@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,11 @@ def test_a_tool_that_asks_dvc_tells_the_reason(
 ) -> None:
     run(repository, "dvc", "init", "--quiet")
     words = refuse(repository, monkeypatch)
-    for tool in (lambda: table.collect(every=False), lambda: tasks.states(lambda _: True)):
+    tools: tuple[Callable[[], Any], ...] = (
+        lambda: table.collect(every=False),
+        lambda: tasks.states(lambda _: True),
+    )
+    for tool in tools:
         (repository / ".dvc/tmp/exps/celery").mkdir(parents=True, exist_ok=True)
         assert guarded(tool) == 2
         [line] = capsys.readouterr().err.splitlines()

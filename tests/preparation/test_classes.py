@@ -8,6 +8,7 @@ import pytest
 from src.data.packed import PackedSplit
 from src.plumbing.errors import InputError
 from tests.conftest import packed, set_params
+from tests.preparation import test_parquet as parquet
 from tests.preparation.image_folders import by_path, prepare_folder, report, write_images
 
 COUNTS = {"cat": 20, "dog": 20, "kitten": 20, "Skip": 6, "Not sure": 6}
@@ -74,6 +75,25 @@ def test_a_bad_row_of_a_class_that_is_left_out_does_not_matter(project: Path, ro
         table.write("cat/999.png,cat\n")
     with pytest.raises(InputError, match=r"cat/999\.png cannot be used: it does not exist .*no mo"):
         prepare(project, root, "csv", **CHOSEN)
+
+
+def test_what_is_refused_before_its_class_is_known_stays_refused(
+    project: Path, root: Path, tmp_path: Path
+) -> None:
+    """A relative: it must not go with the first class, which is left out."""
+    (root / "linked").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="linked cannot be used: it is a link to a folder"):
+        prepare(project, root, "folder", leave_out="['Not sure', Skip]")
+
+
+def test_classes_of_parquet_files(project: Path, tmp_path: Path) -> None:
+    """A relative: rows that are read once, and one of them without an image."""
+    rows = parquet.table(0, 90)
+    label = parquet.pa.array([str(n % 3) for n in range(90)])
+    made = rows.set_column(rows.schema.get_field_index("label"), "label", label)
+    root = parquet.write(tmp_path / "parquet", train=made)
+    splits = prepare(project, root, "parquet", leave_out="['0']", merge="['1=one']")
+    assert count_of(splits) == {"one": 30, "2": 30}
 
 
 def test_rows_that_agree_once_merged_are_no_conflict(project: Path, root: Path) -> None:

@@ -188,6 +188,7 @@ def shard(root: Path) -> None:
         (wrapper("a", "b", "c"), "{root}/a/b/c: set prepare.path={root}/a/b/c"),
         (wrapper("Dataset", "train"), "set prepare.path={root}/Dataset/train"),
         (packed_into("images.tgz"), "tar -xf {root}/images.tgz"),
+        (with_file("data-00000-of-00001.arrow"), "save it as Parquet with datasets.load_from_disk"),
         (packed_into("cat.zip"), "{root}/cat.zip {root}/cat`, and move it away"),
         (with_file("images.7z"), "unpack it into {root}/images, and move it away"),
         (with_file("train-images-idx3-ubyte.gz"), "set prepare.source=torchvision:MNIST"),

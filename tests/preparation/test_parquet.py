@@ -226,34 +226,26 @@ def test_a_damaged_page_is_one_line(project: Path, tmp_path: Path) -> None:
 
 
 MEMORY = """
-import resource, sys
+import sys
+import pyarrow
 from src.images.packing import FILES
 from src.preparation.sources.parquet import parquet_tables
-import pyarrow.parquet
 keys = {"path": "path", "label": "label", "split": "none", "group": "none"}
 params = {f"prepare.csv_{key}_column": name for key, name in keys.items()}
 source = parquet_tables({"prepare.path": sys.argv[1], **params}, FILES)
-print(sum(1 for _ in source.items), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(sum(1 for _ in source.items), pyarrow.default_memory_pool().max_memory())
 """
 
 
-def test_a_large_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
-    """As far as a page goes: 400 MB in one row group."""
-    content = pa.table(
-        {"image": [bytes([n % 250]) * 200_000 for n in range(2000)], "label": [0, 1] * 1000}
-    )
-
-    def peak(rows: int) -> int:
-        pq.write_table(
-            content.slice(0, rows),
-            tmp_path / "all.parquet",
-            compression="none",
-            use_dictionary=False,
-        )
-        command = [sys.executable, "-c", MEMORY, str(tmp_path)]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        count, megabytes = map(int, ended.stdout.split())
-        assert count == rows
-        return megabytes
-
-    assert peak(2000) < peak(100) + 150
+@pytest.mark.parametrize("how", [{"row_group_size": 50}, {"write_batch_size": 10}], ids=str)
+def test_the_images_are_never_all_in_memory(tmp_path: Path, how: dict[str, int]) -> None:
+    """Neither those of all row groups nor, where its pages are small, those of one."""
+    images = [bytes([number % 250]) * 100_000 for number in range(1000)]
+    content = pa.table({"image": images, "label": [0, 1] * 500})
+    plain: dict[str, Any] = {"compression": "none", "use_dictionary": False}
+    pq.write_table(content, tmp_path / "all.parquet", **plain, **how)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    count, most = map(int, ended.stdout.split())
+    assert count == 1000
+    assert most < 30 * 2**20  # of 100 MB

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 
 from src.data.packed import PackedSplit
+from src.images.packing import FILES
 from src.plumbing.errors import InputError
+from src.preparation.sources.webdataset import shards
 from tests.conftest import packed, set_params
 from tests.preparation.image_folders import by_path, read_csv, report
 from tests.preparation.test_parquet import encoded, labels
 
 Member = tuple[str, bytes]
+LABELLED = ("png", "cls")
 
 
 def write_shard(path: Path, members: Iterable[Member]) -> Path:
@@ -197,3 +202,30 @@ def test_long_names_are_whole(project: Path, tmp_path: Path) -> None:
     data = prepare(project, tmp_path)["train"]
     assert all(path.startswith(f"0.tar/{long}/") for path in data.paths)
     assert np.array_equal(np.unique(data.labels), [0, 1])
+
+
+@pytest.mark.parametrize("source", ["webdataset", "parquet"])
+def test_what_is_no_file_is_one_line(project: Path, tmp_path: Path, source: str) -> None:
+    """A pipe, which would wait for ever, and a link that leads nowhere."""
+    set_params(project, source=source, path=tmp_path / "raw")
+    path = tmp_path / "raw" / ("0.tar" if source == "webdataset" else "0.parquet")
+    path.parent.mkdir()
+    for make in (os.mkfifo, lambda link: link.symlink_to("nowhere")):
+        make(path)
+        with pytest.raises(InputError, match="is no file, or a link that leads nowhere"):
+            packed(project)
+        path.unlink()
+
+
+def test_a_shard_takes_no_memory(tmp_path: Path) -> None:
+    """Neither its headers, which tarfile keeps, nor its samples."""
+    count = 4000
+    write_shard(
+        tmp_path / "0.tar", ((f"{n}.{e}", b"%d" % (n % 2)) for n in range(count) for e in LABELLED)
+    )
+    tracemalloc.start()
+    source = shards({"prepare.path": str(tmp_path), "prepare.csv_label_column": "label"}, FILES)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert source.total == count
+    assert most < 500 * count  # bytes; with the headers 1,100 a sample

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from src.data import workers as processes
 from src.images import packing
 from src.images.decode import Upright
 from src.images.packing import Packed, Packer, Pixels
@@ -96,7 +97,7 @@ def test_only_a_few_are_read_ahead() -> None:
     for done in range(1, 2000):
         next(results)
         # What waits or runs, and the tasks of this process before workers started.
-        assert taken - done <= (2 * workers.AHEAD + 2) * packing.CHUNK
+        assert taken - done <= (2 * processes.AHEAD + 2) * packing.CHUNK
     results.close()
     assert not left_after(own_workers(psutil.Process()), 60)
 
@@ -114,7 +115,7 @@ def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(GateError) as caught:
         list(read_in_order(some, PACKER, 2))
     line = str(caught.value)
-    assert "a worker was killed among the 64 samples from image 256 on" in line
+    assert "a worker was killed by signal 9 among the 64 samples from image 256 on" in line
     assert "machine.prepare_workers" in line
     assert "\n" not in line
 
@@ -138,16 +139,16 @@ class Unpacked:
         return fail, (self.kind,)
 
 
-KILLED, RAN_OUT = "a worker was killed among the ", "memory ran out: "
+ENDED, RAN_OUT = "a worker ended among the ", "memory ran out: "
 
 
 @pytest.mark.parametrize(
     ("read", "count", "words", "traces"),
     [
-        (Unpacked(MemoryError), 1, KILLED, False),
-        (Unpacked(ImportError), 1, KILLED, True),
+        (Unpacked(MemoryError), 1, ENDED, False),
+        (Unpacked(ImportError), 1, ENDED, True),
         (Hungry(), 0, RAN_OUT, False),
-        (Hungry(), 1, KILLED, False),
+        (Hungry(), 1, ENDED, False),
     ],
     ids=["taken", "imported", "read here", "read by a worker"],
 )

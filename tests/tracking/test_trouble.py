@@ -1,6 +1,10 @@
 """Stores that are missing, break or lose runs: work goes on, and what was logged waits on disk."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from src.base.imports import ROOT
 from src.plumbing.stage import Stage
 from src.tracking import run as tracking
 from src.tracking.journal import shipping
@@ -267,3 +272,98 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(project: Path) -
     while items := outbox.items():
         outbox.send(items[0], Client(), "run")  # type: ignore[arg-type]
     assert sent == [b"old", b"new"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        ("localhost:5000", "got localhost:5000, did you mean http://localhost:5000?"),
+        (
+            "me:secret@example.org/runs",
+            "got example.org/runs, did you mean http://example.org/runs?",
+        ),
+        ("http:/localhost:5000", "got http:/localhost:5000"),
+    ],
+)
+def test_an_address_without_its_scheme_costs_a_line_that_says_so(
+    uri: str, hint: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The work goes on. A password and a slash too few are two that nobody reported."""
+    with store_at(uri), tracking.start(Stage("train")) as run:
+        run.log_metrics({"loss": 0.5}, 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "MLFLOW_TRACKING_URI must begin like http://, https://, sqlite:/// or" in lines[0]
+    assert f"{hint}; 0 points wait" in lines[0]
+    assert "secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize("part", ["read the journal", "list the outbox"])
+def test_a_disk_that_cannot_be_read_stops_nothing(
+    part: str,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The thread that sends would end with a traceback, and the work at its end with the same."""
+    monkeypatch.setattr(shipping, "INTERVAL", 0.01)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with tracking.start(Stage("train")) as run:
+        run.log_metrics({"loss": 0.5}, 1)
+        if part == "read the journal":
+            monkeypatch.setattr(shipping.Journal, "read", fail)
+        else:
+            monkeypatch.setattr(Outbox, "items", fail)
+        time.sleep(0.3)
+        run.log_image("a.png", b"a")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "tracking: cannot read what waits: [Errno 5] Input/output error"
+    assert not any("Traceback" in line for line in lines)
+
+
+SILENT = """
+import sys, threading
+from src.plumbing.command import guarded
+from src.plumbing.stage import Stage
+from src.tracking import run as tracking
+class Silent:
+    "A server that takes a call and never answers."
+    def __getattr__(self, name):
+        print("asked", flush=True)
+        threading.Event().wait()
+def work():
+    with tracking.start(Stage("train")) as run:
+        run._shipper.client = Silent()
+        run.log_metrics({"loss": 0.5}, 1)
+        threading.Event().wait()
+sys.exit(guarded(work))
+"""
+
+
+@pytest.mark.slow(seconds=20)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_does_not_wait_for_a_server_that_lets_calls_wait(
+    number: int, project: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SILENT],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "asked\n"
+    begun = time.monotonic()
+    process.send_signal(number)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert time.monotonic() - begun < 30
+    assert process.returncode == 128 + number
+    first, last = errors.splitlines()
+    assert first.startswith("tracking: the store does not answer; 1 points wait in .cache/journal/")
+    assert last in ("terminated", "interrupted")

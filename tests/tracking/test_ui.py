@@ -1,7 +1,9 @@
 """`make ui`: its address, and a real server that shows an artifact and leaves no process."""
 
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -242,3 +245,55 @@ def test_a_server_that_does_not_start_is_one_line(
     assert running.process.returncode == 1
     assert error.splitlines()[1].startswith("the MLflow server did not start (")
     assert len(error.splitlines()) == 2
+
+
+def ask(base: str, name: str) -> tuple[int, str]:
+    """What a browser gets that knows the server by another name and asks for the list of runs."""
+    connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=30)
+    headers = {
+        "Host": name,
+        "Origin": f"https://{name}",
+        "Content-Type": "application/json",
+    }
+    body = json.dumps({"experiment_ids": ["1"]})
+    connection.request("POST", "/ajax-api/2.0/mlflow/runs/search", body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+@pytest.mark.slow
+def test_the_variables_that_help_names_let_another_host_name_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch, start: Any
+) -> None:
+    """As behind a proxy. Two are needed: with the first alone the lists of runs stay empty."""
+    store.open_store(project)
+    name = "runs.example.org"
+    assert "Invalid Host header" in ui.OTHER_NAMES
+    pairs = re.findall(r"(MLFLOW_\w+) to (?:the [\w ]+, )?(\S+)[,.]", ui.OTHER_NAMES)
+    assert len(pairs) == 2
+    for count, found in enumerate(
+        [(403, "Invalid Host header"), (403, "Cross-origin request blocked"), (200, "")]
+    ):
+        for variable, value in pairs[:count]:
+            monkeypatch.setenv(variable, value.replace("NAME", name))
+        running = start(free_port())
+        base = running.address.partition("#")[0]
+        status, text = ask(base, name)
+        assert status == found[0]
+        assert found[1] in text
+        assert b"<html" in get(base)  # as before under its own
+        running.end(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_ends_the_wait_for_it(project: Path, start: Any) -> None:
+    """Whichever of its processes."""
+    for number in (0, -1):
+        running = start(free_port())
+        processes = sorted(running.server(), key=lambda one: one.pid)
+        processes[number].kill()
+        _, error = running.process.communicate(timeout=60)
+        assert running.process.returncode == 1
+        assert error.splitlines()[-1].startswith("the MLflow server ended (exit code ")
+        assert len(error.splitlines()) == 2
+        assert not left_after(processes, 30)

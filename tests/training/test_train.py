@@ -1,11 +1,17 @@
 """The stage `train` as a whole, killed and begun again."""
 
 import csv
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from src.plumbing.process import left_after
 from src.plumbing.terminal import Progress
 from tests.conftest import run_stage, set_params
 from tests.tracking.tracked_project import history, runs
@@ -50,3 +56,44 @@ def test_history_has_no_column_of_time(finished: tuple[Path, object]) -> None:
     names += ["val_loss", "val_accuracy", "val_macro_f1"]
     assert list(rows[0]) == names
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+
+@pytest.mark.slow(seconds=15)
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_train_ends_when_a_process_that_reads_does_not_go_on(copied: Path, end: str) -> None:
+    """In one line, where it is killed; by a signal, where it stands still, which nobody can see."""
+    set_params(copied, reading="workers", workers=2, epochs=500)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN], cwd=copied, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        found: list[psutil.Process] = []
+        while process.poll() is None and len(found) < 2:
+            found = []
+            for child in psutil.Process(process.pid).children():
+                with suppress(psutil.Error):
+                    found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+        for child in found:
+            child.kill() if end == "killed" else child.suspend()
+        if end == "stopped":
+            time.sleep(1)  # what was read ahead is taken
+            process.terminate()
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    last = errors.splitlines()[-1]
+    code, words = (1, "machine.reading: a worker ") if end == "killed" else (143, "terminated")
+    assert process.returncode == code, errors
+    assert last.startswith(words)
+    assert "Traceback" not in errors
+    assert not left_after(found, 30)
+
+
+# As `python -m src.train`, with less patience for a signal that is not taken.
+TRAIN = """
+import runpy, sys
+from src.plumbing import process
+process.TAKE_SECONDS = 1.0
+sys.argv = ["train"]
+runpy.run_module("src.train", run_name="__main__")
+"""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.plumbing.errors import InputError
-from src.preparation.sources.base import Files, Rejected, data_folder, splits_in
+from src.preparation.sources.base import Files, Rejected, data_folder, splits_in, text_of
 from src.preparation.sources.folder import remark_on_others, walk
 
 SPLITS = ("test", "val", "train")  # what the first two hold is not learnt
@@ -41,15 +41,15 @@ def find_containers(path: str, source: str, ending: str) -> Containers:
     for place, read in walk(root, Files((ending,), lambda _: _none, lambda _: _none), others):
         name = os.path.relpath(place, root)
         if isinstance(read, Rejected):
-            raise InputError(
-                f"{os.path.join(root, name)} cannot be used: {read.reason}: {read.remedy}"
-            )
-        with open(place, "rb") as file:
-            if file.read(len(POINTER)) == POINTER:
-                raise InputError(f"{place} is a pointer of git LFS: fetch it with `git lfs pull`")
+            raise InputError(f"{text_of(place)} cannot be used: {read.reason}: {read.remedy}")
+        _require_content(place)
         found.append(Container(place, name, _split_of(name)))
     if not found:
-        raise InputError(f"{root} holds no {ending} file, which prepare.source {source} reads")
+        there = ", ".join(f"{ending}: {count}" for ending, count in others.most_common(3))
+        raise InputError(
+            f"{root} holds no {ending} file, which prepare.source {source} reads, but "
+            f"{there or 'nothing'}: set prepare.path to their folder, or another source"
+        )
     given = {file.split for file in found} - {None}
     if given and ("train" not in given or any(file.split is None for file in found)):
         without = next((file.name for file in found if file.split is None), None)
@@ -67,11 +67,23 @@ def find_containers(path: str, source: str, ending: str) -> Containers:
     return Containers(root, found, notes, remark_on_others(others))
 
 
-def sorted_classes(labels: "list[str]") -> list[str]:
+def sorted_classes(labels: list[str]) -> list[str]:
     """Names of classes in order: as numbers if all are."""
-    if all(label.isdecimal() for label in labels):
-        return sorted(labels, key=int)
-    return sorted(labels)
+    numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=lambda label: (len(label) if numbers else 0, label))
+
+
+def _require_content(path: str) -> None:
+    """InputError for what cannot be opened, and for a pointer of git LFS."""
+    if not os.path.isfile(path):  # opening a named pipe would wait for ever
+        raise InputError(f"{path} is no file, or a link that leads nowhere: mend or remove it")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(POINTER))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): `chmod u+r` it") from None
+    if start == POINTER:
+        raise InputError(f"{path} is a pointer of git LFS: fetch it with `git lfs pull`")
 
 
 def _split_of(name: str) -> str | None:

@@ -48,7 +48,7 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
                 continue
             top = tops.setdefault(folder.name, Top())
             for path, _ in walk(folder, files, left_out):
-                top.add(os.path.relpath(path, folder))
+                top.add(path[len(os.fspath(folder)) + 1 :])  # a tenth of the time of relpath
                 learnt.add(folder.name)
         if split in ("val", "test") and not _folders(parent):
             _require_none_without_class(parent, loose)
@@ -56,10 +56,10 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     empty = sorted(name for name, top in tops.items() if not top.samples)
     if len(learnt) < 2:
         why = [*unusable, what_lies_there(parent, files, may_be_set=not given)][0]
+        without = f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty else ""
         raise InputError(
             f"{parent} must hold one folder per class, at least two; found {len(learnt)}"
-            + (f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty else "")
-            + (f"; {why}" if why else "")
+            + (f"; {why}" if why else without)
         )
     require_classes(parent, tops)
     notes = {
@@ -81,6 +81,9 @@ def _loose(places: Sequence[Path], files: Files, left_out: Counter[str]) -> list
     """The samples beside class folders or split folders; other files there go into `left_out`."""
     beside = [path for place in places for path in sorted(place.iterdir()) if not _is_folder(path)]
     left_out.update(_ending(path.name) for path in beside if not _is_sample(path.name, files))
+    for path in (path for place in places for path in place.iterdir()):
+        if path.name.startswith(".") and _is_folder(path):  # a class there would vanish unseen
+            left_out["hidden"] += _files_in(path)
     return [path for path in beside if _is_sample(path.name, files)]
 
 
@@ -116,7 +119,7 @@ def _items(
     label_of: Mapping[str, int],
 ) -> Iterator[Item]:
     for file in loose:
-        yield Item(text_of(os.path.relpath(file, root)), 0, LOOSE)
+        yield Item(text_of(os.path.relpath(file, root)), -1, LOOSE)
     for split, parent in parents:
         for folder in _folders(parent):
             name = folder.relative_to(root).as_posix()
@@ -167,8 +170,8 @@ def _walk(
         path = os.path.join(folder, name)
         if is_folder:
             if name.startswith("."):
-                continue
-            if refused := None if linked_folders else _refuse_folder(Path(path)):
+                left_out["hidden"] += _files_in(path)
+            elif refused := None if linked_folders else _refuse_folder(Path(path)):
                 yield path, refused
             else:
                 yield from _walk(path, files, left_out, [*above, here], linked_folders, deeper - 1)
@@ -216,6 +219,10 @@ def _ending(name: str) -> str:
     return "hidden" if name.startswith(".") else text_of(suffix) or "no ending"
 
 
+def _files_in(folder: str | Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
 def _is_folder(entry: "os.DirEntry[str] | Path") -> bool:
     try:
         return entry.is_dir()
@@ -242,7 +249,11 @@ def _parents(root: Path) -> Parents:
         require_readable(top)
     splits = {SPLIT_NAMES[top.name.lower()]: top for top in tops}
     if "train" not in splits:
-        raise InputError(f"{root} has split folders but no folder train")
+        names = ", ".join(top.name for top in tops)
+        raise InputError(
+            f"{root} has split folders ({names}) but no folder train: add it, or rename those that "
+            "are classes"
+        )
     if len(splits) < len(tops):
         raise InputError(f"{root} has two folders for one split: keep one of them")
     return [(split, splits[split]) for split in ("test", "val", "train") if split in splits]

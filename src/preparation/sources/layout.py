@@ -16,7 +16,7 @@ from src.preparation.sources.base import SPLIT_NAMES, Files, how_to_unpack, spli
 TABLES = (".csv", ".tsv")
 IDX = ("-ubyte", "-ubyte.gz")  # of MNIST and its kin
 ARRAYS = (
-    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".tfrecord", ".arrow", ".lmdb"),
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".tfrecord", ".lmdb"),
     *(".mdb", ".rec", ".bin", ".pt"),
 )
 PEEKED = 64  # members of a tar file that tell a shard from an archive (choice)
@@ -84,7 +84,7 @@ def remark_on_levels(tops: Mapping[str, Top]) -> list[str]:
     if not trees:
         return []
     first = trees[0]
-    more = f", as are {len(trees) - 1} more" if len(trees) > 1 else ""
+    more = f"; {len(trees)} class folders hold folders" if len(trees) > 1 else ""
     return [
         f"folders below a class folder make no classes: {text_of(first)} is one class with all "
         f"that lies in {_some(tops[first].below)}{more}"
@@ -150,6 +150,11 @@ def _how_to_read(path: Path, folder: Path, samples: bool) -> str:
         return "set prepare.source=parquet"
     if name.endswith(".tar") and _is_shard(path):
         return "it is a WebDataset shard: set prepare.source=webdataset"
+    if name.endswith(".arrow"):
+        return (
+            "save it as Parquet with datasets.load_from_disk(FOLDER).to_parquet(FILE) and set "
+            "prepare.source=parquet"
+        )
     if unpack := how_to_unpack(path):
         return f"{unpack}, and move it away"
     if name.endswith(IDX):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 ROWS = 64  # that are read at a time, so that memory has a bound (choice)
-BUFFER = 2**20  # bytes that are read at a time: else a whole column of a row group is (choice)
+BUFFER = 2**20  # bytes that are read at a time; by default the whole file is read ahead (measured)
 NO_LABEL = Rejected("its row has no class", "add its class, or remove the row")
 NO_SPLIT = Rejected("its row has a split that is none of train, val, test", "correct the row")
 NO_BYTES = Rejected("its row has no bytes", "save the table with the files in it, not their paths")
@@ -112,7 +112,7 @@ def _items(
             name, label = f"{file.name}/{row['number']:07d}", columns.class_of(row["label"])
             refused = NO_BYTES if not row["content"] else NO_LABEL if label is None else None
             if refused := NO_SPLIT if columns.split and split is None else refused:
-                yield Item(name, 0, refused)
+                yield Item(name, -1, refused)
             else:
                 read = files.content(Held(row["content"]))
                 group = None if row["group"] in (None, "") else str(row["group"])
@@ -155,7 +155,7 @@ def _opened(file: Container) -> "Iterator[ParquetFile]":
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(file.path, buffer_size=BUFFER) as opened:
+        with ParquetFile(file.path, pre_buffer=False, buffer_size=BUFFER) as opened:
             yield opened
     except MemoryError:
         raise

@@ -119,7 +119,7 @@ def _items(
     sql = "SELECT name, label, split, path, offset, size, refused FROM samples ORDER BY rowid"
     for name, label, split, path, offset, size, refused in database.execute(sql):
         if refused:
-            yield Item(name, 0, Rejected(refused, "correct it in the shard, or remove it"))
+            yield Item(name, -1, Rejected(refused, "correct it in the shard, or remove it"))
         else:
             read = files.content(Part(path, offset, size))
             yield Item(name, label_of[label], read, None if split == "train" else split)

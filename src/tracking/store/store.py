@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LOCK_SECONDS = 5.0  # how long to wait for one who keeps a SQLite file locked (choice)
+HOST_ONLY = re.compile(r"\w[\w.-]*(:\d+)?(/.*)?")
 # What MLflow reads from the environment when it is imported; what the user has set goes first.
 CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default of 7 blocks each call for four minutes
@@ -96,14 +97,20 @@ def open_store(root: Path) -> tuple["MlflowClient", str]:
     """A client of the store and the id of the project's experiment, both made if need be.
     InputError if the experiment was deleted; else as for `connect`."""
     client = connect(root)
-    folder, own = files_folder(root), _own_file(root)
+    follow(root)
+    folder = files_folder(root)
+    artifacts, own = folder.as_uri() if folder else None, _own_file(root) is not None
     with _lock(root):
-        if own:
-            with suppress(sqlite3.Error):  # a store that can only be read is still shown
-                if before := files.bring_along(root, own):
-                    warn(f"the project was at {before}: its runs have their files here now")
-        found = experiment.find(client, root, folder.as_uri() if folder else None, bool(own))
-    return client, found
+        return client, experiment.find(client, root, artifacts, own)
+
+
+def follow(root: Path) -> None:
+    """Let a store in the project, if there is one, name its folders where the project is now."""
+    if (file := _own_file(root)) and file.is_file():
+        # One that can only be read is still shown, and one that is broken told elsewhere.
+        with _lock(root), suppress(sqlite3.Error):
+            if before := files.bring_along(root, file):
+                warn(f"the project was at {before}: its runs have their files here now")
 
 
 def require_folder(root: Path, client: "MlflowClient", experiment_id: str) -> None:
@@ -136,10 +143,10 @@ def connect(root: Path) -> "MlflowClient":
     new SQLite file. StoreError if the file cannot be opened, and what MLflow raises."""
     uri = tracking_uri(root)
     if "://" not in uri and not uri.startswith("databricks"):
-        shown = public(uri)
+        hint = f", did you mean http://{public(uri)}?" if HOST_ONLY.fullmatch(public(uri)) else ""
         raise StoreError(
-            f"MLFLOW_TRACKING_URI is no address of a server or database: {shown}; did you mean "
-            f"http://{shown}?"
+            "MLFLOW_TRACKING_URI must begin like http://, https://, sqlite:/// or postgresql://, "
+            f"got {public(uri)}{hint}"
         )
     if file := sqlite_file(uri):
         with _lock(root):  # its tables may be in the making
