@@ -68,9 +68,9 @@ upgrade: ## merge what is new upstream; FROM=... names another address or folder
 	$(INSTALL) runtime
 	@python -m src.upgrade $(if $(FROM),"$(FROM)")
 
-ui: ## browse the runs in MLflow
+ui: ## browse the runs in MLflow; PORT=5001 takes another port than 5000
 	$(INSTALL) runtime
-	@python -m src.ui
+	@python -m src.ui $(if $(PORT),--port $(PORT))
 
 table: ## print the experiments as a table
 	$(INSTALL) runtime

@@ -68,8 +68,10 @@ def find(target: Target, root: Path) -> Found:
             found.runs[name] = run
         else:
             found.missing[name] = "none here: it ran elsewhere, or with tracking off"
-    if "train" in found.missing and (other := _run_of_model(root, entries["train"], found)):
-        found.missing["train"] = f"none of these inputs; of others, with the same weights: {other}"
+            if other and name != "train":
+                found.missing[name] = "none of these inputs"
+    if "train" in found.missing and (alike := _run_of_model(root, entries["train"], found)):
+        found.missing["train"] = f"none of these inputs; of others, with the same weights: {alike}"
     # An evaluation with other settings has a run of its own, and so may have a stage of yours;
     # without a record of it the store is only asked where that of train is not recorded either.
     for name in (name for name in prints if name not in (*LISTED, *WITHOUT_RUN)):
@@ -100,7 +102,7 @@ def _run_of_model(root: Path, train: identity.Entry, found: Found) -> str:
     other inputs, which model.json would tell if it were here. Empty if there is none."""
     md5 = train["outs"].get(MODEL, "")
     run = _asked(root, {MODEL_MD5: md5}, found) if md5 else None
-    return f"{run['name']}, {run['address'] or run['run_id']}" if run else ""
+    return f"{run['name']}, {run['address']}" if run else ""
 
 
 def _asked(root: Path, tags: dict[str, str], found: Found) -> dict[str, str] | None:

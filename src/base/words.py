@@ -3,9 +3,7 @@
 
 def counted(count: int, noun: str) -> str:
     """`1 row`, `2 rows`: a number with its noun, whose plural ends in s (of class: classes)."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
+    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
 def either(count: int, singular: str, plural: str) -> str:

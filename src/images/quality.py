@@ -142,8 +142,8 @@ class Quality:
             )
         if flat := sum(part.flat for part in self.splits.values()):
             found.append(
-                f"{flat} of {counted(total, 'image')} {either(flat, 'is', 'are')} constant or "
-                "nearly so once packed: quality.md names the first"
+                f"{flat} of {total} {either(flat, 'is', 'are')} constant or nearly so once packed: "
+                "quality.md names the first"
             )
         return found
 

@@ -195,6 +195,10 @@ def _check_limits(v: Mapping[str, Any]) -> None:
         f"{v['augment_crop']}": v["augment_crop"] >= v["prepare.size"],
         "prepare.val_share + prepare.test_share must leave samples to train on, got "
         f"{shares:g}": shares >= 1,
+        f"prepare.csv_label_column must be one column with prepare.source {v['prepare.source']}": (
+            isinstance(v["prepare.csv_label_column"], list)
+            and v["prepare.source"] in ("parquet", "webdataset")
+        ),
         f"label_smoothing must be 0 with loss {v['loss']}, which has none": (
             v["loss"] in ("focal", "own") and v["label_smoothing"] > 0
         ),

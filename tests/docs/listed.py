@@ -9,6 +9,7 @@ RUN = (
     "docs/how-to/own-stage.md",
     "docs/how-to/run-experiments.md",
     "docs/how-to/share-data.md",
+    "docs/reference/classes.md",
     "docs/reference/commands.md",
     "docs/reference/sources.md",
     "recipes/README.md",

@@ -161,7 +161,6 @@ def test_quality_says_it_too(project: Path, tmp_path: Path) -> None:
         "highest": 1023.0,
     }
     text = (folder / "quality.md").read_text()
-    assert "## Remarks" in text
     assert "- 40 images of 16 bits with no value above 1023" in text
     assert "constant or nearly so once packed" in text
     assert "| 16 bits " in text

@@ -68,7 +68,7 @@ def test_what_dvc_commit_vouches_for_is_told(clone: Path) -> None:
     before = json.loads(run(clone, *tool, "src.where", "--json"))["runs"]["train"]
     with open(clone / "src/training/loop.py", "a") as code:
         code.write("# a comment\n")
-    run(clone, "dvc", "commit", "--force", "train")
+    run(clone, "dvc", "commit", "--force")
     printed = run(clone, *tool, "src.where")
     assert f"{line} (src/training/loop.py), as after `dvc commit`" in printed
     assert before["address"] in printed

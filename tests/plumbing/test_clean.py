@@ -96,7 +96,7 @@ def test_working_copies_go_when_nothing_runs(
     files.parent.mkdir(parents=True)
     files.touch()
     clean.main()
-    lines = "clean: 1 working copies of killed experiments removed\n"
+    lines = "clean: 1 working copy of killed experiments removed\n"
     lines += "clean: .dvc/tmp/exps/tmp0 kept: it has files of MLflow runs\n"
     assert capsys.readouterr().out.endswith(lines)
     assert (copies[1].exists(), files.exists()) == (False, True)

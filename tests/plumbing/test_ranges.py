@@ -184,6 +184,15 @@ RULES: list[tuple[dict[str, Any], str, list[dict[str, Any]], dict[str, str]]] = 
             "prepare.test_share": "less than 1 with val_share",
         },
     ),
+    *(
+        (
+            {"source": source, "csv_label_column": "[cat, dog]"},
+            f"prepare.csv_label_column must be one column with prepare.source {source}",
+            [{"source": source}, {"source": "csv", "csv_label_column": "[cat, dog]"}],
+            {"prepare.csv_label_column": "with source csv, list of columns"},
+        )
+        for source in ("parquet", "webdataset")
+    ),
     (
         {"loss": "focal", "label_smoothing": 0.001},
         "label_smoothing must be 0 with loss focal",

@@ -98,10 +98,10 @@ def write(odd: Odd, root: Path) -> None:
 
 def _fill(odd: Odd, place: str = "", count: int = 30, nested: bool = False) -> None:
     suffixes = odd.rng.sample(FORMATS, odd.rng.randint(1, 3))
-    for name in odd.classes:
+    for label, name in enumerate(odd.classes):
         for number in range(count):
             suffix, mode = odd.rng.choice(suffixes), odd.rng.choice(MODES)
-            below = f"{odd.rng.choice('xyz')}/" if nested else ""
+            below = f"{odd.rng.choice('xyz')}{label}/" if nested else ""
             path = f"{place}{name}/{below}{number}{suffix}"
             odd.files[path] = image(odd.rng, suffix, mode)
 
@@ -259,6 +259,16 @@ def empty_folder(odd: Odd) -> bool | None:
     return None
 
 
+def hidden_folders(odd: Odd) -> bool | None:
+    """Of an editor, and a class whose name begins with a dot."""
+    if odd.rows or odd.traits[0] in ("an_archive", "flat_files"):
+        return False
+    top = next(iter(odd.files)).split("/")[0]
+    for name in (f"{top}/.ipynb_checkpoints/1.png", ".hidden/2.png"):
+        odd.files[name] = image(odd.rng, ".png")
+    return None
+
+
 def link_to_nowhere(odd: Odd) -> bool | None:
     if odd.rows or odd.traits[0] in ("an_archive", "flat_files"):
         return False
@@ -284,7 +294,7 @@ def missing_endings(odd: Odd) -> bool | None:
         return False
     for row in odd.rows[1:]:
         row[0] = row[0].rpartition(".")[0]
-    odd.refuse("there is no|ending|cannot be used")
+    odd.refuse("prepare.csv_path_pattern")
     return None
 
 
@@ -324,6 +334,7 @@ def two_labels_for_one(odd: Odd) -> bool | None:
 
 ACCIDENTS: tuple[Callable[[Odd], bool | None], ...] = (
     *(cut_file, empty_file, other_files, phone_photos, copies, constant_images, tiny_images),
-    *(few_bits, rare_class, empty_folder, link_to_nowhere, split_among_classes, missing_endings),
-    *(rows_without_files, rows_without_labels, labels_that_are_quantities, two_labels_for_one),
+    *(few_bits, rare_class, empty_folder, hidden_folders, link_to_nowhere, split_among_classes),
+    *(missing_endings, rows_without_files, rows_without_labels, labels_that_are_quantities),
+    *(two_labels_for_one,),
 )

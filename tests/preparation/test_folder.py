@@ -11,7 +11,7 @@ from src.images.fit import fit_image
 from src.plumbing.errors import InputError
 from src.plumbing.schema import SCHEMA
 from tests.conftest import packed, set_params
-from tests.preparation.image_folders import by_path, prepare_folder, write_images
+from tests.preparation.image_folders import by_path, prepare_folder, write_images, write_splits
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,23 @@ def test_how_images_are_packed(project: Path, tmp_path: Path, key: str, choice: 
     for image, path in zip(data.rows(range(3)), data.paths, strict=False):
         with Image.open(images / path) as opened:
             assert np.array_equal(image, fit_image(opened, **how))
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_split_folder_without_class_folders_has_no_labels(
+    project: Path, tmp_path: Path, split: str
+) -> None:
+    """As competitions give their test images; it was told to add images of each class."""
+    root = write_splits(tmp_path / "images", ("train", "val", "test"), 10)
+    for name in ("cat", "dog"):
+        for path in (root / split / name).iterdir():
+            path.rename(root / split / f"{name}-{path.name}")
+        (root / split / name).rmdir()
+    with pytest.raises(InputError) as caught:
+        prepare_folder(project, root)
+    assert "has no class folders, so nothing says the classes of its 20 samples" in str(
+        caught.value
+    )
 
 
 def test_the_blanks_of_a_class_are_seen(project: Path, tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_the_class_in_the_name_of_a_file(project: Path, tmp_path: Path) -> None:
     assert labels(project) == names
 
 
+def test_folders_of_people(project: Path, tmp_path: Path) -> None:
+    text = (EXAMPLES / "people.py").read_text()
+    for number in range(20):
+        folder = tmp_path / f"images/person {number}"
+        write_images(folder, {"ill": 3, "well": 3}, size=(9, 9 + number))
+    assert run(project, text, path=tmp_path / "images") == (0, "")
+    splits = {split: set(data.paths) for split, data in splits_of(project).items()}
+    people = {split: {path.split("/")[0] for path in paths} for split, paths in splits.items()}
+    assert sum(map(len, people.values())) == 20
+    assert set(labels(project).values()) == {"ill", "well"}
+
+
 def test_a_table_of_paths(project: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "table.py").read_text()
     assert len(text.splitlines()) < 15

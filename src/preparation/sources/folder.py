@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.base.words import counted
+from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
     SPLIT_NAMES,
@@ -56,14 +56,10 @@ def class_folders(params: Mapping[str, Any], files: Files) -> Source:
     empty = sorted(name for name, top in tops.items() if not top.samples)
     if len(learnt) < 2:
         why = [*unusable, what_lies_there(parent, files, may_be_set=not given)][0]
+        without = f" with samples ({', '.join(map(repr, empty[:3]))} without)" if empty else ""
         raise InputError(
             f"{parent} must hold one folder per class, at least two; found {len(learnt)}"
-            + (f"; {why}" if why else "")
-            + (
-                f" with samples ({', '.join(map(repr, empty[:3]))} without)"
-                if empty and not why
-                else ""
-            )
+            + (f"; {why}" if why else without)
         )
     require_classes(parent, tops)
     notes = {
@@ -85,6 +81,9 @@ def _loose(places: Sequence[Path], files: Files, left_out: Counter[str]) -> list
     """The samples beside class folders or split folders; other files there go into `left_out`."""
     beside = [path for place in places for path in sorted(place.iterdir()) if not _is_folder(path)]
     left_out.update(_ending(path.name) for path in beside if not _is_sample(path.name, files))
+    for path in (path for place in places for path in place.iterdir()):
+        if path.name.startswith(".") and _is_folder(path):  # a class there would vanish unseen
+            left_out["hidden"] += _files_in(path)
     return [path for path in beside if _is_sample(path.name, files)]
 
 
@@ -92,7 +91,7 @@ def remark_on_others(left_out: Counter[str]) -> list[str]:
     """A line that names the endings of files that are no samples."""
     if not (count := left_out.total()):
         return []
-    many = "1 file was" if count == 1 else f"{count} files were"
+    many = f"{counted(count, 'file')} {either(count, 'was', 'were')}"
     endings = ", ".join(f"{ending}: {n}" for ending, n in left_out.most_common(5))
     return [f"{many} left out, by name no sample ({endings}{', ...' * (len(left_out) > 5)})"]
 
@@ -171,8 +170,8 @@ def _walk(
         path = os.path.join(folder, name)
         if is_folder:
             if name.startswith("."):
-                continue
-            if refused := None if linked_folders else _refuse_folder(Path(path)):
+                left_out["hidden"] += _files_in(path)
+            elif refused := None if linked_folders else _refuse_folder(Path(path)):
                 yield path, refused
             else:
                 yield from _walk(path, files, left_out, [*above, here], linked_folders, deeper - 1)
@@ -218,6 +217,10 @@ def _ending(name: str) -> str:
     """What files that are left out are counted by."""
     suffix = os.path.splitext(name)[1].lower()
     return "hidden" if name.startswith(".") else text_of(suffix) or "no ending"
+
+
+def _files_in(folder: str | Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def _is_folder(entry: "os.DirEntry[str] | Path") -> bool:

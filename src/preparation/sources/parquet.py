@@ -92,6 +92,7 @@ def parquet_tables(params: Mapping[str, Any], files: Files) -> Source:
         _items(containers.found, columns, files, {name: n for n, name in enumerate(classes)}),
         total,
         frozenset(given),
+        grouped=columns.group is not None,
         notes={**containers.notes, "given_splits": sorted(given)},
         remarks=remark_on_twins(classes) + containers.remarks,
     )

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from src.plumbing.keys import NONE
 from src.preparation.sources.base import Files, Rejected
 from src.preparation.sources.folder import walk
 
@@ -25,7 +24,7 @@ class Pattern:
         self.has_any_ending = text.count("*") > 1
         if self.has_any_ending:
             text = text.removesuffix(ANY_ENDING)
-        pieces = re.split(r"\*|\{([^{}]+)\}", COLUMN if text == NONE else text)
+        pieces = re.split(r"\*|\{([^{}]+)\}", COLUMN if text == "none" else text)
         self.texts, self.columns = pieces[::2], [name or path_column for name in pieces[1::2]]
 
     def path(self, values: Mapping[str, str]) -> str:
