@@ -255,7 +255,7 @@ def test_a_run_that_goes_on_after_the_move_keeps_its_files(
         record.save()
         Outbox(project, record.run_id).add("train/curves.png", b"png")
         sent = unsent.send_all(project)
-    assert sent.trouble == [f"run {record.run_id}: 0 points and 1 files wait"]
+    assert sent.trouble == [f"run {record.run_id}: 0 points and 1 file wait"]
     assert f"{elsewhere.parents[2]} is not here, so no files " in capsys.readouterr().err
     assert not elsewhere.exists()
     assert [file.name for file in Outbox(project, record.run_id).files()] == ["curves.png"]
