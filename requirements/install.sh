@@ -53,7 +53,7 @@ require_git() {
     command -v git >/dev/null || fail "git is not installed, or not on PATH"
     said=$(LC_ALL=C git rev-parse --git-dir 2>&1) && return
     [[ $said == *"not a git repository (or any"* ]] ||
-        fail "git does not read this repository:" $said
+        fail "git does not read this repository:" ${said#fatal: }
     fail "this folder is not a git repository, which DVC needs: clone it instead of downloading a" \
         "ZIP, or run git init && git add -A && git commit -m 'Start'"
 }

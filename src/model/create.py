@@ -9,8 +9,9 @@ from torch import nn
 from src.base.kinds import kind_part
 from src.base.randomness import seed_initial_weights
 from src.model.device import readable_errors
-from src.model.fitting import DoesNotFit, takes, what_fits
+from src.model.fitting import USUAL, DoesNotFit, takes, what_fits
 from src.model.nets.names import OWN, TORCHVISION
+from src.model.nets.pretrained import published
 from src.model.nets.timm_models import timm_net
 from src.model.nets.weights_file import NO_WEIGHTS, head_name, load_weights
 from src.plumbing.errors import InputError
@@ -52,7 +53,7 @@ def create_model(
             if weights != NO_WEIGHTS and takes(without_weights, classes, input_size):
                 advice = f"with weights {NO_WEIGHTS} it can (tried): name another file"
             else:
-                advice = what_fits(without_weights, classes, input_size)
+                advice = what_fits(without_weights, classes, input_size, _known_size(name))
             raise DoesNotFit(error.fact, advice) from None
     else:
         for key, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
@@ -69,10 +70,15 @@ def create_model(
         if name == OWN:  # some nets return something else in training than in evaluation
             _check_forward(model, name, classes, torch.zeros(2, *input_size), training=True)
     except DoesNotFit as error:
-        advice = what_fits(without_weights, classes, input_size)
+        advice = what_fits(without_weights, classes, input_size, _known_size(name))
         own = ", or change own_net" if name == OWN else ""
         raise DoesNotFit(error.fact, f"{advice}{own}") from None
     return model.train()
+
+
+def _known_size(name: str) -> int:
+    """The side of the images that a model was published for; the usual one if nobody says."""
+    return int((published(name) or {}).get("input_size", [3, USUAL])[1])
 
 
 def _net_not_of_timm(

@@ -25,20 +25,22 @@ class DoesNotFit(InputError):
         self.fact = fact
 
 
-def what_fits(build: Build, classes: int, input_size: Sequence[int]) -> str:
+def what_fits(build: Build, classes: int, input_size: Sequence[int], known: int = USUAL) -> str:
     """What to set for a net that does not take samples of `input_size`, such as `set
-    prepare.channels to 3 (tried)`."""
+    prepare.channels to 3 (tried)`. `known`: the size that it was published for."""
     if len(input_size) != 3:
         return "set another model"
     found = True
-    for size in _others(input_size):
+    tried = list(_others(input_size, known))
+    for size in tried:
         if fits := takes(build, classes, size):
             keys = {"channels": (size[0], input_size[0]), "size": (size[1], input_size[1])}
             changed = [f"prepare.{key} to {new}" for key, (new, old) in keys.items() if new != old]
             return f"set {' and '.join(changed)} (tried)"
         found = found and fits is not None
     if found:
-        return f"no other prepare.size or channels helps (up to {USUAL} tried): set another model"
+        largest = max(side for _, side, _ in tried)
+        return f"no other prepare.size or channels helps (up to {largest} tried): set another model"
     return "perhaps it takes another prepare.size (a guess): set that, or another model"
 
 
@@ -55,11 +57,11 @@ def takes(build: Build, classes: int, input_size: Sequence[int]) -> bool | None:
         return None if "meta" in str(error) else False
 
 
-def _others(input_size: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+def _others(input_size: Sequence[int], known: int) -> Iterator[tuple[int, int, int]]:
     """The input sizes to try, the nearest first; grey or colour last, as that changes the data."""
     channels, size, _ = input_size
     rounded = {-(-size // step) * step for step in STEPS}
-    sizes = sorted(rounded | ({USUAL} if size < USUAL else set()))
+    sizes = sorted(rounded | {side for side in (known, USUAL) if side > size})
     for number in (channels, 4 - channels):
         for side in (size, *(side for side in sizes if side != size)):
             if (number, side) != (channels, size):

@@ -23,6 +23,7 @@ def followed(size: tuple[int, int, int], line: str) -> tuple[int, int, int]:
     [
         ("csatv2", (1, 64, 64), {"channels"}),  # it converts colours: the size is not the cause
         ("test_vit", (1, 17, 17), {"size"}),
+        ("crossvit_tiny_240", (3, 32, 32), {"size"}),  # the one that it was published for alone
         ("vgg11", (3, 16, 16), {"size"}),
         ("torchvision:vit_b_16", (1, 16, 16), {"size"}),  # positions for one size alone
     ],
