@@ -15,6 +15,7 @@ import torch
 
 from src.data.packed import PackedSplit
 from src.data.workers import WorkerEnded, started
+from src.plumbing import process
 from src.plumbing.errors import GateError, InputError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -50,7 +51,13 @@ def read_batches(
     (int64, B) of `batches`. Dropping the iterator ends its thread or processes, whose errors are
     raised here. InputError when `resident` is asked for and does not fit, GateError when a process
     that reads is killed."""
-    return TIERS[tier(data, device, reading)](data, batches, device, reading.workers)
+    return _at_work(TIERS[tier(data, device, reading)](data, batches, device, reading.workers))
+
+
+def _at_work(batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        process.at_work()
+        yield batch
 
 
 def tier(data: PackedSplit, device: torch.device, reading: Reading) -> str:

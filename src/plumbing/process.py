@@ -77,6 +77,13 @@ def _on_alarm(number: int, frame: FrameType | None) -> None:
         raise _EXCEPTIONS[_arrived]
 
 
+def at_work() -> None:
+    """Tell, in a `deferred` block, that it does not stand still: a validation, or a step of many
+    micro-batches, may take longer than a signal waits."""
+    if _arrived is not None and signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, TAKE_SECONDS, TAKE_SECONDS)
+
+
 def _take() -> bool:
     if _arrived is None:
         return False
@@ -89,7 +96,8 @@ def deferred() -> Iterator[Callable[[], bool]]:
     """Inside the block a first signal makes the yielded function return True: raised in a step it
     would leave half of it done. It is raised when the block ends, also in place of an error that it
     caused, but not in place of a checkpoint that could not be written; and where the block stands
-    if that has not called the function for `TAKE_SECONDS`: it may wait for what never comes. A
+    if for `TAKE_SECONDS` neither that function nor `at_work` is called: it may wait for what never
+    comes. A
     second signal is raised at once. In another such block this is a part of that."""
     global _waits, _arrived
     if _waits:

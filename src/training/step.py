@@ -11,6 +11,7 @@ from torch import nn
 
 from src.base.randomness import seed_step
 from src.data.batches import Batch
+from src.plumbing import process
 from src.training.learner import HALF, Learner
 
 Augment = Callable[[torch.Tensor, int, int], torch.Tensor]
@@ -48,6 +49,7 @@ def train_step(learner: Learner, batch: Batch, step: int) -> torch.Tensor:
     count = min(-(-len(rows) // learner.micro_batch), max(1, len(rows) // 2))
     micro_batches = zip(rows.tensor_split(count), targets.tensor_split(count), strict=True)
     for inputs, wanted in micro_batches:
+        process.at_work()
         with learner.autocast():
             logits = learner.forward(learner.enter(inputs))
         if learner.precision in HALF:

@@ -61,7 +61,7 @@ def test_data_that_cannot_be_brought_say_what_the_remote_said(
     dvc("init", "--quiet")
     Path("data.txt").write_text("data")
     dvc("add", "--quiet", "data.txt")
-    dvc("remote", "add", "--default", "far", "s3://somebody:s3cret@bucket/store")
+    dvc("remote", "add", "--default", "far", "gs://somebody:s3cret@bucket/store")
     shutil.rmtree(".dvc/cache")
     git("add", ".")
     git("commit", "--quiet", "--message", "data")
@@ -71,7 +71,7 @@ def test_data_that_cannot_be_brought_say_what_the_remote_said(
     ):
         pass
     said = str(caught.value).partition("`dvc pull` ")[2]
-    assert "s3 is supported, but requires 'dvc-s3'" in said
+    assert "gs is supported, but requires 'dvc-gs'" in said
     assert "s3cret" not in said
 
 

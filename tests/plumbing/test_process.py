@@ -324,6 +324,18 @@ def test_a_block_that_does_not_take_a_signal_gets_it_all_the_same() -> None:
     assert time.monotonic() - begun < 60
 
 
+def test_a_block_that_is_at_work_keeps_the_signal_for_later() -> None:
+    """A validation of minutes ends first; what was learnt since the last checkpoint is not lost."""
+    validation = "for _ in range(100): process.at_work(); time.sleep(0.02)"
+    code = LOOP.format(until="stopping()", error="").replace(
+        "    with process", "    process.TAKE_SECONDS = 0.5\n    with process"
+    )
+    code = code.replace("        while not", f"        {validation}\n        while not")
+    process = start(code)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "left\n", "terminated\n")
+
+
 def test_a_block_that_takes_a_signal_has_the_time_it_needs() -> None:
     """To write a large checkpoint, say."""
     code = LOOP.format(until="stopping()", error="time.sleep(2)").replace(
