@@ -80,7 +80,9 @@ def project_tree(commit: str, name: str, origin: str) -> str:
         if packed.returncode:
             raise InputError(f"git cannot read the files of {commit}: {_last(packed.stderr)}")
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+            if hasattr(tarfile, "data_filter"):  # not in Debian 12's Python 3.11.2
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(folder)
         command = [sys.executable, "-B", "-m", "new.files", name, commit, origin]
         made = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         if made.returncode:
