@@ -30,7 +30,7 @@ IDENTITY = {
 
 def environment() -> dict[str, str]:
     """The user's environment after `source .venv/bin/activate`, without what tests may have set."""
-    dropped = ("DVC_", "MLFLOW_")
+    dropped = ("DVC_", "MLFLOW_", "PYTEST_XDIST_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     return {**kept, **IDENTITY, "PATH": workspace.search_path()}
 
