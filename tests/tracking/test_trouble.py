@@ -365,5 +365,5 @@ def test_a_signal_does_not_wait_for_a_server_that_lets_calls_wait(
     assert time.monotonic() - begun < 30
     assert process.returncode == 128 + number
     first, last = errors.splitlines()
-    assert first.startswith("tracking: the store does not answer; 1 points wait in .cache/journal/")
+    assert first.startswith("tracking: the store does not answer; 1 point waits in .cache/journal/")
     assert last in ("terminated", "interrupted")
