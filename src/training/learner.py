@@ -191,7 +191,7 @@ def last_decay(ema: float, steps: int) -> float:
     return min(ema, 1 - steps ** (-2 / 3))
 
 
-def warm_up_remark(ema: float | None, steps: int) -> str:
+def average_remark(ema: float | None, steps: int) -> str:
     """A line that names the decay which a training of `steps` comes to; empty if that is `ema`."""
     if ema is None or (reached := f"{last_decay(ema, steps):.4g}") == f"{ema:.4g}":
         return ""

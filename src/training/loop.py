@@ -17,7 +17,7 @@ from src.plumbing.terminal import Progress
 from src.training import own_metrics
 from src.training.augment import augmentation
 from src.training.checkpoint import Checkpoint
-from src.training.learner import build_learner, warm_up_remark
+from src.training.learner import average_remark, build_learner
 from src.training.step import Mix, prepare_batch, update
 from src.training.validation import validate
 
@@ -97,7 +97,7 @@ class Training:
         """What a person should know before it begins, a line each."""
         plan, ema = self.plan, self.learner.ema
         found = [
-            warm_up_remark(ema.decay if ema else None, plan.epochs * self.steps_per_epoch),
+            average_remark(ema.decay if ema else None, plan.epochs * self.steps_per_epoch),
             leftover_remark(len(self.train), plan.step_size, plan.sampling),
         ]
         return [line for line in found if line]

@@ -7,7 +7,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from src.data.batches import training_batches
-from src.training.learner import last_decay, warm_up_remark
+from src.training.learner import average_remark, last_decay
 from src.training.step import train_step
 from src.training.validation import validate
 from tests.training.trainings import CPU, Splits, ended, make_learner, same_state
@@ -34,14 +34,14 @@ def test_the_decay_that_a_training_comes_to_is_timms(ema: float, steps: int) -> 
     timms = ModelEmaV3(nn.Linear(1, 1), decay=ema, use_warmup=True)
     last = timms.get_decay(steps)  # as train_step asks for it
     assert last_decay(ema, steps) == pytest.approx(last, abs=1e-12)
-    assert (warm_up_remark(ema, steps) == "") == (last == ema)
+    assert (average_remark(ema, steps) == "") == (last == ema)
 
 
 def test_a_decay_that_the_warm_up_keeps_low_is_said() -> None:
-    assert warm_up_remark(None, 396) == ""
-    assert warm_up_remark(0.98, 396) == ""
-    assert warm_up_remark(0.99, 1000) == ""  # but for rounding
-    assert warm_up_remark(0.999, 396) == (
+    assert average_remark(None, 396) == ""
+    assert average_remark(0.98, 396) == ""
+    assert average_remark(0.99, 1000) == ""  # but for rounding
+    assert average_remark(0.999, 396) == (
         "train: ema 0.999 acts like 0.9815: timm's warm-up of the average is not over after "
         "396 steps"
     )
