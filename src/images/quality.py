@@ -132,6 +132,11 @@ class Quality:
                 f"in colour, and packed as grey: {self.lost_colour} of {counted(total, 'image')}; "
                 "prepare.channels=3 keeps their colour"
             )
+        if self.animations:
+            found.append(
+                f"of {counted(self.animations, 'image')} with several frames or pages the first is "
+                f"used: {counted(self.frames, 'frame')} left out"
+            )
         if black := self.grounds["black"]:
             show = f"{counted(black, 'transparent image')} {either(black, 'shows', 'show')}"
             found.append(f"{show} nothing on white and {either(black, 'was', 'were')} put on black")

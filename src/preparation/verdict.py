@@ -66,7 +66,8 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
             return f"set prepare.split_seed={seed}, which gives every split every class"
     also = [*source.remarks]
     if report.rejected:
-        also.append(report.unusable())
+        reasons = ", ".join(why for why, _ in report.reasons.most_common(2))
+        also.append(f"{report.unusable()}: {reasons}")
     # The class that lacks a sample under this seed need not be the one that none can help.
     parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
     few = {source.classes[label]: n for label, n in counts.items() if n < parts}

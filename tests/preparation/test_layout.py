@@ -265,3 +265,13 @@ def test_other_files_are_named_by_their_endings(
     prepare_folder(project, images)
     said = "4 files were left out, by name no sample (.xml: 2, .txt: 1, no ending: 1)"
     assert said in capsys.readouterr().out
+
+
+def test_an_archive_beside_the_classes_is_named(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be one of them, or a split."""
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    (images / "bird.zip").write_bytes(b"PK")
+    prepare_folder(project, images)
+    assert "1 archive was not looked into: unpack what belongs to" in capsys.readouterr().out

@@ -144,7 +144,7 @@ def test_labels_are_text_as_written(project: Path, root: Path) -> None:
         ("cat/../../outside.png,cat", "cat/../../outside.png", "its path leads out"),
         ("..,cat", "..", "its path leads out"),
         ("cat/999.png,cat", "cat/999.png", "it does not exist (tried "),
-        ("cat,cat", "cat", "it is no file (a folder)"),
+        ("cat,cat", "cat", "its path is that of a folder"),
         ("labels.csv,cat", "labels.csv", "it holds no picture"),
         (",cat", "(line 62)", "its row has no path"),
         ("cat/x.png,", "cat/x.png", "its row has no label"),
@@ -261,7 +261,7 @@ def test_images_that_no_row_names_are_counted(
         ("path,label\ncat/000.png,cat\n", {}, "must name at least two classes in column label"),
         ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "no path in column path leads to a file in"),
         ("path,label\ncat/000.png,\ncat/001.png,\n", {}, "found 0; line 2: its row has no label"),
-        (b"PK\x03\x04\x9f\xff\n", {}, "is not UTF-8"),
+        (b"PK\x03\x04\x9f\xff\n", {}, "a table of Excel"),
         ("x" * 2**18, {}, "near line 1: field larger than field limit (131072): close its quotes"),
         ('"path,label\na.png,cat\n', {}, "near line 2: unexpected end of data: close its quotes"),
         ('path,label,"note\na,b,c\n', {}, "near line 2: unexpected end of data: close its quotes"),
@@ -464,3 +464,27 @@ def test_odd_class_names_arrive_in_the_predictions(
     assert {row["prediction"] for row in found} <= set(names)
     per_class = read_csv(project / "results/evaluate/per_class.csv")
     assert {row["class"] for row in per_class} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PK\x03\x04", "labels.csv is a table of Excel, or an archive: save it as CSV"),
+        (b"\x1f\x8b\x08\x00", "labels.csv is packed with gzip: unpack it with gunzip"),
+    ],
+)
+def test_what_is_no_text_is_named(project: Path, root: Path, start: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        prepare(project, root, start + b"xl/workbook.xml")
+
+
+def test_a_row_that_names_a_folder_is_what_is_wrong(project: Path, root: Path) -> None:
+    """It said to remove the folder."""
+    with pytest.raises(InputError, match=r"cat cannot be used: .* a folder: correct the row"):
+        prepare(project, root, GOOD + "cat,cat\n")
+
+
+def test_a_group_of_blanks_is_none(project: Path, root: Path) -> None:
+    blank = prepare(project, root, with_column("site", lambda n: " "), csv_group_column="site")
+    alone = prepare(project, root, with_column("site", lambda n: ""), csv_group_column="site")
+    assert by_path(blank) == by_path(alone)

@@ -229,3 +229,21 @@ def test_a_shard_takes_no_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert source.total == count
     assert most < 500 * count  # bytes; with the headers 1,100 a sample
+
+
+def test_a_shard_that_is_cut_where_a_member_begins_is_not_whole(
+    project: Path, tmp_path: Path
+) -> None:
+    path = write_shard(tmp_path / "raw/a.tar", samples(0, 60))
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[80].offset
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(InputError, match=r"a\.tar is no tar file, or not whole \(the mark of"):
+        prepare(project, path.parent)
+
+
+def test_a_shard_that_is_missing_is_named(project: Path, tmp_path: Path) -> None:
+    for name in ("train-00000-of-00003", "train-00002-of-00003"):
+        write_shard(tmp_path / f"raw/{name}.tar", samples(int(name[8:10]) * 60, 60))
+    with pytest.raises(InputError, match=r"of 3 files train-\.\.\.-of-00003, number 00001 is"):
+        prepare(project, tmp_path / "raw")

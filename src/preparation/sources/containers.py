@@ -1,11 +1,13 @@
 """Files that hold many samples each: which lie in a folder, and which split their names say."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.base.words import counted
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import Files, Rejected, data_folder, splits_in, text_of
 from src.preparation.sources.folder import remark_on_others, walk
@@ -50,6 +52,7 @@ def find_containers(path: str, source: str, ending: str) -> Containers:
             f"{root} holds no {ending} file, which prepare.source {source} reads, but "
             f"{there or 'nothing'}: set prepare.path to their folder, or another source"
         )
+    _require_all(root, [file.name for file in found])
     given = {file.split for file in found} - {None}
     if given and ("train" not in given or any(file.split is None for file in found)):
         without = next((file.name for file in found if file.split is None), None)
@@ -65,6 +68,21 @@ def find_containers(path: str, source: str, ending: str) -> Containers:
         "files_left_out_by_ending": dict(sorted(others.items())),
     }
     return Containers(root, found, notes, remark_on_others(others))
+
+
+def _require_all(root: Path, names: list[str]) -> None:
+    """InputError if a file is missing of those that say how many they are: 00001-of-00003."""
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*?)(\d+)-of-(\d+)(?:-\w+)?\.\w+", name):
+            numbers.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (start, count), there in sorted(numbers.items()):
+        if missing := sorted(set(range(count)) - there):
+            raise InputError(
+                f"{root}: of {counted(count, 'file')} {start}...-of-{count:05d}, number "
+                f"{missing[0]:05d} is missing{', ...' * (len(missing) > 1)}: put it there too, or "
+                "rename the others without -of-"
+            )
 
 
 def sorted_classes(labels: list[str]) -> list[str]:

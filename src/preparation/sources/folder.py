@@ -27,6 +27,7 @@ from src.preparation.sources.base import (
 )
 from src.preparation.sources.layout import Top, remark_on_levels, require_classes, what_lies_there
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")  # by their last ending
 DEEPEST = 200  # folders in each other (choice)
 LOOSE = Rejected("it lies in no class folder", "move it into one, or out of there")
 Parents = Sequence[tuple[str | None, Path]]  # of class folders, each after its split
@@ -93,7 +94,11 @@ def remark_on_others(left_out: Counter[str]) -> list[str]:
         return []
     many = f"{counted(count, 'file')} {either(count, 'was', 'were')}"
     endings = ", ".join(f"{ending}: {n}" for ending, n in left_out.most_common(5))
-    return [f"{many} left out, by name no sample ({endings}{', ...' * (len(left_out) > 5)})"]
+    found = [f"{many} left out, by name no sample ({endings}{', ...' * (len(left_out) > 5)})"]
+    if packed := sum(left_out[ending] for ending in ARCHIVES):
+        are = f"{counted(packed, 'archive')} {either(packed, 'was', 'were')}"
+        found.append(f"{are} not looked into: unpack what belongs to the data set")
+    return found
 
 
 def _require_none_without_class(parent: Path, loose: Sequence[Path]) -> None:

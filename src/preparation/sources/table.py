@@ -126,7 +126,8 @@ def _fill(
     repeated, any_row = 0, False
     for line, values, wrong in table.rows():
         any_row = True
-        group = values[table.columns["group"]] or None if "group" in table.columns else None
+        group = values[table.columns["group"]] if "group" in table.columns else None
+        group = group if group and group.strip() else None
         path, refused, astray = _path(table, values, line, below)
         label, wrong_label = table.label(values)
         split = None
@@ -200,6 +201,8 @@ def _path(
     if refused:
         is_elsewhere = refused in (ABSOLUTE, OUTSIDE)
         return path, refused, f"{written}, but {refused}" if is_elsewhere else None
+    if os.path.isdir(table.root / path):
+        return path, "its path is that of a folder", None
     if below.has(path + ending):
         return path, None, None
     return path + ending, None, os.path.join(table.root, path + ending)

@@ -18,6 +18,12 @@ from src.preparation.targets import FLAGS, ONE_CLASS, YES, columns_of_flags
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 # What a text that is not UTF-8 is shown as, so that its writer recognises the right encoding.
 OTHER_ENCODINGS = ("cp1251", "cp1252", "gb18030", "shift_jis")
+# What people name as a table by its first bytes, and what to do.
+NO_TEXT = {
+    b"PK\x03\x04": "a table of Excel, or an archive: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old table of Excel: save it as CSV",
+    b"\x1f\x8b": "packed with gzip: unpack it with gunzip",
+}
 SEVERAL_ONES = "more than one of its label columns is 1"
 
 
@@ -177,7 +183,10 @@ class TableFile:
 def _encoding_of(path: Path, wanted: str) -> str:
     """`wanted`, or for `auto` by the byte-order mark, else UTF-8. InputError if it does not fit."""
     with open(path, "rb") as file:
-        utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        start = file.read(4)
+    if known := next((what for mark, what in NO_TEXT.items() if start.startswith(mark)), ""):
+        raise InputError(f"{path} is {known}")
+    utf16 = start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = wanted
     if wanted == "auto":
         encoding = "utf-16" if utf16 else "utf-8"

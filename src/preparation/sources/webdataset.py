@@ -185,9 +185,12 @@ def _members(shard: Container) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 
 def _require_end(file: IO[bytes], offset: int) -> None:
-    """tarfile.ReadError unless zeros alone follow: tarfile takes a damaged header for the end, and
-    stops at that of the first of two shards in one file."""
+    """tarfile.ReadError unless zeros follow, and they alone: tarfile takes a damaged header for the
+    end, stops at that of the first of two shards in one file, and reads a file that was cut where a
+    member begins as a whole one."""
     file.seek(offset)
+    if not file.peek(1):  # type: ignore[attr-defined]
+        raise tarfile.ReadError("the mark of its end is missing")
     while block := file.read(2**20):
         if block.strip(b"\0"):
             raise tarfile.ReadError(f"it goes on after byte {offset}, where a member must begin")
