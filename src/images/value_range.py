@@ -170,7 +170,9 @@ def _remark(kind: str, white: float | None, group: _Group, value_range: float | 
             f"{counted(group.cut, 'image')} of {kind} with values beyond 0 and {white:g}, {KEY}: "
             f"they are cut off there (lowest {group.low:g}, highest {group.high:g})"
         )
-    if group.high > white / 2 or not group.high:
+    # What the user set is for images of more bits than these.
+    is_set_for_others = value_range != AUTO and white != float(value_range)
+    if group.high > white / 2 or not group.high or is_set_for_others:
         return ""
     brightest = math.floor(255 * group.high / white + 0.5)
     fact = (

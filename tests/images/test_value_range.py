@@ -225,3 +225,12 @@ def test_colours_of_16_bits_keep_8_of_them_and_that_is_known() -> None:
     buffer = io.BytesIO()
     Image.fromarray(values[:, :, 0]).save(buffer, "PNG")
     assert not decode(buffer.getvalue()).narrowed  # grey: Pillow keeps all of them
+
+
+def test_a_range_that_is_set_for_16_bits_is_no_remark_on_dark_bytes(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To follow it would cut off the others."""
+    images = write(tmp_path / "images", {"x.png": of_bits(12), "y.png": of_bytes(119)}, 30)
+    prepare_folder(project, images, channels=1, value_range=4095)
+    assert not any("value_range=" in line for line in lines(capsys))
