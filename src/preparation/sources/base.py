@@ -3,6 +3,7 @@
 Workers read: a sample pickles small and reads when called; in a file, it is just its path.
 """
 
+import json
 import os
 import re
 import shlex
@@ -130,7 +131,8 @@ def remark_on_twins(classes: list[str]) -> list[str]:
         same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, group))} differ by case, accents or blanks alone and are "
-        "kept apart: give them one name if they are the same"
+        "kept apart: if they are the same, set prepare.merge to "
+        + json.dumps([f"{name}={group[-1]}" for name in group[:-1]], ensure_ascii=False)
         for group in same.values()
         if len(group) > 1
     ]
