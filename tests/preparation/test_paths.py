@@ -126,7 +126,7 @@ def test_one_path_that_is_written_otherwise(
     assert line.startswith(
         f"prepare: images/{written} cannot be used: it does not exist (tried {root}/images/"
         f"{written}): correct the row (line 2), or write images/{called} for 'images/{written}', "
-        "as the file is called; no more such samples"
+        "as the file is called; see "
     )
     assert len(prepare(project, root, on_bad="skip")) == 59
     [row] = read_csv(project / "data/prepared/rejects.csv")

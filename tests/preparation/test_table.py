@@ -407,9 +407,40 @@ def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> No
     with pytest.raises(InputError, match=r"prepare: no sample of class 'cat' in split ") as caught:
         prepare(project, root, table, csv_group_column="patient")
     assert str(caught.value).endswith(
-        "add samples of 'cat' in more groups, of which there is 1 for 3 splits, or leave the class "
-        "out (prepare.leave_out)"
+        "add samples of 'cat' in more groups, of which there is 1 for 3 splits"
     )
+
+
+def test_a_group_with_more_than_half_of_the_samples_is_named(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all, of which nothing else helps; with most; and with most of given splits."""
+    cause = "of 60 samples, and a group goes to one split whole: if it stands for samples whose "
+    with pytest.raises(InputError, match=f"in split (train|val): group 'lost' has 60 {cause}"):
+        prepare(project, root, with_column("site", lambda n: "lost"), csv_group_column="site")
+    table = with_column("site", lambda n: "lost" if n % 3 else f"s{n}")
+    prepare(project, root, table, csv_group_column="site", split_seed=8, on_bad="skip")
+    assert f"group 'lost' has 40 {cause}" in capsys.readouterr().out
+    rows = [
+        f"{row},{('train', 'val', 'test')[n % 3]},lost" for n, row in enumerate(ROWS)
+    ]
+    table = "path,label,split,site\n" + "\n".join(rows)
+    with pytest.raises(InputError, match=f"of the same group lost as .*; group 'lost' has 60 {cause}"):
+        prepare(project, root, table, csv_group_column="site", csv_split_column="split")
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "-", "none", "null", "?", " n/a "])
+def test_a_word_for_a_missing_group_is_no_group(
+    project: Path, root: Path, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(missing: str) -> str:
+        return with_column("site", lambda n: missing if n % 2 else f"s{n}")
+
+    blank = by_path(prepare(project, root, table(""), csv_group_column="site"))
+    capsys.readouterr()
+    assert by_path(prepare(project, root, table(word), csv_group_column="site")) == blank
+    said = f"30 samples with the group {word!r}: taken as having none, so each goes to a split alone"
+    assert said in capsys.readouterr().out
 
 
 def test_a_group_in_two_given_splits_is_a_leak(project: Path, root: Path) -> None:
