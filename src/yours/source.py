@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from src.plumbing.errors import InputError
 from src.preparation.sources.own import Sample
 
 
@@ -27,6 +28,11 @@ def own_source(params: Mapping[str, Any]) -> Iterator[Sample]:
     you read of params.yaml, as `params["key"]`, is declared by `python -m src.deps`, as is each
     file of src/ that you import.
     """
+    if not params["prepare.path"].endswith("data/builtin/README.md"):
+        raise InputError(
+            "src/yours/source.py is still the example, which gives scikit-learn's digits and reads "
+            f"nothing in prepare.path ({params['prepare.path']}): write own_source for your data"
+        )
     from sklearn.datasets import load_digits
 
     found = load_digits()
