@@ -15,7 +15,8 @@ def own_source(params: Mapping[str, Any]) -> Iterator[Sample]:
       its own: a Pillow image, an array (uint8, H x W or H x W x 1, 3 or 4), or a function without
       arguments that returns one of these. The function runs in a worker process, so that millions
       of images take no memory here.
-    - `label`: the name of its class, a text that is not empty.
+    - `label`: the name of its class. A sample whose label is empty, such as a stray file, cannot be
+      used: `prepare.on_bad` says whether that stops `prepare`.
     - `split`: "train", "val" or "test". Without one, and with "train", a hash of the sample decides
       whether it goes to a val or test that no sample names.
     - `group`: a text, of a patient or a scene; samples of one group stay in one split.

@@ -271,6 +271,10 @@ def test_images_that_no_row_names_are_counted(
         (GOOD.encode("utf-16")[:-1], {}, "is UTF-16 by its first bytes and is cut short or damaged "
          "(truncated data): copy it again"),
         (GOOD.encode("utf-16")[:-1], {"csv_encoding": "utf16"}, "is cut short or damaged"),
+        (GOOD.encode("utf-16-le"), {}, "labels.csv is UTF-16 without a byte-order mark: set "
+         "prepare.csv_encoding=utf-16-le, or save it as UTF-8"),
+        (GOOD.replace("label", "вид").encode("utf-16-be"), {}, "prepare.csv_encoding=utf-16-be"),
+        (GOOD.encode("utf-32"), {}, "is UTF-32 by its first bytes: save it as UTF-8"),
         (GOOD, {"csv_file": "a" * 256}, "aaa is no file in"),
     ],
 )  # fmt: skip
@@ -384,7 +388,19 @@ def test_what_a_split_column_leaves_out_comes_from_train(project: Path, root: Pa
 def test_an_unknown_split_is_rejected(project: Path, root: Path, word: str) -> None:
     table = with_column("split", lambda number: "train") + f"cat/x.png,cat,{word}\n"
     prepare(project, root, table, csv_split_column="split", on_bad="skip")
-    assert "its row has a split that is none of train" in rejects(project)["cat/x.png"]
+    said = f"its row has a split that is none of train, val, test ({word!r}); correct the row (line"
+    assert said in rejects(project)["cat/x.png"]
+
+
+def test_a_split_column_without_train_shows_what_it_says(project: Path, root: Path) -> None:
+    table = with_column("split", lambda number: str(number % 3))
+    words = "column split says train, but '0', '1', '2': write train, val and test in their place"
+    for bad in ("fail", "skip"):
+        with pytest.raises(InputError, match=words):
+            prepare(project, root, table, csv_split_column="split", on_bad=bad)
+    many = with_column("split", lambda number: str(number % 10) if number % 4 else "test")
+    with pytest.raises(InputError, match=r"says train, but '1', .*, \.\.\.: write train, val and"):
+        prepare(project, root, many, csv_split_column="split")
 
 
 def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None:

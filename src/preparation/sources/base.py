@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+SHOWN = 5  # values in a line (choice)
+OTHER_SPLIT = "its row has a split that is none of train, val, test"
 
 TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
@@ -144,6 +147,14 @@ def splits_in(name: str) -> set[str]:
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
     found = {SPLIT_NAMES.get(word.lower().removesuffix("set")) for word in words}
     return {split for split in found if split}
+
+
+def what_they_say(values: Collection[str]) -> str:
+    """What a column of splits says in place of train, for a line; empty if nothing."""
+    if not values:
+        return ""
+    shown = ", ".join(sorted(values)[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+    return f", but {shown}: write train, val and test in their place"
 
 
 def data_folder(path: str, source: str, holds: str) -> Path:
