@@ -8,7 +8,7 @@ from src.base.words import counted
 from src.preparation.sources.base import Item, Source
 
 # How programs write that nothing is known, in lower case: the words of pandas, and signs.
-MISSING = frozenset("nan na n/a #n/a <na> none null nil - -- ? .".split())
+MISSING = {"nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "--", "?", "."}
 
 
 def without_missing_groups(source: Source) -> Source:
@@ -28,8 +28,8 @@ def without_missing_groups(source: Source) -> Source:
         if counts:
             words = ", ".join(map(repr, sorted(counts)))
             remarks.append(
-                f"{counted(counts.total(), 'sample')} with the group {words}: taken as having none, "
-                "so each goes to a split alone; if it is the name of a group, write it otherwise"
+                f"{counted(counts.total(), 'sample')} with the group {words}: taken as without "
+                "one, so each is on its own; if it is the name of a group, write it otherwise"
             )
 
     return replace(source, items=items(), remarks=remarks)

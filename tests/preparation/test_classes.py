@@ -74,7 +74,7 @@ def test_a_bad_row_of_a_class_that_is_left_out_does_not_matter(project: Path, ro
     assert count_of(prepare(project, root, "csv", **CHOSEN)) == {"cat": 40, "dog": 20}
     with open(root / "labels.csv", "a") as table:
         table.write("cat/999.png,cat\n")
-    with pytest.raises(InputError, match=r"cat/999\.png cannot be used: it does not exist .*; see "):
+    with pytest.raises(InputError, match=r"cat/999\.png cannot be used: it does not exist .*; se"):
         prepare(project, root, "csv", **CHOSEN)
 
 

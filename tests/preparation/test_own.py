@@ -195,6 +195,15 @@ def test_splits_and_groups(own: Callable[..., dict[str, PackedSplit]]) -> None:
     assert all(found[f"{n:02d}"] == found[f"{n + 1:02d}"] for n in range(0, 60, 2))
 
 
+def test_a_group_called_nan_is_no_group(own: Callable[..., dict[str, PackedSplit]]) -> None:
+    """As pandas gives an empty cell."""
+
+    def samples(group: str | None) -> list[Sample]:
+        return [Sample(one.content, one.label, None, group, one.name) for one in some()]
+
+    assert by_path(own(lambda _: samples("nan"))) == by_path(own(lambda _: samples(None)))
+
+
 class Broken:
     def __call__(self) -> None:
         raise ValueError("no\nimage")

@@ -147,8 +147,8 @@ def test_paths_of_which_nothing_is_there(project: Path, root: Path) -> None:
 def test_a_pattern_has_a_place_for_the_column(project: Path, root: Path) -> None:
     line = refused(project, root, csv_path_pattern="images/x.jpg")
     assert line == (
-        "params.yaml: prepare.csv_path_pattern must be none or a path with exactly one * in it (and "
-        ".* in place of an ending; {name} is what column name says), got 'images/x.jpg'"
+        "params.yaml: prepare.csv_path_pattern must be none or a path with exactly one * in it "
+        "(and .* in place of an ending; {name} is what column name says), got 'images/x.jpg'"
     )
     assert "a path with exactly one * in it" in refused(project, root, csv_path_pattern="a/*/*.png")
 

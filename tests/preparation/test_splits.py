@@ -227,7 +227,7 @@ def test_whole_numbers_that_are_a_quantity_are_named(
     """Also those with as many samples of each as there are splits."""
     counts = {str(3 * n + 18): each for n in range(60)}
     images = write_images(tmp_path / "images", counts)
-    with pytest.raises(InputError, match="no sample of class .*: the classes are 60 different") as e:
+    with pytest.raises(InputError, match=r"no sample of .*: the classes are 60 different") as e:
         prepare_folder(project, images)
     assert "from 18 to 195" in str(e.value)
     assert "quantity (regression), write the name of a range in its place" in str(e.value)

@@ -437,11 +437,9 @@ def test_a_group_with_more_than_half_of_the_samples_is_named(
     table = with_column("site", lambda n: "lost" if n % 3 else f"s{n}")
     prepare(project, root, table, csv_group_column="site", split_seed=8, on_bad="skip")
     assert f"group 'lost' has 40 {cause}" in capsys.readouterr().out
-    rows = [
-        f"{row},{('train', 'val', 'test')[n % 3]},lost" for n, row in enumerate(ROWS)
-    ]
+    rows = [f"{row},{('train', 'val', 'test')[n % 3]},lost" for n, row in enumerate(ROWS)]
     table = "path,label,split,site\n" + "\n".join(rows)
-    with pytest.raises(InputError, match=f"of the same group lost as .*; group 'lost' has 60 {cause}"):
+    with pytest.raises(InputError, match=f"same group lost as .*; group 'lost' has 60 {cause}"):
         prepare(project, root, table, csv_group_column="site", csv_split_column="split")
 
 
@@ -455,7 +453,7 @@ def test_a_word_for_a_missing_group_is_no_group(
     blank = by_path(prepare(project, root, table(""), csv_group_column="site"))
     capsys.readouterr()
     assert by_path(prepare(project, root, table(word), csv_group_column="site")) == blank
-    said = f"30 samples with the group {word!r}: taken as having none, so each goes to a split alone"
+    said = f"30 samples with the group {word!r}: taken as without one, so each is on its own;"
     assert said in capsys.readouterr().out
 
 

@@ -98,11 +98,10 @@ def _remark_on_gaps(names: list[str]) -> list[str]:
         lacking = high - low + 1 - len(numbers)
         if 0 < lacking < len(numbers):  # else they number no series
             first = next(number for number in range(low, high) if number not in numbers)
-            shown = f"{first:0{len(numbers[low])}d}"
+            are = f"{counted(lacking, 'file')} {either(lacking, 'is', 'are')} not there"
             found.append(
-                f"of {start}{numbers[low]}{ending} to {start}{numbers[high]}{ending}, "
-                f"{counted(lacking, 'file')} {either(lacking, 'is', 'are')} not there (first {start}"
-                f"{shown}{ending}): put it there if it belongs to the data set"
+                f"of {start}{numbers[low]}{ending} to {start}{numbers[high]}{ending}, {are} (first "
+                f"{start}{first:0{len(numbers[low])}d}{ending}): put there what belongs to the data"
             )
     return found
 

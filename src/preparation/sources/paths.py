@@ -109,7 +109,9 @@ class Tried:
             value = _forward(rows[number][path_column])
             called = _with_zeros_of(path, value)
             if called != value and not with_zeros:
-                with_zeros = f"{path} lies there for '{value}': write '{called}', with all its zeros"
+                with_zeros = (
+                    f"{path} lies there for '{value}': write '{called}', with all its zeros"
+                )
             for pattern in _patterns(rows[number], called, path, path_column):
                 for has_zeros in {called != value, True}:
                     patterns.setdefault((has_zeros, pattern), set()).add(number)
@@ -195,6 +197,6 @@ def _forward(path: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """A name without what differs by the way; of a number (7, 0007.jpg) also the zeros before it."""
+    """A name without case and ways of accents; a number (7, 0007.jpg) without zeros before it."""
     folded = unicodedata.normalize("NFC", name).casefold()
     return folded.lstrip("0") or "0" if folded.partition(".")[0].isdecimal() else folded

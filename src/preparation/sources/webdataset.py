@@ -31,7 +31,8 @@ from src.preparation.targets import require_one_class
 
 LONGEST_LABEL = 2**20  # bytes of a .cls or .json that are read (choice)
 NO_LABEL, NO_SAMPLE = "it has no label in a .cls or .json", "no sample lies beside its label"
-NO_KEY, SEVERAL = "its .json does not have the key of the class", "several samples lie beside its label"
+NO_KEY = "its .json does not have the key of the class"
+SEVERAL = "several samples lie beside its label"
 REMEDY = "correct it in the shard, or remove it"
 REMEDIES = {
     NO_KEY: "set prepare.csv_label_column to the one that names the class, or add that",
