@@ -22,6 +22,7 @@ from src.preparation.sources.own import Sample, own_samples
 from src.yours import source as yours
 from tests.conftest import packed, python, set_params
 from tests.preparation.image_folders import by_path, report, write_images
+from tests.preparation.own_sources import file_names
 
 EXAMPLES = Path(__file__).parent / "own_sources"
 Load = Callable[[], Any]
@@ -252,6 +253,18 @@ def test_a_sample_without_a_label_is_bad_and_no_mistake_of_the_code(
     assert sum(map(len, own(lambda _: some(label=label), on_bad="skip").values())) == 59
     with pytest.raises(InputError, match="at least two classes, and none of them has a label"):
         own(lambda _: [Sample(grey(0), label, name="x")], on_bad="skip")
+
+
+def test_a_stray_image_among_files_whose_names_say_the_class_is_left_out(
+    own: Callable[..., dict[str, PackedSplit]], tmp_path: Path
+) -> None:
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    for path in images.glob("*/*.png"):
+        path.rename(images / f"{path.parent.name}_{path.name}")
+    shutil.copy(images / "cat_000.png", images / "README.png")
+    with pytest.raises(InputError, match=r"README\.png cannot be used: .* gives it no label"):
+        own(file_names.own_source, path=images)
+    assert sum(map(len, own(file_names.own_source, path=images, on_bad="skip").values())) == 60
 
 
 def test_the_example_tells_that_it_reads_nothing(project: Path, tmp_path: Path) -> None:
