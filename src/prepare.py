@@ -39,6 +39,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     from src.data.writer import SplitWriter
     from src.plumbing.terminal import Counted
     from src.preparation.classes import with_chosen_classes
+    from src.preparation.groups import without_missing_groups
     from src.preparation.ledger import Ledger
     from src.preparation.report import Report
     from src.preparation.sources.base import Rejected
@@ -48,7 +49,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
     name = params["prepare.source"]
     kind = kind_with(name)
     found = kind_part(kind, "catalog").SOURCES[name.partition(":")[0]](params)
-    source = with_chosen_classes(found, params)
+    source = without_missing_groups(with_chosen_classes(found, params))
     packer = kind_part(kind, "packing").packer(params)
     workers = 0 if source.in_memory else worker_count(params["machine.prepare_workers"])
     seed, shares = params["prepare.split_seed"], shares_by_hash(source, params)

@@ -142,8 +142,11 @@ class Ranges:
             for kind, white, group in self._sorted()
             if (line := _remark(kind, white, group, self.value_range))
         ]
-        if self.value_range == AUTO and len(self._groups) > 1:
-            parts = [f"{g.count} of {_named(kind, white)}" for kind, white, g in self._sorted()]
+        whites: dict[float | None, list[str]] = {}
+        for kind, white, g in self._sorted():
+            whites.setdefault(white, []).append(f"{g.count} of {kind}")
+        if self.value_range == AUTO and len(whites) > 1:
+            parts = [f"{' and '.join(kinds)} ({_named(white)})" for white, kinds in whites.items()]
             found.append(
                 f"the values of images have different ranges: {', '.join(parts)}: unless each kind "
                 f"uses its own to the full, set {KEY} to the value that is white in those of more "
@@ -152,8 +155,8 @@ class Ranges:
         return found
 
 
-def _named(kind: str, white: float | None) -> str:
-    return f"{kind} (white: {'their own highest' if white is None else f'{white:g}'})"
+def _named(white: float | None) -> str:
+    return f"white: {'their own highest' if white is None else f'{white:g}'}"
 
 
 def _remark(kind: str, white: float | None, group: _Group, value_range: float | str) -> str:

@@ -19,8 +19,9 @@ _BETWEEN = number("between 0 and 1", lambda x: 0 < x < 1)
 _BELOW_ONE = number("in [0, 1)", lambda x: 0 <= x < 1)
 _UP_TO_ONE = number("in (0, 1]", lambda x: 0 < x <= 1)
 _SHARE = number("in [0, 1]", lambda x: 0 <= x <= 1)
-# Such a path stands in single quotes on a command line of dvc.yaml.
-_PATH = r"[^'\x00-\x1f]+"
+# Such a path stands in single quotes on a command line of dvc.yaml, and DVC takes a ~ for a name.
+_PATH = r"(?!~)[^'\x00-\x1f]+"
+_RULES = ", with no ' in it and no ~ in front"
 _LARGEST_WEIGHT = 1e6  # the sum over all samples must stay a number
 _NONE = text(NONE, NONE)
 
@@ -33,7 +34,7 @@ SCHEMA: dict[str, Key] = {
     "seed": integer(0),
     "train_on": choice("prepared", "subset"),
     "model": text("the name of a timm model, torchvision:<name>, or own"),
-    "weights": text("the path of a safetensors file without ', or data/weights/none", _PATH),
+    "weights": text(f"data/weights/none or the path of a safetensors file{_RULES}", _PATH),
     "drop_rate": _BELOW_ONE,
     "drop_path": _BELOW_ONE,
     "freeze_epochs": integer(0),
@@ -87,7 +88,7 @@ SCHEMA: dict[str, Key] = {
     "prepare.source": text(
         f"one of {', '.join(_SOURCES)}", "|".join(_SOURCES).replace("<Name>", r"\w+")
     ),
-    "prepare.path": text("the path of a file or folder without '", _PATH),
+    "prepare.path": text(f"the path of a file or folder{_RULES}", _PATH),
     "prepare.size": integer(8, 4096),
     "prepare.channels": Key("1 or 3", {"1": 1, "3": 3}.get, ("1", "3")),
     "prepare.fit": choice("crop", "pad", "squash"),
@@ -104,7 +105,11 @@ SCHEMA: dict[str, Key] = {
     "prepare.merge": or_names(_NONE, "a list of 'class=new name'"),
     "prepare.csv_file": text("the path of a CSV file below prepare.path"),
     "prepare.csv_path_column": text("the name of a column"),
-    "prepare.csv_path_pattern": text("none or a path with * in it", rf"{NONE}|[^*]*\*[^*]*(\.\*)?"),
+    "prepare.csv_path_pattern": text(
+        "none or a path with exactly one * in it (and .* in place of an ending; {name} is what "
+        "column name says)",
+        rf"{NONE}|[^*]*\*[^*]*(\.\*)?",
+    ),
     "prepare.csv_label_column": or_names(text("the name of a column"), "a list of such names"),
     "prepare.csv_split_column": text("none or the name of a column"),
     "prepare.csv_group_column": text("none or the name of a column"),

@@ -43,7 +43,8 @@ class Ledger:
             "hashed TEXT) WITHOUT ROWID"
         )
         self._database.execute(
-            "CREATE TABLE groups (name TEXT PRIMARY KEY, split TEXT, first TEXT) WITHOUT ROWID"
+            "CREATE TABLE groups (name TEXT PRIMARY KEY, split TEXT, first TEXT, count INTEGER) "
+            "WITHOUT ROWID"
         )
 
     def place(self, item: Item, sha256: str) -> str | None:
@@ -51,6 +52,9 @@ class Ledger:
         hashed = None if item.split else self._hashed(item, sha256)
         split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
         group = self._known("groups", "first", "name", item.group) if item.group else None
+        if group:
+            sql = "UPDATE groups SET count = count + 1 WHERE name = ?"
+            self._database.execute(sql, (item.group,))
         same = self._known("contents", "name, label", "sha256", bytes.fromhex(sha256))
         for known, what in ((same, "the same picture"), (group, f"of the same group {item.group}")):
             if known and known[0] != split:
@@ -62,7 +66,7 @@ class Ledger:
         self.has_groups |= bool(item.group and hashed)
         if item.group and not group:
             named = (item.group, split, item.name)
-            self._database.execute("INSERT INTO groups VALUES (?, ?, ?)", named)
+            self._database.execute("INSERT INTO groups VALUES (?, ?, ?, 1)", named)
         if same:
             self.identical.add(path=item.name, as_path=same[1])
             if same[2] != item.label:
@@ -78,6 +82,13 @@ class Ledger:
         sql = "SELECT split, count(*) FROM groups GROUP BY split"
         counts: dict[str, int] = dict(self._database.execute(sql))
         return {split: counts.get(split, 0) for split in SPLITS}
+
+    def largest_group(self) -> tuple[str, int, int] | None:
+        """The group that has more than half of all samples, how many, and of how many."""
+        sql = "SELECT name, count FROM groups ORDER BY count DESC LIMIT 1"
+        name, count = self._database.execute(sql).fetchone() or ("", 0)
+        total = sum(counts.total() for counts in self.per_class.values()) + self.leaks.count
+        return (name, count, total) if 2 * count > total else None
 
     def missing(self) -> Iterator[tuple[str, list[str]]]:
         """Each split that has no sample of some classes, and the names of these."""

@@ -12,6 +12,7 @@ from src.data.split import SPLITS
 from src.preparation.ledger import Ledger
 from src.preparation.shares import far_from_wanted
 from src.preparation.sources.base import Item, Rejected, Source
+from src.preparation.targets import whole_numbers
 
 FEW = 2  # samples of a class in val or test from which no score follows (choice)
 
@@ -99,6 +100,7 @@ class Report:
             )
         if line := far_from_wanted(ledger):
             found.append(line)
+        found += filter(None, (self.large_group(), whole_numbers(self.samples_of_classes())))
         found += self._few()
         for split, names in ledger.missing():
             shown = ", ".join(map(repr, names[:5]))
@@ -122,17 +124,32 @@ class Report:
                     shown += f" (the fewest: {first!r}, {few[first]})"
                 yield f"{shown}: one image decides what is measured on such a class"
 
+    def samples_of_classes(self) -> dict[str, int]:
+        """How many samples each class has in the splits."""
+        totals = sum(self.ledger.per_class.values(), Counter[int]())
+        return {name: totals[label] for label, name in enumerate(self.source.classes)}
+
+    def large_group(self) -> str:
+        """What to do about a group that has more than half of all samples; empty without one."""
+        if not (found := self.ledger.largest_group()):
+            return ""
+        name, count, total = found
+        return (
+            f"group {name!r} has {count} of {counted(total, 'sample')}, and a group goes to one "
+            "split whole: if it stands for samples whose group is not known, give those none (an "
+            "empty cell); else group by something finer"
+        )
+
     def unusable(self) -> str:
         """`2 samples cannot be used`."""
         return f"{counted(self.rejected, 'sample')} cannot be used"
 
     def first_rejected(self, failed: Path) -> str:
         """One line: the first sample that cannot be used, and how many more."""
-        more = self.rejected - 1
-        return (
-            f"{self._first}; {_more(more)}, all in "
-            f"{_relative(failed / 'rejects.csv')}; prepare.on_bad=skip goes on without them"
-        )
+        more, table = self.rejected - 1, _relative(failed / "rejects.csv")
+        others = f"{counted(more, 'more such sample')}, all in {table}" if more else f"see {table}"
+        without = f"prepare.on_bad=skip goes on without {either(self.rejected, 'it', 'them')}"
+        return f"{self._first}; {others}; {without}"
 
     def first_leak(self, failed: Path) -> str:
         """One line: the first sample that two splits would share, and how many more."""
@@ -140,18 +157,16 @@ class Report:
         return (
             f"{first['path']} of split {first['split']} is {first['what']} as {first['as_path']} "
             f"of split {first['in_split']}, and a net must not be tested on what it learnt: "
-            f"remove one of them; {_more(more)}, see "
-            f"{_relative(failed / 'report.json')}; prepare.on_leak=drop goes on without them"
+            f"remove one of them; {counted(more, 'more such sample') + ', ' if more else ''}see "
+            f"{_relative(failed / 'report.json')}; prepare.on_leak=drop goes on without "
+            + either(more + 1, "it", "them")
+            + (f"; {line}" if (line := self.large_group()) else "")
         )
 
     def copy_to(self, failed: Path) -> None:
         """Keep the two files of a run that fails, whose output vanishes."""
         for name in ("report.json", "rejects.csv"):
             write_bytes(failed / name, (self.folder / name).read_bytes())
-
-
-def _more(count: int) -> str:
-    return counted(count, "more such sample") if count else "no more such samples"
 
 
 def _relative(path: Path) -> str:

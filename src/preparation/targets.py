@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from src.plumbing.errors import InputError
 
 NUMBER = re.compile(r"\s*[-+]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][-+]?[0-9]+)?\s*")
+WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,14})([.,]0*)?")  # 007 is a name
+GAPS = 1.2  # of whole numbers, from the lowest to the highest for each that is there (choice)
 MOST_FRACTIONS = 20  # names of classes such as 2.8 and 5.6 that each have some samples (choice)
 PER_CLASS = 3  # samples on average: a class needs one in each split
 # Between the labels of a list, and how a line calls it. Names of classes rarely have the first two.
@@ -59,6 +61,23 @@ def _quantities(samples: Mapping[str, int]) -> list[str]:
         return []
     few = sum(samples.values()) < PER_CLASS * len(samples)
     return fractions if few or len(samples) > MOST_FRACTIONS else []
+
+
+def whole_numbers(samples: Mapping[str, int]) -> str:
+    """A line if classes look like a quantity in whole numbers, such as an age, which nothing tells
+    from classes for sure: they are many, and have gaps or fewer samples than splits. Else empty."""
+    labels = filter(WHOLE.fullmatch, samples)
+    numbers = sorted(float(label.replace(",", ".")) for label in labels)
+    if len(numbers) < len(samples) or len(numbers) <= MOST_FRACTIONS:
+        return ""
+    total, has_gaps = sum(samples.values()), numbers[-1] - numbers[0] >= GAPS * len(numbers)
+    if not has_gaps and total >= PER_CLASS * len(samples):
+        return ""
+    return (
+        f"the classes are {len(numbers)} different whole numbers from {numbers[0]:.15g} to "
+        f"{numbers[-1]:.15g} for {total} samples: if that is a quantity (regression), write the "
+        "name of a range in its place, such as 'low', since each number is a class of its own here"
+    )
 
 
 def _list_of_labels(labels: Iterable[str], separator: str) -> str | None:

@@ -11,6 +11,7 @@ from src.plumbing.errors import InputError
 from src.preparation.report import Report
 from src.preparation.shares import closest
 from src.preparation.sources.base import Source
+from src.preparation.targets import whole_numbers
 
 SEEDS_TRIED = 200
 SAMPLES_TRIED = 200  # per class: a seed that gives these every split does for all (choice)
@@ -41,12 +42,12 @@ def _first_wrong(report: Report, params: Mapping[str, Any], failed: Path) -> str
         # an empty split.
         if not skip or split == "train" or not ledger.per_class[split].total():
             shown = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
-            return f"no sample of class {shown} in split {split}: {_remedy(report, params)}"
+            return f"no sample of class {shown} in split {split}: {_remedy(report, params, names)}"
     return None
 
 
-def _remedy(report: Report, params: Mapping[str, Any]) -> str:
-    """What to change so that each class has a sample in each split."""
+def _remedy(report: Report, params: Mapping[str, Any], names: list[str]) -> str:
+    """What to change so that each class has a sample in each split, of which one lacks `names`."""
     source, ledger = report.source, report.ledger
     fixed = source.given - {"train"}
     there = {(label, split) for split in fixed for label in ledger.per_class[split]}
@@ -64,19 +65,34 @@ def _remedy(report: Report, params: Mapping[str, Any]) -> str:
         seen = there | {(label, split_of(content, seed, *shares)) for label, content in hashed}
         if len(seen) == len(source.classes) * len(SPLITS):
             return f"set prepare.split_seed={seed}, which gives every split every class"
+    counts = Counter(source.classes[label] for label, _ in hashed)
+    told = _what_to_add(report, counts, len(SPLITS) - len(fixed), names)
     also = [*source.remarks]
     if report.rejected:
         reasons = ", ".join(why for why, _ in report.reasons.most_common(2))
         also.append(f"{report.unusable()}: {reasons}")
-    # The class that lacks a sample under this seed need not be the one that none can help.
-    parts, counts = len(SPLITS) - len(fixed), Counter(label for label, _ in hashed)
-    few = {source.classes[label]: n for label, n in counts.items() if n < parts}
-    name, count = min(few.items(), key=lambda item: item[1], default=("", 0))
+    return told + (f" ({'; '.join(also)})" if also else "")
+
+
+def _what_to_add(report: Report, counts: Counter[str], parts: int, names: list[str]) -> str:
+    """What the data need where no seed helps: a cause that all classes share, or more of some, such
+    as of `names`. `counts`: what a hash can part of each class, into so many `parts`."""
+    samples = report.samples_of_classes()
+    if shared := report.large_group() or whole_numbers(samples):
+        return shared
+    few = [name for name in samples if counts[name] < parts]
     # A group goes to one split, however many samples it has.
-    where = " in more groups" if any(kept.startswith("group ") for _, kept in hashed) else ""
+    where = " in more groups" if report.ledger.has_groups else ""
     what = f"it{where}"
     if few:
-        there_are = f"there {either(count, 'is', 'are')} {count}"
-        what = f"{name!r}{where}, of which {there_are} for {parts} splits"
-    told = f"add samples of {what}, or leave the class out (prepare.leave_out)"
-    return told + (f" ({'; '.join(also)})" if also else "")
+        # The class that lacks a sample under this seed need not be the one that none can help.
+        among = [name for name in few if name in names] or few
+        name = min(among, key=lambda name: counts[name])
+        there_are = f"there {either(counts[name], 'is', 'are')} {counts[name]} for {parts} splits"
+        if not where and parts == len(SPLITS) and counts[name] < samples[name]:
+            there_are += f" without the copies among its {samples[name]}"
+        what = f"{name!r}{where}, of which {there_are}"
+    can_do_without = len(samples) - len(few or names) >= 2
+    return f"add samples of {what}" + (
+        ", or leave the class out (prepare.leave_out)" if can_do_without else ""
+    )

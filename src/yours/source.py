@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from src.plumbing.errors import InputError
 from src.preparation.sources.own import Sample
 
 
@@ -14,7 +15,8 @@ def own_source(params: Mapping[str, Any]) -> Iterator[Sample]:
       its own: a Pillow image, an array (uint8, H x W or H x W x 1, 3 or 4), or a function without
       arguments that returns one of these. The function runs in a worker process, so that millions
       of images take no memory here.
-    - `label`: the name of its class, a text that is not empty.
+    - `label`: the name of its class. A sample whose label is empty, such as a stray file, cannot be
+      used: `prepare.on_bad` says whether that stops `prepare`.
     - `split`: "train", "val" or "test". Without one, and with "train", a hash of the sample decides
       whether it goes to a val or test that no sample names.
     - `group`: a text, of a patient or a scene; samples of one group stay in one split.
@@ -27,6 +29,11 @@ def own_source(params: Mapping[str, Any]) -> Iterator[Sample]:
     you read of params.yaml, as `params["key"]`, is declared by `python -m src.deps`, as is each
     file of src/ that you import.
     """
+    if not params["prepare.path"].endswith("data/builtin/README.md"):
+        raise InputError(
+            "src/yours/source.py is still the example, which gives scikit-learn's digits and reads "
+            f"nothing in prepare.path ({params['prepare.path']}): write own_source for your data"
+        )
     from sklearn.datasets import load_digits
 
     found = load_digits()

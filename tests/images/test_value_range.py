@@ -88,6 +88,23 @@ def test_8_and_16_bits_beside_each_other_are_told(
     assert lines(capsys) == []
 
 
+def whole(top: int) -> Write:
+    return lambda x, path: saved((x * top).round().astype(np.int32), path)
+
+
+def test_kinds_of_one_white_are_no_different_ranges(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 8 and of 32 bits; and beside a third kind they stand together."""
+    kinds = {"x.tif": whole(255), "y.png": of_bytes(255)}
+    prepare_folder(project, write(tmp_path / "two", kinds, 20), channels=1)
+    assert lines(capsys) == []
+    kinds["z.png"] = of_bits(16)
+    prepare_folder(project, write(tmp_path / "three", kinds, 20), channels=1)
+    (line,) = lines(capsys)
+    assert "40 of 16 bits (white: 65535), 40 of 32 bits and 40 of 8 bits (white: 255): " in line
+
+
 RELATIVES: dict[str, tuple[dict[str, Write], str, str]] = {
     "floats far below 1": (
         {"x.tif": floats(0.0123)},
@@ -102,7 +119,7 @@ RELATIVES: dict[str, tuple[dict[str, Write], str, str]] = {
         "1",
     ),
     "whole numbers of 32 bits": (
-        {"x.tif": lambda x, path: saved((x * 1000).astype(np.int32), path)},
+        {"x.tif": whole(999)},
         "60 images of 32 bits with no value above 999",
         "1023",
     ),

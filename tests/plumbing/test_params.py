@@ -128,7 +128,12 @@ def test_every_wrong_value_is_refused_by_name(tmp_path: Path, key: str) -> None:
         ("model: resnet10t", "model: true", "got true; quote it"),
         ("lr: 0.001", "lr: {a: 1}", "lr must be a number > 0, got a group of keys"),
         ("lr: 0.001", "lr: [", "params.yaml cannot be read"),
-        ("path: data/builtin/", "path: my'", "a file or folder without ', got 'my'README.md'"),
+        ("path: data/builtin/", "path: my'", "no ' in it and no ~ in front, got 'my'README.md'"),
+        (
+            "path: data/builtin/",
+            "path: ~/",
+            "a file or folder, with no ' in it and no ~ in front, got '~/README.md'",
+        ),
         ("\nsubset:", "\nsubset: 3\nother:", "subset must hold keys and values"),
     ],
 )

@@ -51,8 +51,9 @@ def test_classes_left_out_and_merged(
     after = by_path(splits)
     assert after == {path: split for path, split in before.items() if path[0] in "cdk"}
     assert report(project)["left_out_classes"] == {"Skip": 6, "Not sure": 6}
-    said = "prepare: left out, as prepare.leave_out says: 6 of 'Not sure', 6 of 'Skip'"
-    assert said in capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
+    assert "prepare: left out, as prepare.leave_out says: 6 of 'Not sure', 6 of 'Skip'" in printed
+    assert "prepare: merged, as prepare.merge says: 20 of 'kitten' into 'cat'" in printed
 
 
 def test_digits_become_two_classes(project: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_bad_row_of_a_class_that_is_left_out_does_not_matter(project: Path, ro
     assert count_of(prepare(project, root, "csv", **CHOSEN)) == {"cat": 40, "dog": 20}
     with open(root / "labels.csv", "a") as table:
         table.write("cat/999.png,cat\n")
-    with pytest.raises(InputError, match=r"cat/999\.png cannot be used: it does not exist .*no mo"):
+    with pytest.raises(InputError, match=r"cat/999\.png cannot be used: it does not exist .*; se"):
         prepare(project, root, "csv", **CHOSEN)
 
 
@@ -109,10 +110,36 @@ def test_twins_that_are_merged_are_not_remarked(
 ) -> None:
     images = write_images(tmp_path / "images", {"cat": 20, "Cat": 20, "dog": 20})
     prepare_folder(project, images)
-    assert "differ by case" in capsys.readouterr().out
-    splits = prepare_folder(project, images, merge="[Cat=cat]")
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if "differ by case" in x)
+    _, _, advice = line.partition("set prepare.merge to ")
+    assert advice == '["Cat=cat"]'
+    splits = prepare_folder(project, images, merge=advice)
     assert count_of(splits) == {"cat": 40, "dog": 20}
     assert "differ by case" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "classes"),
+    [
+        ("a=b=cat", ["cat", "d="]),
+        ("d==cat", ["a=b", "cat"]),
+        ("cat=a=b", ["a=b", "d="]),
+    ],
+)
+def test_names_with_an_equals_sign(
+    project: Path, tmp_path: Path, entry: str, classes: list[str]
+) -> None:
+    """In a class of the data, at its end, and in the new name."""
+    images = write_images(tmp_path / "images", {"a=b": 20, "d=": 20, "cat": 20})
+    splits = prepare_folder(project, images, merge=f"['{entry}']")
+    assert sorted(count_of(splits)) == classes
+    assert sorted(count_of(splits).values()) == [20, 40]
+
+
+def test_an_entry_that_names_two_classes_is_refused(project: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", {"a": 20, "a=b": 20, "cat": 20})
+    with pytest.raises(InputError, match="names 'a' or 'a=b' in 'a=b=cat', and both are classes"):
+        prepare_folder(project, images, merge="['a=b=cat']")
 
 
 @pytest.mark.parametrize(

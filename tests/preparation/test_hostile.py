@@ -406,8 +406,7 @@ def test_one_bad_file_is_said_in_the_singular(project: Path, tmp_path: Path) -> 
     ended = run_prepare(project, images)
     assert ended.stderr == (
         "prepare: b/x.png cannot be used: it is empty: get it again from where it came, or remove "
-        "it; no more such samples, all in .cache/prepare/rejects.csv; prepare.on_bad=skip goes on "
-        "without them\n"
+        "it; see .cache/prepare/rejects.csv; prepare.on_bad=skip goes on without it\n"
     )
 
 

@@ -22,6 +22,7 @@ from src.preparation.sources.own import Sample, own_samples
 from src.yours import source as yours
 from tests.conftest import packed, python, set_params
 from tests.preparation.image_folders import by_path, report, write_images
+from tests.preparation.own_sources import file_names
 
 EXAMPLES = Path(__file__).parent / "own_sources"
 Load = Callable[[], Any]
@@ -195,6 +196,15 @@ def test_splits_and_groups(own: Callable[..., dict[str, PackedSplit]]) -> None:
     assert all(found[f"{n:02d}"] == found[f"{n + 1:02d}"] for n in range(0, 60, 2))
 
 
+def test_a_group_called_nan_is_no_group(own: Callable[..., dict[str, PackedSplit]]) -> None:
+    """As pandas gives an empty cell."""
+
+    def samples(group: str | None) -> list[Sample]:
+        return [Sample(one.content, one.label, None, group, one.name) for one in some()]
+
+    assert by_path(own(lambda _: samples("nan"))) == by_path(own(lambda _: samples(None)))
+
+
 class Broken:
     def __call__(self) -> None:
         raise ValueError("no\nimage")
@@ -203,8 +213,6 @@ class Broken:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"label": ""}, "the label of 00 must be a text that is not empty, got '', a str"),
-        ({"label": " "}, "the label of 00 must be a text"),
         ({"label": "a\rb"}, "the label of 00 must be a text"),
         ({"label": "caf\udce9"}, "the label of 00 must be a text"),
         ({"label": 3}, "the label of 00 must be a text that is not empty, got '3', a int"),
@@ -233,6 +241,51 @@ def test_a_wrong_sample_is_one_line(
     assert str(caught.value).startswith("src/yours/source.py: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["", " "])
+def test_a_sample_without_a_label_is_bad_and_no_mistake_of_the_code(
+    own: Callable[..., dict[str, PackedSplit]], label: str
+) -> None:
+    words = r"^prepare: 00 cannot be used: src/yours/source\.py gives it no label: correct it there"
+    with pytest.raises(InputError, match=words):
+        own(lambda _: some(label=label))
+    assert sum(map(len, own(lambda _: some(label=label), on_bad="skip").values())) == 59
+    with pytest.raises(InputError, match="at least two classes, and none of them has a label"):
+        own(lambda _: [Sample(grey(0), label, name="x")], on_bad="skip")
+
+
+def test_a_stray_image_among_files_whose_names_say_the_class_is_left_out(
+    own: Callable[..., dict[str, PackedSplit]], tmp_path: Path
+) -> None:
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
+    for path in images.glob("*/*.png"):
+        path.rename(images / f"{path.parent.name}_{path.name}")
+    shutil.copy(images / "cat_000.png", images / "README.png")
+    with pytest.raises(InputError, match=r"README\.png cannot be used: .* gives it no label"):
+        own(file_names.own_source, path=images)
+    assert sum(map(len, own(file_names.own_source, path=images, on_bad="skip").values())) == 60
+
+
+def test_the_example_tells_that_it_reads_nothing(project: Path, tmp_path: Path) -> None:
+    set_params(project, source="own", path=write_images(tmp_path / "images", {"a": 1, "b": 1}))
+    if "load_digits" not in Path(yours.__file__).read_text():
+        pytest.skip("src/yours/source.py is the user's")
+    with pytest.raises(InputError, match=r"source\.py is still the example, .*digits and reads no"):
+        packed(project)
+
+
+@pytest.mark.parametrize("source", ["digits", "synthetic"])
+def test_a_source_without_files_tells_that_it_reads_none(
+    project: Path, tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(project, source=source)
+    packed(project)
+    assert "reads nothing" not in capsys.readouterr().out
+    set_params(project, path=tmp_path)
+    packed(project)
+    said = f"prepare: prepare.source {source} reads nothing in prepare.path ({tmp_path}): for what"
+    assert said in capsys.readouterr().out
 
 
 class Unreadable:

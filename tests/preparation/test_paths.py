@@ -1,6 +1,7 @@
 """From what a table writes to files: patterns, and what a line says of paths that lead nowhere."""
 
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.plumbing.errors import InputError
-from tests.conftest import packed, set_params
+from tests.conftest import packed, python, set_params
 from tests.preparation.image_folders import by_path, read_csv, write_images
 
 ANIMALS = ("cat", "dog")
@@ -126,7 +127,7 @@ def test_one_path_that_is_written_otherwise(
     assert line.startswith(
         f"prepare: images/{written} cannot be used: it does not exist (tried {root}/images/"
         f"{written}): correct the row (line 2), or write images/{called} for 'images/{written}', "
-        "as the file is called; no more such samples"
+        "as the file is called; see "
     )
     assert len(prepare(project, root, on_bad="skip")) == 59
     [row] = read_csv(project / "data/prepared/rejects.csv")
@@ -146,9 +147,79 @@ def test_paths_of_which_nothing_is_there(project: Path, root: Path) -> None:
 def test_a_pattern_has_a_place_for_the_column(project: Path, root: Path) -> None:
     line = refused(project, root, csv_path_pattern="images/x.jpg")
     assert line == (
-        "params.yaml: prepare.csv_path_pattern must be none or a path with * in it, got "
-        "'images/x.jpg'"
+        "params.yaml: prepare.csv_path_pattern must be none or a path with exactly one * in it "
+        "(and .* in place of an ending; {name} is what column name says), got 'images/x.jpg'"
     )
+    assert "a path with exactly one * in it" in refused(project, root, csv_path_pattern="a/*/*.png")
+
+
+@pytest.mark.parametrize(
+    ("cell", "rest"),
+    [
+        (
+            "{}",
+            "images/0{first}.png lies there for '{first}': write '0{first}', with all its zeros, "
+            "and set prepare.csv_path_pattern to 'images/*.png', which finds 60 of 60 rows",
+        ),
+        (
+            "images/{}.png",
+            "images/0{first}.png lies there for 'images/{first}.png': write 'images/0{first}.png', "
+            "with all its zeros",
+        ),
+    ],
+)
+def test_numbers_without_their_zeros(project: Path, root: Path, cell: str, rest: str) -> None:
+    """As spreadsheets write them: ids, and relatives in paths; and one of them alone."""
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        path.rename(root / f"images/{number:04d}.png")
+
+    def written(name: str, n: int) -> str:
+        return cell.format(n + 30 * (name == "dog"))
+
+    write_table(root, written)
+    line = refused(project, root)
+    assert rest.replace("0{first}", "0000").replace("{first}", "0") in line
+    ids = {number: f"{number:04d}" for number in range(60) if number != 7}
+    write_table(root, lambda name, n: cell.format(ids.get(n + 30 * (name == "dog"), "7")))
+    values = {"csv_path_pattern": "'images/*.png'"} if cell == "{}" else {}
+    assert "images/0007.png" in refused(project, root, **values)
+
+
+# As in test_hostile.py.
+CLOSED = """
+import encodings.utf_8_sig, os
+from src.images.packing import FILES
+from src.plumbing import params
+from src.plumbing.errors import InputError
+from src.preparation.sources.table import csv_table
+values = params.load()
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    csv_table(values, FILES)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_folder_that_cannot_be_entered_is_the_cause(project: Path) -> None:
+    """Of all rows, and of some."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        write_images(root, {"cat": 2, "dog": 2})
+        rows = [f"{animal}/{n:03d}.png,{animal}" for animal in ANIMALS for n in range(2)]
+        (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+        set_params(project, source="csv", path=root)
+        for closed in (["dog"], ["cat", "dog"]):
+            for folder in closed:
+                (root / folder).chmod(0)
+            ended = python(project, "-c", CLOSED)
+            for folder in closed:
+                (root / folder).chmod(0o700)
+            assert ended.stdout == (
+                f"{root}/{closed[0]}: there is no permission to enter it: `chmod u+rx` the folder\n"
+            ), ended.stderr
 
 
 def test_of_a_large_table_some_rows_are_compared(project: Path, root: Path) -> None:

@@ -108,8 +108,8 @@ def test_a_leak_is_refused_or_dropped_and_stays_in_test(project: Path, tmp_path:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"synthetic_pictures": 2}, "of which there are 2 for 3 splits, or leave the class out"),
-        ({"source": "digits", "val_share": 0.0001}, "add samples of it, or leave the class out"),
+        ({"synthetic_pictures": 2}, "of which there are 2 for 3 splits"),
+        ({"source": "digits", "val_share": 0.0001}, ": add samples of it"),
     ],
 )
 def test_too_few_samples_for_the_splits_end_in_one_line(
@@ -118,7 +118,7 @@ def test_too_few_samples_for_the_splits_end_in_one_line(
     set_params(project, **values)
     with pytest.raises(InputError, match=r"prepare: no sample of class .* in split ") as caught:
         packed(project)
-    assert str(caught.value).endswith(f"{words} (prepare.leave_out)")
+    assert str(caught.value).endswith(words)
 
 
 def test_an_error_leaves_the_old_data_in_place(copied: Path, tmp_path: Path) -> None:
@@ -200,3 +200,36 @@ def test_the_group_decides_before_the_path(project: Path, tmp_path: Path) -> Non
     edit_all(images)
     set_params(project, split_by="path")
     assert by_path(packed(project)) == before
+
+
+def test_copies_are_what_is_said_to_lack(project: Path, tmp_path: Path) -> None:
+    """Of one class, and of all, where none can be left out."""
+    images = write_images(tmp_path / "images", {"cat": 30, "dog": 30, "fox": 30})
+    one = (images / "cat/000.png").read_bytes()
+    for path in (images / "cat").iterdir():
+        path.write_bytes(one)
+    words = (
+        r"add samples of 'cat', of which there is 1 for 3 splits without the copies among its 30, "
+        r"or leave the class out \(prepare.leave_out\)$"
+    )
+    with pytest.raises(InputError, match=words):
+        prepare_folder(project, images)
+    for path in images.rglob("*.png"):
+        path.write_bytes(one)
+    with pytest.raises(InputError, match=r"for 3 splits without the copies among its 30$"):
+        prepare_folder(project, images)
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_whole_numbers_that_are_a_quantity_are_named(
+    project: Path, tmp_path: Path, each: int
+) -> None:
+    """Also those with as many samples of each as there are splits."""
+    counts = {str(3 * n + 18): each for n in range(60)}
+    images = write_images(tmp_path / "images", counts)
+    with pytest.raises(InputError, match=r"no sample of .*: the classes are 60 different") as e:
+        prepare_folder(project, images)
+    assert "from 18 to 195" in str(e.value)
+    assert "quantity (regression), write the name of a range in its place" in str(e.value)
+    assert "leave" not in str(e.value)
+    assert "\n" not in str(e.value)

@@ -271,6 +271,10 @@ def test_images_that_no_row_names_are_counted(
         (GOOD.encode("utf-16")[:-1], {}, "is UTF-16 by its first bytes and is cut short or damaged "
          "(truncated data): copy it again"),
         (GOOD.encode("utf-16")[:-1], {"csv_encoding": "utf16"}, "is cut short or damaged"),
+        (GOOD.encode("utf-16-le"), {}, "labels.csv is UTF-16 without a byte-order mark: set "
+         "prepare.csv_encoding=utf-16-le, or save it as UTF-8"),
+        (GOOD.replace("label", "вид").encode("utf-16-be"), {}, "prepare.csv_encoding=utf-16-be"),
+        (GOOD.encode("utf-32"), {}, "is UTF-32 by its first bytes: save it as UTF-8"),
         (GOOD, {"csv_file": "a" * 256}, "aaa is no file in"),
     ],
 )  # fmt: skip
@@ -384,7 +388,19 @@ def test_what_a_split_column_leaves_out_comes_from_train(project: Path, root: Pa
 def test_an_unknown_split_is_rejected(project: Path, root: Path, word: str) -> None:
     table = with_column("split", lambda number: "train") + f"cat/x.png,cat,{word}\n"
     prepare(project, root, table, csv_split_column="split", on_bad="skip")
-    assert "its row has a split that is none of train" in rejects(project)["cat/x.png"]
+    said = f"its row has a split that is none of train, val, test ({word!r}); correct the row (line"
+    assert said in rejects(project)["cat/x.png"]
+
+
+def test_a_split_column_without_train_shows_what_it_says(project: Path, root: Path) -> None:
+    table = with_column("split", lambda number: str(number % 3))
+    words = "column split says train, but '0', '1', '2': write train, val and test in their place"
+    for bad in ("fail", "skip"):
+        with pytest.raises(InputError, match=words):
+            prepare(project, root, table, csv_split_column="split", on_bad=bad)
+    many = with_column("split", lambda number: str(number % 10) if number % 4 else "test")
+    with pytest.raises(InputError, match=r"says train, but '1', .*, \.\.\.: write train, val and"):
+        prepare(project, root, many, csv_split_column="split")
 
 
 def test_groups_stay_together_and_do_not_move(project: Path, root: Path) -> None:
@@ -407,9 +423,38 @@ def test_a_class_of_one_group_needs_more_groups(project: Path, root: Path) -> No
     with pytest.raises(InputError, match=r"prepare: no sample of class 'cat' in split ") as caught:
         prepare(project, root, table, csv_group_column="patient")
     assert str(caught.value).endswith(
-        "add samples of 'cat' in more groups, of which there is 1 for 3 splits, or leave the class "
-        "out (prepare.leave_out)"
+        "add samples of 'cat' in more groups, of which there is 1 for 3 splits"
     )
+
+
+def test_a_group_with_more_than_half_of_the_samples_is_named(
+    project: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all, of which nothing else helps; with most; and with most of given splits."""
+    cause = "of 60 samples, and a group goes to one split whole: if it stands for samples whose "
+    with pytest.raises(InputError, match=f"in split (train|val): group 'lost' has 60 {cause}"):
+        prepare(project, root, with_column("site", lambda n: "lost"), csv_group_column="site")
+    table = with_column("site", lambda n: "lost" if n % 3 else f"s{n}")
+    prepare(project, root, table, csv_group_column="site", split_seed=8, on_bad="skip")
+    assert f"group 'lost' has 40 {cause}" in capsys.readouterr().out
+    rows = [f"{row},{('train', 'val', 'test')[n % 3]},lost" for n, row in enumerate(ROWS)]
+    table = "path,label,split,site\n" + "\n".join(rows)
+    with pytest.raises(InputError, match=f"same group lost as .*; group 'lost' has 60 {cause}"):
+        prepare(project, root, table, csv_group_column="site", csv_split_column="split")
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "-", "none", "null", "?", " n/a "])
+def test_a_word_for_a_missing_group_is_no_group(
+    project: Path, root: Path, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(missing: str) -> str:
+        return with_column("site", lambda n: missing if n % 2 else f"s{n}")
+
+    blank = by_path(prepare(project, root, table(""), csv_group_column="site"))
+    capsys.readouterr()
+    assert by_path(prepare(project, root, table(word), csv_group_column="site")) == blank
+    said = f"30 samples with the group {word!r}: taken as without one, so each is on its own;"
+    assert said in capsys.readouterr().out
 
 
 def test_a_group_in_two_given_splits_is_a_leak(project: Path, root: Path) -> None:

@@ -117,6 +117,8 @@ def test_samples_that_cannot_be_used(project: Path, tmp_path: Path) -> None:
         ("g.json", b'{"label": 1}'),
         ("h.png", encoded(906)),
         ("h.json", b'{"label": [0, 1]}'),
+        ("k.png", encoded(907)),
+        ("k.json", b'{"class": 1, "caption": "x"}'),
         ("i.png", b""),
         ("i.cls", b"0"),
         ("._j.png", b"x"),
@@ -124,7 +126,7 @@ def test_samples_that_cannot_be_used(project: Path, tmp_path: Path) -> None:
     ]
     write_shard(tmp_path / "0.tar", [*samples(0, 100), *odd])
     with pytest.raises(
-        InputError, match=r"0\.tar/a\.png cannot be used: it has no label.*; 8 more"
+        InputError, match=r"0\.tar/a\.png cannot be used: it has no label.*; 9 more"
     ):
         prepare(project, tmp_path)
     assert len(by_path(prepare(project, tmp_path, on_bad="skip"))) == 100
@@ -135,11 +137,13 @@ def test_samples_that_cannot_be_used(project: Path, tmp_path: Path) -> None:
         "0.tar/a.png": "it has no label in a .cls or .json",
         "0.tar/b.png": "its .cls names no class",
         "0.tar/c": "no sample lies beside its label",
-        "0.tar/d.png": "several samples lie beside its label",
+        "0.tar/d.png": "several samples lie beside its label (d.png, d.mask.png)",
         "0.tar/e.png": "it holds no picture, or not in a format that is read here",
         "0.tar/f.png": "its .json cannot be read as text",
         "0.tar/g.png": "its .cls and its .json name different classes",
         "0.tar/h.png": "its .json names no class",
+        "0.tar/k.png": "its .json does not have the key of the class (not 'label', but 'class', "
+        "'caption')",
         "0.tar/i.png": "it is empty",
     }
 
@@ -170,9 +174,17 @@ def test_damaged_shards_are_one_line(project: Path, tmp_path: Path) -> None:
         ("0.tar", [("a.png", b"")], "found 0; 0.tar/a.png: it has no label in a"),
         ("0.tar", list(samples(0, 1)), "at least two classes, found 1"),
         ("test-0.tar", list(samples(0, 4)), "say test, and none says train"),
-        ("0.tar", [*samples(0, 4), *samples(0, 4)], "0000.png comes twice"),
+        ("0.tar", [*samples(0, 4), *samples(0, 4)], "0000.png comes twice: rename one of the two "
+         "in the shard, or remove it"),
+        ("0.tar", [("a.png", b""), ("a.json", b'{"cls": 0}')], "found 0; 0.tar/a.png: its .json "
+         "does not have the key of the class (not 'label', but 'cls'): set prepare.csv_label_colu"),
+        ("0.tar", [("a.png", b""), ("a.seg.png", b""), ("a.cls", b"0")], "(a.png, a.seg.png): "
+         "leave out of the shard those that are not to be learnt, such as masks"),
+        ("0.tar", [("images/a.png", b""), ("labels/a.cls", b"0")], "images/a.png: it has no label "
+         "in a .cls or .json: put them together (0.tar/labels/a has a label for 0.tar/images/a."),
+        ("0.tar", sorted(samples(0, 4), key=lambda member: member[0][-3:]), "put them together"),
     ],
-)
+)  # fmt: skip
 def test_shards_that_cannot_work_say_so(
     project: Path, tmp_path: Path, name: str, members: list[Member], words: str
 ) -> None:
@@ -247,3 +259,29 @@ def test_a_shard_that_is_missing_is_named(project: Path, tmp_path: Path) -> None
         write_shard(tmp_path / f"raw/{name}.tar", samples(int(name[8:10]) * 60, 60))
     with pytest.raises(InputError, match=r"of 3 files train-\.\.\.-of-00003, number 00001 is"):
         prepare(project, tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["train-0000", "train-0001", "train-0003", "train-0004"],
+            "of train-0000.tar to train-0004.tar, 1 file is not there (first train-0002.tar): put",
+        ),
+        (
+            ["train/9", "train/10", "train/13", "train/14", "train/15"],
+            "of train/9.tar to train/15.tar, 2 files are not there (first train/11.tar): put",
+        ),
+        (["train-1", "train-2"], ""),
+        (["train-2023", "train-1999"], ""),
+    ],
+)
+def test_gaps_in_the_numbers_of_shards_are_told(
+    project: Path, tmp_path: Path, names: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(names):
+        write_shard(tmp_path / f"raw/{name}.tar", samples(40 * number, 40))
+    prepare(project, tmp_path / "raw")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " not there" in line]
+    assert len(lines) == bool(said)
+    assert all(said in line for line in lines)

@@ -9,6 +9,8 @@ from src.images.packing import Pixels
 from src.images.sources.shapes import CLASS_NAMES, draw_shape
 from src.preparation.sources.base import Item, Source
 
+NO_DATA = "data/builtin/README.md"  # what prepare.path names for these sources
+
 
 def digits(params: Mapping[str, Any]) -> Source:
     """scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, grey levels 0..16."""
@@ -20,7 +22,8 @@ def digits(params: Mapping[str, Any]) -> Source:
         Item(f"digits/{index:04d}", int(label), Pixels(images[index]))
         for index, label in enumerate(found.target)
     )
-    return Source([str(digit) for digit in range(10)], items, len(images), in_memory=True)
+    classes = [str(digit) for digit in range(10)]
+    return Source(classes, items, len(images), in_memory=True, remarks=_remark(params))
 
 
 def synthetic(params: Mapping[str, Any]) -> Source:
@@ -32,7 +35,18 @@ def synthetic(params: Mapping[str, Any]) -> Source:
         for label in range(count)
         for number in range(per_class)
     )
-    return Source(list(CLASS_NAMES[:count]), items, count * per_class)
+    return Source(list(CLASS_NAMES[:count]), items, count * per_class, remarks=_remark(params))
+
+
+def _remark(params: Mapping[str, Any]) -> list[str]:
+    """A line if prepare.path names data of the user's, which nobody reads."""
+    path, source = params["prepare.path"], params["prepare.source"]
+    if path.endswith(NO_DATA):
+        return []
+    return [
+        f"prepare.source {source} reads nothing in prepare.path ({path}): for what lies there set "
+        "prepare.source"
+    ]
 
 
 def _shape(label: int, number: int, size: int) -> tuple[bytes, Upright]:

@@ -3,11 +3,12 @@
 Workers read: a sample pickles small and reads when called; in a file, it is just its path.
 """
 
+import json
 import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+SHOWN = 5  # values in a line (choice)
+OTHER_SPLIT = "its row has a split that is none of train, val, test"
 
 TAR_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
@@ -130,7 +134,8 @@ def remark_on_twins(classes: list[str]) -> list[str]:
         same.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, group))} differ by case, accents or blanks alone and are "
-        "kept apart: give them one name if they are the same"
+        "kept apart: if they are the same, set prepare.merge to "
+        + json.dumps([f"{name}={group[-1]}" for name in group[:-1]], ensure_ascii=False)
         for group in same.values()
         if len(group) > 1
     ]
@@ -142,6 +147,14 @@ def splits_in(name: str) -> set[str]:
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
     found = {SPLIT_NAMES.get(word.lower().removesuffix("set")) for word in words}
     return {split for split in found if split}
+
+
+def what_they_say(values: Collection[str]) -> str:
+    """What a column of splits says in place of train, for a line; empty if nothing."""
+    if not values:
+        return ""
+    shown = ", ".join(sorted(values)[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+    return f", but {shown}: write train, val and test in their place"
 
 
 def data_folder(path: str, source: str, holds: str) -> Path:

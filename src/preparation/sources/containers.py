@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.base.words import counted
+from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import Files, Rejected, data_folder, splits_in, text_of
 from src.preparation.sources.folder import remark_on_others, walk
@@ -67,7 +67,8 @@ def find_containers(path: str, source: str, ending: str) -> Containers:
         "files_left_out": others.total(),
         "files_left_out_by_ending": dict(sorted(others.items())),
     }
-    return Containers(root, found, notes, remark_on_others(others))
+    remarks = remark_on_others(others) + _remark_on_gaps([file.name for file in found])
+    return Containers(root, found, notes, remarks)
 
 
 def _require_all(root: Path, names: list[str]) -> None:
@@ -83,6 +84,26 @@ def _require_all(root: Path, names: list[str]) -> None:
                 f"{missing[0]:05d} is missing{', ...' * (len(missing) > 1)}: put it there too, or "
                 "rename the others without -of-"
             )
+
+
+def _remark_on_gaps(names: list[str]) -> list[str]:
+    """A line for each numbered series of files without -of- in which numbers are missing."""
+    series: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        if (match := re.fullmatch(r"(.*?)(\d+)(\.\w+)", name)) and "-of-" not in name:
+            series.setdefault((match[1], match[3]), {})[int(match[2])] = match[2]
+    found = []
+    for (start, ending), numbers in sorted(series.items()):
+        low, high = min(numbers), max(numbers)
+        lacking = high - low + 1 - len(numbers)
+        if 0 < lacking < len(numbers):  # else they number no series
+            first = next(number for number in range(low, high) if number not in numbers)
+            are = f"{counted(lacking, 'file')} {either(lacking, 'is', 'are')} not there"
+            found.append(
+                f"of {start}{numbers[low]}{ending} to {start}{numbers[high]}{ending}, {are} (first "
+                f"{start}{first:0{len(numbers[low])}d}{ending}): put there what belongs to the data"
+            )
+    return found
 
 
 def sorted_classes(labels: list[str]) -> list[str]:

@@ -33,16 +33,18 @@ from src.preparation.targets import require_one_class
 
 FILE = "src/yours/source.py"
 SPLITS = ("test", "val", "train")  # what the first two hold is not learnt
+NO_LABEL = Rejected(f"{FILE} gives it no label", "correct it there, or move the file away")
 NO_TEXT = re.compile("[\r\ud800-\udfff]")  # what the tables of the packed data set cannot hold
 
 
 @dataclass(frozen=True)
 class Sample:
     """What `own_source` yields. `content`: the path of a file below `prepare.path`, or what the
-    kind of sample takes without a file. `label`: the name of its class. `split`: train, val or
-    test; None, and train, leave it to the hash whether it goes to a val or test that no sample
-    names. `group` (a patient, a scene): its samples stay in one split. `name`: what reports call
-    it, and what the samples are sorted by; that of a file is its path below `prepare.path`."""
+    kind of sample takes without a file. `label`: the name of its class; where it is empty, the
+    sample cannot be used, see prepare.on_bad. `split`: train, val or test; None, and train, leave
+    it to the hash whether it goes to a val or test that no sample names. `group` (a patient, a
+    scene): its samples stay in one split. `name`: what reports call it, and what the samples are
+    sorted by; that of a file is its path below `prepare.path`."""
 
     content: Any
     label: str
@@ -68,17 +70,23 @@ def own_samples(
     for total, sample in enumerate(_yielded(load, params), start=1):
         name, read = _named(sample, total, root, files, without_file)
         _require_valid(sample, name)
-        row = (name, sample.label, sample.split or "train", sample.group, _pickled(read, name))
+        is_labelled = bool(sample.label.strip())
+        read = read if is_labelled or isinstance(read, Rejected) else NO_LABEL
+        label = sample.label if is_labelled else None
+        row = (name, label, sample.split or "train", sample.group, _pickled(read, name))
         try:
             database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             raise _wrong(f"{name} comes twice: a sample has one name and one label") from None
     counts: dict[str, int] = dict(
-        database.execute("SELECT label, count(*) FROM samples GROUP BY label")
+        database.execute(
+            "SELECT label, count(*) FROM samples WHERE label IS NOT NULL GROUP BY label"
+        )
     )
     classes = sorted(counts)
     if len(classes) < 2:
-        found = f"all samples are of class {classes[0]!r}" if classes else "there are none"
+        none = "none of them has a label" if total else "there are none"
+        found = f"all samples are of class {classes[0]!r}" if classes else none
         raise _wrong(f"it must yield samples of at least two classes, and {found}")
     require_one_class(counts, f"{FILE}: the label of own_source")
     given = {split for (split,) in database.execute("SELECT DISTINCT split FROM samples")}
@@ -103,7 +111,7 @@ def _items(database: sqlite3.Connection, label_of: Mapping[str, int]) -> Iterato
         for name, label, group, read in database.execute(sql, (split,)):
             with _told_in_one_line(name):
                 content = pickle.loads(read)
-            yield Item(name, label_of[label], content, given, group)
+            yield Item(name, label_of.get(label, -1), content, given, group)
 
 
 def _yielded(load: Callable[[], Any], params: Mapping[str, Any]) -> Iterator[Any]:
@@ -176,7 +184,8 @@ def _require_valid(sample: Sample, name: str) -> None:
     for field, value in values.items():
         if value is None and field == "group":
             continue
-        if not isinstance(value, str) or not value.strip() or NO_TEXT.search(value):
+        is_empty = isinstance(value, str) and not value.strip() and field != "label"
+        if not isinstance(value, str) or is_empty or NO_TEXT.search(value):
             of = f" of {name}" if field != "name" else ""
             hint = " (several labels: this project trains one class a sample)"
             raise _wrong(

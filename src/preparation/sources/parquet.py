@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
+    OTHER_SPLIT,
+    SHOWN,
     SPLIT_NAMES,
     Files,
     Item,
     Rejected,
     Source,
     remark_on_twins,
+    what_they_say,
 )
 from src.preparation.sources.containers import SPLITS, Container, find_containers, sorted_classes
 from src.preparation.targets import ONE_CLASS, require_one_class
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 ROWS = 64  # that are read at a time, so that memory has a bound (choice)
 BUFFER = 2**20  # bytes that are read at a time; by default the whole file is read ahead (measured)
 NO_LABEL = Rejected("its row has no class", "add its class, or remove the row")
-NO_SPLIT = Rejected("its row has a split that is none of train, val, test", "correct the row")
 NO_BYTES = Rejected("its row has no bytes", "save the table with the files in it, not their paths")
 
 
@@ -70,12 +72,16 @@ def parquet_tables(params: Mapping[str, Any], files: Files) -> Source:
     containers = find_containers(params["prepare.path"], "parquet", ".parquet")
     columns = _columns_of_all(containers.found, params)
     counts, given, total = Counter[str](), set(containers.notes["given_splits"]), 0
+    others = set[str]()  # of what the column of splits says
     if columns.split:
         given.clear()
     for _, row in _rows(containers.found, columns, with_content=False):
         total += 1
         if columns.split:
-            given |= {split for split in [_split(row["split"])] if split}
+            if split := _split(row["split"]):
+                given.add(split)
+            elif len(others) <= SHOWN:
+                others.add(repr(str(row["split"])))
         if name := columns.class_of(row["label"]):
             counts[name] += 1
     classes = [name for name in columns.names or sorted_classes(list(counts)) if counts[name]]
@@ -86,7 +92,8 @@ def parquet_tables(params: Mapping[str, Any], files: Files) -> Source:
         )
     require_one_class(counts, f"{containers.root}: column {columns.label}")
     if columns.split and "train" not in given:
-        raise InputError(f"{containers.root}: no row of column {columns.split} says train")
+        of = f"{containers.root}: no row of column {columns.split}"
+        raise InputError(f"{of} says train{what_they_say(others)}")
     return Source(
         classes,
         _items(containers.found, columns, files, {name: n for n, name in enumerate(classes)}),
@@ -111,7 +118,9 @@ def _items(
                     continue
             name, label = f"{file.name}/{row['number']:07d}", columns.class_of(row["label"])
             refused = NO_BYTES if not row["content"] else NO_LABEL if label is None else None
-            if refused := NO_SPLIT if columns.split and split is None else refused:
+            if columns.split and split is None:
+                refused = Rejected(OTHER_SPLIT, "correct the row", repr(str(row["split"])))
+            if refused:
                 yield Item(name, -1, refused)
             else:
                 read = files.content(Held(row["content"]))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from src.plumbing.errors import InputError
 from src.preparation.sources.base import Files, Rejected
 from src.preparation.sources.folder import walk
 
@@ -40,10 +41,13 @@ class FilesBelow:
 
     def __init__(self, database: sqlite3.Connection, root: Path, files: Files):
         self.root, self.suffixes = root, files.suffixes
+        self._closed: list[tuple[str, Rejected]] = []  # folders that cannot be entered, and others
         self._database = database
         database.execute("CREATE TABLE files (path TEXT PRIMARY KEY, stem TEXT) WITHOUT ROWID")
         for path, read in walk(root, files, Counter()):
-            if not isinstance(read, Rejected):
+            if isinstance(read, Rejected):
+                self._closed.append((os.path.relpath(path, root), read))
+            else:
                 inside = os.path.relpath(path, root)
                 row = (inside, posixpath.splitext(inside)[0])
                 database.execute("INSERT INTO files VALUES (?, ?)", row)
@@ -58,6 +62,13 @@ class FilesBelow:
         sql = "SELECT 1 FROM files WHERE path = ?"
         found = self._database.execute(sql, (path,)).fetchone()
         return found is not None or os.path.lexists(self.root / path)
+
+    def require_open(self, path: str) -> None:
+        """InputError if a path, of which nothing was found, leads into a folder that cannot be
+        entered: then what is there is not known."""
+        for folder, why in self._closed:
+            if path.startswith(f"{folder}/"):
+                raise InputError(f"{self.root / folder}: {why.reason}: {why.remedy}")
 
     def with_ending(self, stem: str) -> list[str]:
         """The files that are called so but for their ending."""
@@ -91,21 +102,31 @@ class Tried:
     def advice(self, files: FilesBelow, path_column: str, table: Path) -> str | None:
         """What to set or to change so that more paths lead to files; None if nothing would."""
         rows = [row for row, _ in self._sample]
-        patterns: dict[str, set[int]] = {}
+        patterns: dict[tuple[bool, str], set[int]] = {}  # True: if numbers get zeros in front
+        with_zeros = ""  # what to write for the first such number
         prefixes: Counter[str] = Counter()
         for number, path in _alike(rows, path_column, files):
             value = _forward(rows[number][path_column])
-            for pattern in _patterns(rows[number], value, path, path_column):
-                patterns.setdefault(pattern, set()).add(number)
+            called = _with_zeros_of(path, value)
+            if called != value and not with_zeros:
+                with_zeros = (
+                    f"{path} lies there for '{value}': write '{called}', with all its zeros"
+                )
+            for pattern in _patterns(rows[number], called, path, path_column):
+                for has_zeros in {called != value, True}:
+                    patterns.setdefault((has_zeros, pattern), set()).add(number)
             if value.endswith(f"/{path}"):
                 prefixes[value[: -len(path)]] += 1
         present = sum(there for _, there in self._sample)
         if patterns:
-            best = min(patterns, key=lambda pattern: (-len(patterns[pattern]), _rank(pattern)))
+            best = min(patterns, key=lambda key: (-len(patterns[key]), key[0], _rank(key[1])))
             if (count := len(patterns[best])) > present:
                 of = f"{count} of {len(rows)} rows" if len(rows) > 1 else "it"
                 of += " looked at" if self._step > 1 else ""
-                return f"set prepare.csv_path_pattern to '{best}', which finds {of}"
+                has_zeros, pattern = best
+                set_it = f"set prepare.csv_path_pattern to '{pattern}', which finds {of}"
+                parts = [with_zeros] * has_zeros + [set_it] * (pattern != COLUMN)
+                return ", and ".join(parts)
         for prefix, count in prefixes.most_common(1):
             if count > present:
                 return _without(prefix, files.root, table)
@@ -118,14 +139,14 @@ class Tried:
 def _alike(
     rows: Sequence[Mapping[str, str]], column: str, files: FilesBelow
 ) -> Iterator[tuple[int, str]]:
-    """(index of a row, path of a file) for those with the same last name, but for ending, case and
-    the way in which accents are written."""
+    """(index of a row, path of a file) for those with the same last name, but for ending, case, the
+    way in which accents are written, and zeros before a number."""
     wanted: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         name = posixpath.basename(_forward(row[column]))
         stem, ending = posixpath.splitext(name)
-        names = {_folded(name)} | ({_folded(stem)} if ending.lower() in files.suffixes else set())
-        for key in names - {""}:
+        names = {name} | ({stem} if ending.lower() in files.suffixes else set())
+        for key in {_folded(name) for name in names} - {""}:
             wanted.setdefault(key, []).append(index)
     for path in files:
         name = posixpath.basename(path)
@@ -145,6 +166,15 @@ def _patterns(row: Mapping[str, str], value: str, path: str, column: str) -> Ite
         others = {field: f"{{{name}}}" for name, field in row.items() if name != column and field}
         for named in (folders, [others.get(folder, folder) for folder in folders]):
             yield from (f"{'/'.join(named)}{COLUMN}{end}" for end in after)
+
+
+def _with_zeros_of(path: str, value: str) -> str:
+    """`value` with the number at its end as the file at `path` has it: 0007 for 7."""
+    folder, name = posixpath.split(value)
+    stem, ending = posixpath.splitext(name)
+    called = posixpath.splitext(posixpath.basename(path))[0]
+    is_number = stem.isdecimal() and called.isdecimal() and stem.lstrip("0") == called.lstrip("0")
+    return posixpath.join(folder, called + ending) if is_number else value
 
 
 def _rank(pattern: str) -> tuple[bool, int, str]:
@@ -167,4 +197,6 @@ def _forward(path: str) -> str:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    """A name without case and ways of accents; a number (7, 0007.jpg) without zeros before it."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return folded.lstrip("0") or "0" if folded.partition(".")[0].isdecimal() else folded

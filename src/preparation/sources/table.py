@@ -17,6 +17,8 @@ from src.base.words import counted, either
 from src.plumbing.errors import InputError
 from src.preparation.classes import Choice
 from src.preparation.sources.base import (
+    OTHER_SPLIT,
+    SHOWN,
     SPLIT_NAMES,
     Files,
     Item,
@@ -28,6 +30,7 @@ from src.preparation.sources.base import (
     remark_on_twins,
     text_of,
     through_a_link,
+    what_they_say,
 )
 from src.preparation.sources.paths import ANY_ENDING, FilesBelow, Tried
 from src.preparation.sources.table_file import SEVERAL_ONES, TableFile
@@ -37,6 +40,7 @@ from src.preparation.targets import ONE_CLASS, require_one_class
 # names one of several labels. (choice)
 SEVERAL_LABELS = 0.1
 OTHER_LABELS = "its rows have different labels"
+DIFFERENCES = (OTHER_LABELS, "its rows have different splits", "its rows have different groups")
 ABSOLUTE, OUTSIDE = "its path is absolute", "its path leads out of the data folder"
 
 
@@ -52,10 +56,7 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
     below, tried = FilesBelow(database, root, files), Tried()
     repeated = _fill(database, table, below, tried, Choice.of(params))
 
-    def found(sql: str) -> list[Any]:
-        return [row[0] for row in database.execute(sql)]
-
-    (total,) = found("SELECT count(*) FROM samples")
+    (total,) = database.execute("SELECT count(*) FROM samples").fetchone()
     _require_one_row(database, table, total)
     path_column = table.columns["path"]
     advice = tried.advice(below, path_column, table.path) if tried.missing else None
@@ -65,15 +66,10 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
             f"{tried.first}; "
             + (advice or "correct them, or set prepare.csv_path_pattern, such as 'images/*.jpg'")
         )
+    given = _given(database, table)
     classes = _classes(database, table)
-    given: list[str] = []
-    if "split" in table.columns:
-        given = found("SELECT DISTINCT split FROM samples WHERE refused IS NULL")
-        if "train" not in given:
-            raise InputError(f"{table.name}: no row of column {table.columns['split']} says train")
-    (without_row,) = found(
-        "SELECT count(*) FROM files WHERE path NOT IN (SELECT path FROM samples)"
-    )
+    sql = "SELECT count(*) FROM files WHERE path NOT IN (SELECT path FROM samples)"
+    (without_row,) = database.execute(sql).fetchone()
     notes = {
         "given_splits": sorted(given),
         "repeated_rows": repeated,
@@ -99,6 +95,20 @@ def csv_table(params: Mapping[str, Any], files: Files) -> Source:
         notes=notes,
         remarks=remarks,
     )
+
+
+def _given(database: sqlite3.Connection, table: TableFile) -> list[str]:
+    """The splits that rows which can be used name; InputError if train is none of them."""
+    if "split" not in table.columns:
+        return []
+    sql = "SELECT DISTINCT split FROM samples WHERE refused IS NULL"
+    given = [split for (split,) in database.execute(sql)]
+    sql = "SELECT DISTINCT detail FROM samples WHERE refused = ? LIMIT ?"
+    others = [detail for (detail,) in database.execute(sql, (OTHER_SPLIT, SHOWN + 1))]
+    if "train" not in given and (given or others):  # else the rows have other faults
+        of = f"{table.name}: no row of column {table.columns['split']}"
+        raise InputError(f"{of} says train{what_they_say(others)}")
+    return given
 
 
 def _classes(database: sqlite3.Connection, table: TableFile) -> list[str]:
@@ -130,17 +140,18 @@ def _fill(
         group = group if group and group.strip() else None
         path, refused, astray = _path(table, values, line, below)
         label, wrong_label = table.label(values)
-        split = None
+        split, detail = None, ""
         if "split" in table.columns:
-            split = SPLIT_NAMES.get(values[table.columns["split"]].strip().lower())
+            word = values[table.columns["split"]].strip()
+            split = SPLIT_NAMES.get(word.lower())
         if wrong or wrong_label or "\r" in label:
             refused = wrong or wrong_label or "its row has a carriage return in the label"
         elif "split" in table.columns and split is None:
-            refused = "its row has a split that is none of train, val, test"
+            refused, detail = OTHER_SPLIT, repr(word)
         sql = "SELECT label, split, grouped, refused, line FROM samples WHERE path = ?"
         *known, first = database.execute(sql, (path,)).fetchone() or (None,)
         if first is None:
-            row = (path, line, label, split, group, refused, "", astray)
+            row = (path, line, label, split, group, refused, detail, astray)
             database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             tried.add({n: v for n, v in values.items() if n not in table.flags}, astray)
             continue
@@ -150,7 +161,7 @@ def _fill(
         if (*one[1:], known[3]) == (*other[1:], refused):
             repeated += 1
         elif known[3] is None:  # else the first reason stays
-            reason, detail = (refused, "") if refused else _difference(one, other)
+            reason, detail = (refused, detail) if refused else _difference(one, other)
             sql = "UPDATE samples SET refused = ?, line = ?, detail = ? WHERE path = ?"
             database.execute(sql, (reason, line, detail, path))
     if not any_row:
@@ -160,8 +171,7 @@ def _fill(
 
 def _difference(one: Sequence[Any], other: Sequence[Any]) -> tuple[str, str]:
     """What two rows of a sample (line, label, split, group) say differently, and how both do."""
-    reasons = (OTHER_LABELS, "its rows have different splits", "its rows have different groups")
-    for reason, a, b in zip(reasons, one[1:], other[1:], strict=True):
+    for reason, a, b in zip(DIFFERENCES, one[1:], other[1:], strict=True):
         if a != b:
             return reason, f"line {one[0]}: {a or ''!r}, line {other[0]}: {b or ''!r}"
     return "", ""
@@ -205,6 +215,7 @@ def _path(
         return path, "its path is that of a folder", None
     if below.has(path + ending):
         return path, None, None
+    below.require_open(path)
     return path + ending, None, os.path.join(table.root, path + ending)
 
 
@@ -249,7 +260,8 @@ def _items(
         "CASE split WHEN 'test' THEN 0 WHEN 'val' THEN 1 ELSE 2 END, line, path"
     )
     for path, line, label, split, group, refused, detail, astray in database.execute(sql):
-        remedy = "keep one of the rows" if detail else f"correct the row (line {line})"
+        is_several = refused in DIFFERENCES
+        remedy = "keep one of the rows" if is_several else f"correct the row (line {line})"
         remedy = f"{remedy}, or {advice}" if astray and advice else remedy
         known = -1 if refused == OTHER_LABELS else label_of.get(label, -1)
         if refused:

@@ -23,6 +23,7 @@ NO_TEXT = {
     b"PK\x03\x04": "a table of Excel, or an archive: save it as CSV",
     b"\xd0\xcf\x11\xe0": "an old table of Excel: save it as CSV",
     b"\x1f\x8b": "packed with gzip: unpack it with gunzip",
+    codecs.BOM_UTF32_LE: "UTF-32 by its first bytes: save it as UTF-8",
 }
 SEVERAL_ONES = "more than one of its label columns is 1"
 
@@ -183,10 +184,18 @@ class TableFile:
 def _encoding_of(path: Path, wanted: str) -> str:
     """`wanted`, or for `auto` by the byte-order mark, else UTF-8. InputError if it does not fit."""
     with open(path, "rb") as file:
-        start = file.read(4)
+        start = file.read(4096)
     if known := next((what for mark, what in NO_TEXT.items() if start.startswith(mark)), ""):
         raise InputError(f"{path} is {known}")
     utf16 = start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    # No text has a zero byte, but each comma of UTF-16, in its upper byte.
+    zeros = (b"\0" in start[::2], b"\0" in start[1::2])
+    if wanted == "auto" and not utf16 and any(zeros) and not all(zeros):
+        name = "utf-16-le" if zeros[1] else "utf-16-be"
+        raise InputError(
+            f"{path} is UTF-16 without a byte-order mark: set prepare.csv_encoding={name}, or save "
+            "it as UTF-8"
+        )
     encoding = wanted
     if wanted == "auto":
         encoding = "utf-16" if utf16 else "utf-8"

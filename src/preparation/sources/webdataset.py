@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 from src.base.files import scratch_database
 from src.plumbing.errors import InputError
 from src.preparation.sources.base import (
+    SHOWN,
     BadSample,
     Files,
     Item,
@@ -29,6 +30,14 @@ from src.preparation.sources.containers import Container, find_containers, sorte
 from src.preparation.targets import require_one_class
 
 LONGEST_LABEL = 2**20  # bytes of a .cls or .json that are read (choice)
+NO_LABEL, NO_SAMPLE = "it has no label in a .cls or .json", "no sample lies beside its label"
+NO_KEY = "its .json does not have the key of the class"
+SEVERAL = "several samples lie beside its label"
+REMEDY = "correct it in the shard, or remove it"
+REMEDIES = {
+    NO_KEY: "set prepare.csv_label_column to the one that names the class, or add that",
+    SEVERAL: "leave out of the shard those that are not to be learnt, such as masks",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class _Sample:
     found: list[tuple[str, Part]] = field(default_factory=list)  # each with its name
     label: str | None = None
     wrong: str = ""
+    keys: str = ""  # what a .json has, where it has no class
 
     def add_label(self, content: bytes, ending: str, json_key: str) -> None:
         """Note the class that a .cls or .json names; a .json may say other things."""
@@ -66,6 +76,8 @@ class _Sample:
                 label = text.strip()
             elif isinstance(about := json.loads(text), dict):
                 label = about.get(json_key)
+                shown = ", ".join(map(repr, list(about)[:SHOWN]))
+                self.keys = f"not {json_key!r}, but {shown or 'none'}" if label is None else ""
         except ValueError:
             self.wrong = f"its .{ending} cannot be read as text"
         if label is None:
@@ -85,27 +97,31 @@ def shards(params: Mapping[str, Any], files: Files) -> Source:
     database = scratch_database()
     database.execute(
         "CREATE TABLE samples (name TEXT PRIMARY KEY, label TEXT, split TEXT, path TEXT, "
-        "offset INTEGER, size INTEGER, refused TEXT)"
+        "offset INTEGER, size INTEGER, refused TEXT, detail TEXT)"
     )
     for shard in containers.found:
         for sample in _samples(shard, params["prepare.csv_label_column"], files):
             _insert(database, shard, sample)
+    remedies = {**REMEDIES, **_apart(database)}
     sql = "SELECT label, count(*) FROM samples WHERE refused IS NULL GROUP BY label"
     counts: dict[str, int] = dict(database.execute(sql))
     classes = sorted_classes(list(counts))
     if len(classes) < 2:
-        sql = "SELECT name, refused FROM samples WHERE refused IS NOT NULL ORDER BY rowid LIMIT 1"
-        first = database.execute(sql).fetchone()
+        sql = "SELECT name, refused, detail FROM samples WHERE refused IS NOT NULL LIMIT 1"
+        first = ""
+        for name, refused, detail in database.execute(sql):
+            reason = f"{refused} ({detail})" if detail else refused
+            first = f"; {name}: {reason}: {remedies.get(refused, REMEDY)}"
         raise InputError(
             f"{containers.root}: the shards must hold samples of at least two classes, found "
-            f"{len(classes)}" + (f"; {first[0]}: {first[1]}" if first else "")
+            f"{len(classes)}{first}"
         )
     require_one_class(counts, f"{containers.root}: the label")
     (total,) = database.execute("SELECT count(*) FROM samples").fetchone()
     label_of = {name: label for label, name in enumerate(classes)}
     return Source(
         classes,
-        _items(database, files, label_of),
+        _items(database, files, label_of, remedies),
         total,
         frozenset(containers.notes["given_splits"]),
         notes=containers.notes,
@@ -113,13 +129,34 @@ def shards(params: Mapping[str, Any], files: Files) -> Source:
     )
 
 
+def _apart(database: sqlite3.Connection) -> dict[str, str]:
+    """What to do, by reason, if a sample and its label are there and do not lie together."""
+    sql = "SELECT name FROM samples WHERE refused = ?"
+    alone = database.execute(f"{sql} LIMIT 1", (NO_LABEL,)).fetchone()
+    stem = os.path.basename(alone[0]).partition(".")[0] if alone else ""
+    for (label,) in database.execute(sql, (NO_SAMPLE,)):
+        if os.path.basename(label) == stem:
+            remedy = (
+                f"put them together ({label} has a label for {alone[0]}): the members of a sample "
+                "have one name but for the ending, in one folder of one shard, and follow each "
+                "other, as `tar --sort=name` writes them"
+            )
+            return {NO_LABEL: remedy, NO_SAMPLE: remedy}
+    return {}
+
+
 def _items(
-    database: sqlite3.Connection, files: Files, label_of: Mapping[str, int]
+    database: sqlite3.Connection,
+    files: Files,
+    label_of: Mapping[str, int],
+    remedies: Mapping[str, str],
 ) -> Iterator[Item]:
-    sql = "SELECT name, label, split, path, offset, size, refused FROM samples ORDER BY rowid"
-    for name, label, split, path, offset, size, refused in database.execute(sql):
+    sql = "SELECT name, label, split, path, offset, size, refused, detail FROM samples"
+    for name, label, split, path, offset, size, refused, detail in database.execute(
+        f"{sql} ORDER BY rowid"
+    ):
         if refused:
-            yield Item(name, -1, Rejected(refused, "correct it in the shard, or remove it"))
+            yield Item(name, -1, Rejected(refused, remedies.get(refused, REMEDY), detail))
         else:
             read = files.content(Part(path, offset, size))
             yield Item(name, label_of[label], read, None if split == "train" else split)
@@ -127,21 +164,24 @@ def _items(
 
 def _insert(database: sqlite3.Connection, shard: Container, sample: _Sample) -> None:
     name, part = sample.found[0] if sample.found else (sample.key, None)
-    wrong = sample.wrong
-    if len(sample.found) != 1:
-        which = "several samples lie" if sample.found else "no sample lies"
-        wrong = f"{which} beside its label"
-    elif sample.label is None:
-        wrong = wrong or "it has no label in a .cls or .json"
+    wrong, detail = sample.wrong, ""
+    if len(sample.found) > 1:
+        wrong, detail = SEVERAL, ", ".join(text_of(member) for member, _ in sample.found[:SHOWN])
+    elif not sample.found:
+        wrong = NO_SAMPLE
+    elif sample.label is None and not wrong:
+        wrong, detail = NO_KEY if sample.keys else NO_LABEL, sample.keys
     name = f"{shard.name}/{name}"
     if unprintable := refuse_name(name):
-        name, wrong = text_of(name), unprintable.reason
+        name, wrong, detail = text_of(name), unprintable.reason, ""
     place = (part.path, part.offset, part.size) if part else (None, None, None)
-    row = (name, sample.label, shard.split, *place, wrong or None)
+    row = (name, sample.label, shard.split, *place, wrong or None, detail)
     try:
-        database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        database.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     except sqlite3.IntegrityError:
-        raise InputError(f"{name} comes twice: the members of a sample stand together") from None
+        raise InputError(
+            f"{name} comes twice: rename one of the two in the shard, or remove it"
+        ) from None
 
 
 def _samples(shard: Container, json_key: str, files: Files) -> Iterator[_Sample]:
