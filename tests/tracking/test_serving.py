@@ -47,17 +47,19 @@ def as_text(image: Image.Image, kind: str = "PNG") -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
+def save_model(
+    folder: Path, activation: str, architecture: str = "test_resnet", channels: int = 3
+) -> None:
     from src.model import create, saved
 
     own = params.own_params(params.load(ROOT))
-    net = create.create_model(architecture, 3, (3, 16, 16), own_params=own)
+    net = create.create_model(architecture, 3, (channels, 16, 16), own_params=own)
     description = {
         "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
-        "input_size": [3, 16, 16],
-        "mean": [0.5, 0.4, 0.3],
-        "std": [0.2, 0.3, 0.2],
+        "input_size": [channels, 16, 16],
+        "mean": [0.5, 0.4, 0.3][:channels],
+        "std": [0.2, 0.3, 0.2][:channels],
         "fit": "pad",
         "interpolation": "bicubic",
         "crop_ratio": 0.9,
@@ -156,6 +158,24 @@ def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_pa
     used = sys.modules[type(loaded.unwrap_python_model()).__module__]
     own = used._own_modules["src.images.fit"].__file__
     assert Path(own).is_relative_to(tmp_path / "model/code")
+
+
+def test_colour_that_a_grey_net_does_not_see_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    line = "in colour, which this model, made with prepare.channels=1, sees as grey: 1 of 2 rows"
+    for channels, wanted in ((1, [f"{line}; not said again"]), (3, [])):
+        save_model(tmp_path / f"{channels}", "softmax", channels=channels)
+        serving.save(tmp_path / f"{channels}", tmp_path / f"served {channels}", run_id=None)
+        loaded = mlflow.pyfunc.load_model(str(tmp_path / f"served {channels}"))
+        caplog.clear()
+        predictions(loaded, [as_text(GREY)])
+        for _ in range(2):
+            predictions(loaded, [as_text(GREY), as_text(COLOUR)])
+        assert [record.getMessage() for record in caplog.records] == wanted
 
 
 GREY, COLOUR = random_images(2)
