@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,7 +21,15 @@ from src.tracking import run as tracking
 from src.tracking.serving import serving
 from src.tracking.store import store
 from tests.conftest import SMALL, STAGES, copy_project, free_port, run_stage, set_params, working_in
-from tests.tracking.tracked_project import NOWHERE, VARIABLES, artifacts, runs, store_at, train
+from tests.tracking.tracked_project import (
+    NOWHERE,
+    VARIABLES,
+    artifacts,
+    runs,
+    store_at,
+    train,
+    wait_until_up,
+)
 
 LOAD = """
 import json, sys
@@ -282,7 +289,7 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_until_up(server, address, log)
+        wait_until_up(server, f"{address}/ping", log)
         images = random_images(5)
         rows = [as_text(image) for image in images]
         predicted = {"predictions": expected(folder / "models", images)}
@@ -293,18 +300,6 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # the group that this test started
         server.wait()
-
-
-def wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    end = time.monotonic() + 600
-    while True:
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        try:
-            urllib.request.urlopen(f"{address}/ping", timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
 
 
 def ask(address: str, images: list[str]) -> tuple[int, dict[str, Any]]:
