@@ -52,7 +52,7 @@ class Ledger:
         split = item.split or split_of(hashed or sha256, self.seed, *self.shares)
         group = self._known("groups", "first", "name", item.group) if item.group else None
         same = self._known("contents", "name, label", "sha256", bytes.fromhex(sha256))
-        for known, what in ((same, "the same picture"), (group, f"of the same group {item.group}")):
+        for known, what in ((same, "the same image"), (group, f"of the same group {item.group}")):
             if known and known[0] != split:
                 self.leaks.add(
                     path=item.name, split=split, what=what, as_path=known[1], in_split=known[0]

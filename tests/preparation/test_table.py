@@ -145,7 +145,7 @@ def test_labels_are_text_as_written(project: Path, root: Path) -> None:
         ("..,cat", "..", "its path leads out"),
         ("cat/999.png,cat", "cat/999.png", "it does not exist (tried "),
         ("cat,cat", "cat", "its path is that of a folder"),
-        ("labels.csv,cat", "labels.csv", "it holds no picture"),
+        ("labels.csv,cat", "labels.csv", "it holds no image"),
         (",cat", "(line 62)", "its row has no path"),
         ("cat/x.png,", "cat/x.png", "its row has no label"),
         ("cat/x.png", "cat/x.png", "its row has 1 field instead of 2"),
@@ -435,7 +435,7 @@ def test_identical_images_of_two_groups_do_not_part(project: Path, root: Path) -
     one = next(path for path, split in splits.items() if split == "test")
     other = next(path for path, split in splits.items() if split == "train")
     shutil.copy(root / one, root / other)
-    with pytest.raises(InputError, match="is the same picture as"):
+    with pytest.raises(InputError, match="is the same image as"):
         prepare(project, root, table, csv_group_column="patient")
     kept = by_path(prepare(project, root, table, csv_group_column="patient", on_leak="drop"))
     assert len(kept) == 59

@@ -210,7 +210,7 @@ def test_the_same_image_in_another_form(rows: list[str], loaded: Any) -> None:
     [
         ("no base64!", "image of row 1 is not base64 text"),
         (None, "image of row 1 is not base64 text"),
-        (base64.b64encode(b"GIF89a").decode(), "image of row 1 cannot be used: it holds no pic"),
+        (base64.b64encode(b"GIF89a").decode(), "image of row 1 cannot be used: it holds no ima"),
         (as_text(Image.new("RGB", (64, 64)))[:80], "row 1 cannot be used: it is cut short"),
         (as_text(Image.new("1", (10_000, 9_000))), "row 1 cannot be used: it has too many pixels"),
     ],
