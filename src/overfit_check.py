@@ -149,7 +149,7 @@ def judge_preprocessing(differences: list[str]) -> "Check":
     from src.checks.report import Check
 
     if not differences:
-        text = "pictures are prepared as the weights expect, or there are none"
+        text = "images are prepared as the weights expect, or there are none"
         return Check("preprocessing", "pass", 0.0, 0.0, text)
     text = f"the weights were trained with {', '.join(differences)}"
     causes = ["preprocessing_differs_from_pretrained"]

@@ -69,6 +69,6 @@ def reliability_diagram(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.nd
         top.legend(loc="upper left")
         bars = bottom.bar(middles, counts, width * 0.9, color="grey")
         bottom.bar_label(bars, [str(count) if count else "" for count in counts], size=6)
-        bottom.set(xlabel="top probability", ylabel="pictures")
+        bottom.set(xlabel="top probability", ylabel="samples")
         bottom.margins(y=0.2)  # room for the numbers
     return png(figure)

@@ -146,10 +146,10 @@ def _judge_batch(ctx: Context, curve: LearningCurve, x: Tensor, labels: Tensor) 
     loss, id, limit = curve.loss[-1], "overfit_batch", LOSS * math.log(ctx.classes)
     value = loss if math.isfinite(loss) else None
     if curve.reached:
-        text = f"{len(x)} pictures learnt by heart in {counted(len(curve.loss), 'step')}"
+        text = f"{len(x)} images learnt by heart in {counted(len(curve.loss), 'step')}"
         return ok(id, value, limit, text)
     text = (
-        f"{len(x)} pictures not learnt in {counted(len(curve.loss), 'step')}"
+        f"{len(x)} images not learnt in {counted(len(curve.loss), 'step')}"
         f"{', all that the time allows' if len(curve.loss) < STEPS else ''}: cross-entropy "
         f"{loss:.3f} (needs {limit:.3f}), accuracy {curve.accuracy[-1]:.2f} (needs 1)"
     )
@@ -204,7 +204,7 @@ def _subset(ctx: Context) -> list[Check]:
     ctx.curves["fit_subset"] = {"loss": curve.loss, "accuracy": curve.accuracy}
     id, accuracy = "fit_subset", curve.accuracy[-1]
     epochs_run = counted(len(curve.loss), "epoch")
-    text = f"{accuracy:.2f} of {len(x)} training pictures right after {epochs_run}"
+    text = f"{accuracy:.2f} of {len(x)} training images right after {epochs_run}"
     if not curve.finite or curve.loss[-1] > 5 * max(curve.loss[0], 1e-9):
         text, causes = f"{text}, and the loss explodes", ["lr_too_high", "label_conflict"]
         return [fail(id, accuracy, SUBSET_ACCURACY, text, *causes)]

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from src.data.packed import PackedSplit
-from src.data.workers import WorkerEnded, started
+from src.data.workers import InOrder, WorkerEnded, started
 from src.plumbing import process
 from src.plumbing.errors import GateError, InputError
 
@@ -48,9 +49,9 @@ def read_batches(
     data: PackedSplit, batches: Indices, device: torch.device, reading: Reading = MAPPED
 ) -> Iterator[Batch]:
     """Rows (of images uint8 B x H x W x C) and labels int64 B, on the device, for each index array
-    (int64, B) of `batches`. Dropping the iterator ends its thread or processes, whose errors are
-    raised here. InputError when `resident` is asked for and does not fit, GateError when a process
-    that reads is killed."""
+    (int64, B) of `batches`. Dropping the iterator ends its thread or processes (but see
+    `workers_kept`), whose errors are raised here. InputError when `resident` is asked for and does
+    not fit, GateError when a process that reads is killed."""
     return _at_work(TIERS[tier(data, device, reading)](data, batches, device, reading.workers))
 
 
@@ -149,13 +150,50 @@ def _read_mapped(
         pool.shutdown(cancel_futures=True)
 
 
+# In a block of `workers_kept`, the processes that wait for the next batches of a split.
+_idle: dict[tuple[PackedSplit, int], tuple[ExitStack, InOrder]] | None = None
+
+
+@contextmanager
+def workers_kept() -> Iterator[None]:
+    """Inside the block, processes that have read all they were asked for stay for the next batches
+    of their split, such as another epoch's: to start them takes a second (measured). They end with
+    the block."""
+    global _idle
+    _idle = {}
+    try:
+        yield
+    finally:
+        kept, _idle = _idle, None
+        with ExitStack() as every:
+            for ends, _ in kept.values():
+                every.push(ends)
+
+
+def _workers(data: PackedSplit, count: int) -> tuple[ExitStack, InOrder]:
+    """Processes that read samples of `data`, kept or new, and what ends them."""
+    if _idle and (kept := _idle.pop((data, count), None)):
+        return kept
+    with ExitStack() as ends:
+        in_order = ends.enter_context(started(data.rows, count))
+        return ends.pop_all(), in_order
+
+
 def _read_with_workers(
     data: PackedSplit, batches: Indices, device: torch.device, workers: int
 ) -> Iterator[Batch]:
+    ends, in_order = _workers(data, workers)
+    read = 0
     try:
-        with started(data.rows, workers) as in_order:
-            for indices, rows in in_order(batches):
-                yield _moved(_on_host(rows, data.labels[indices], device), device)
+        with ends:
+            try:
+                for indices, rows in in_order(batches):
+                    read += 1
+                    yield _moved(_on_host(rows, data.labels[indices], device), device)
+            finally:
+                # Else there is something under way, which the next one would take for its own.
+                if read == len(batches) and _idle is not None and (data, workers) not in _idle:
+                    _idle[data, workers] = ends.pop_all(), in_order
     except WorkerEnded as ended:
         raise GateError(
             f"machine.reading: {ended} while it read a batch: if memory was short, set "

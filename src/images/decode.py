@@ -210,9 +210,9 @@ def _no_image(content: bytes) -> BadSample:
     if start.startswith(b"version https://git-lfs"):
         return BadSample("it is a pointer of git LFS", "fetch the file with `git lfs pull`")
     if start.startswith((b"<!doctype html", b"<html")):
-        return BadSample("it is a web page", "download the picture again, or remove the file")
+        return BadSample("it is a web page", "download the image again, or remove the file")
     return BadSample(
-        "it holds no picture, or not in a format that is read here",
+        "it holds no image, or not in a format that is read here",
         "save it as PNG or JPEG, or remove it",
     )
 

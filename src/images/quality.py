@@ -226,7 +226,7 @@ class Quality:
             str(low) if low == high else f"{low} to {high}" for low, high in self.sides.values()
         )
         count = sum(len(part.hashes) for part in self.splits.values())
-        return f"{counted(count, 'picture')} before packing: {width} px wide, {height} px high"
+        return f"{counted(count, 'image')} before packing: {width} px wide, {height} px high"
 
     def _samples(self, train: "_Shards") -> bytes:
         """The first images of each class, a row each, or half a row of many classes."""
@@ -237,7 +237,7 @@ class Quality:
             blank = each - len(indices)
             images += [train[index] for index in indices] + [train.white] * blank
             captions += [name] * len(indices) + [""] * blank
-        title = "prepared: training pictures"
+        title = "prepared: training images"
         if len(self.classes) > SAMPLED_CLASSES:
             title += f" of {SAMPLED_CLASSES} of {len(self.classes)} classes"
         return grids_side_by_side([(images, captions, title)], PER_CLASS)
@@ -313,12 +313,12 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     low, high = zip(table["width"], table["height"], strict=True)
     or_more = " or more" if near["of_the_closest_alone"] else ""
     facts = [
-        ("pictures", ", ".join(f"{count} {split}" for split, count in totals.items())),
+        ("images", ", ".join(f"{count} {split}" for split, count in totals.items())),
         ("classes", len(per_class["train"])),
         *_of_groups(table),
         ("largest / smallest class", "a class is empty" if ratio is None else f"{ratio:.2f}"),
         ("rejected", sum(table["rejects"].values())),
-        ("identical to another picture", table["identical_pictures"]),
+        ("identical to another image", table["identical_pictures"]),
         ("of these with another class", table["identical_with_another_class"]),
         ("near-duplicates across splits", f"{counted(near['pairs'], 'pair')}{or_more}"),
         ("constant or nearly so", flat["pictures"]),
@@ -332,7 +332,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         parts += ["## Remarks", "\n".join(lines)]
     if table["rejects"]:
         rejects = sorted(table["rejects"].items(), key=lambda item: (-item[1], item[0]))
-        parts += ["## Rejected pictures", _table(["reason", "pictures"], rejects)]
+        parts += ["## Rejected images", _table(["reason", "images"], rejects)]
     counts = {name: [per_class[split][name] for split in totals] for name in per_class["train"]}
     channels = [
         (split, number, f"{mean:.4f}", f"{std:.4f}")
@@ -342,7 +342,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     parts += [
         "## Channels, in units of the full range",
         _table(["split", "channel", "mean", "std"], channels),
-        "## Pictures per class",
+        "## Images per class",
         _table(
             ["class", *totals, "all"],
             [(name, *numbers, sum(numbers)) for name, numbers in counts.items()],
@@ -353,14 +353,14 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         for v in table["values"]
     ]
     if any(kind != BYTES for kind, *_ in values):
-        head = ["values", "pictures", "lowest", "highest", "white"]
-        parts += ["## Values of the pictures, before they became 8 bits", _table(head, values)]
+        head = ["values", "images", "lowest", "highest", "white"]
+        parts += ["## Values of the images, before they became 8 bits", _table(head, values)]
     if near["pairs"]:
         pairs = [(f"{pair['difference']:.3f}", *pair["pictures"]) for pair in near["first"]]
         parts += ["## Near-duplicates across splits", _table(["difference", "one", "other"], pairs)]
     if flat["pictures"]:
         names = [(name,) for name in flat["first"]]
-        parts += ["## Constant or nearly constant pictures", _table(["picture"], names)]
+        parts += ["## Constant or nearly constant images", _table(["image"], names)]
     return "\n\n".join(parts) + "\n"
 
 

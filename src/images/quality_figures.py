@@ -45,9 +45,9 @@ def class_balance(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> b
     left.set_yticks(rows, [shown_name(classes[label]) for label in shown.tolist()], size=8)
     left.invert_yaxis()
     left.set_ylim(len(shown) - 0.4, -0.6)
-    left.set(xlabel="pictures", title=title)
+    left.set(xlabel="images", title=title)
     left.margins(x=0.12)
-    right.set(xlabel="share of the class (dashed: of all pictures)", xlim=(0, 1))
+    right.set(xlabel="share of the class (dashed: of all images)", xlim=(0, 1))
     figure.legend(loc="outside upper right", ncols=len(counts))
     return png(figure)
 
@@ -72,14 +72,14 @@ def size_distribution(
     part = sizes[low:high, low:high]
     scale = LogNorm(1, max(2, part.max()))
     mesh = area.pcolormesh(edges, edges, np.ma.masked_equal(part.T, 0), cmap="viridis", norm=scale)
-    figure.colorbar(mesh, ax=area, label="pictures", format="{x:g}")
+    figure.colorbar(mesh, ax=area, label="images", format="{x:g}")
     area.plot(edges[[0, -1]], edges[[0, -1]], color="grey", linewidth=0.8)
     area.set(xlabel="width in pixels", ylabel="height in pixels", aspect="equal", title="size")
     shorter_side = np.minimum(*np.indices(sizes.shape))
     shorter = np.bincount(shorter_side.ravel(), sizes.ravel(), len(sizes))[low:high]
     side.bar(edges[:-1], shorter, np.diff(edges), align="edge")
     side.axvline(size, color="black", linestyle="--", label=f"packed: {size} px")
-    side.set(xlabel="shorter side in pixels", ylabel="pictures", title="shorter side")
+    side.set(xlabel="shorter side in pixels", ylabel="images", title="shorter side")
     side.legend()
     for axes, names in ((area, ("x", "y")), (side, ("x",))):
         _log_ticks(axes, names, edges[0], edges[-1])
@@ -91,7 +91,7 @@ def size_distribution(
     borders = 2 ** ((positions - middle - 0.5) / octave[1])
     shape.bar(borders, shapes[positions], borders * (2 ** (1 / octave[1]) - 1), align="edge")
     shape.axvline(1, color="black", linestyle="--", label="square")
-    shape.set(xlabel="width / height", ylabel="pictures", title="shape")
+    shape.set(xlabel="width / height", ylabel="images", title="shape")
     shape.legend()
     _log_ticks(shape, ("x",), borders[0], borders[-1])
     return png(figure)

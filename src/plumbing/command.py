@@ -31,8 +31,10 @@ def guarded(work: Callable[[], None]) -> int:
     except GateError as error:
         return _say(str(error), 1)
     except KeyboardInterrupt:
+        process.end_at_once()
         return _say("interrupted", 130)
     except process.Terminated:
+        process.end_at_once()
         return _say("terminated", 143)
     except ModuleNotFoundError as error:
         if (error.name or "src").split(".")[0] == "src":

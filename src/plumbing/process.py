@@ -61,6 +61,14 @@ def handle_signals() -> None:
             signal.signal(number, _on_signal)
 
 
+def end_at_once() -> None:
+    """Let a further signal end the process in silence: all is put away, and Python is about to wait
+    for threads and to run what was left for its end, where an exception is a traceback."""
+    for number in _EXCEPTIONS:
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _arrived
     if _waits and _arrived is None:

@@ -56,7 +56,7 @@ class Ledger:
             sql = "UPDATE groups SET count = count + 1 WHERE name = ?"
             self._database.execute(sql, (item.group,))
         same = self._known("contents", "name, label", "sha256", bytes.fromhex(sha256))
-        for known, what in ((same, "the same picture"), (group, f"of the same group {item.group}")):
+        for known, what in ((same, "the same image"), (group, f"of the same group {item.group}")):
             if known and known[0] != split:
                 self.leaks.add(
                     path=item.name, split=split, what=what, as_path=known[1], in_split=known[0]

@@ -69,8 +69,8 @@ class Report:
     def left_out(self) -> dict[str, int]:
         """How many samples and files are not used, by reason."""
         others = {
-            "another split has the same picture or group": self.ledger.leaks.count,
-            "by its name no picture": self.source.notes.get("files_left_out", 0),
+            "another split has the same image or group": self.ledger.leaks.count,
+            "by its name no image": self.source.notes.get("files_left_out", 0),
         }
         return {**self.reasons, **{key: n for key, n in others.items() if n}}
 

@@ -75,7 +75,7 @@ def write_figures(val: PackedSplit, probabilities: np.ndarray, folder: Path) -> 
     classes = [shown_name(name) for name in val.meta["classes"]]
     predictions = probabilities.argmax(axis=1)
     matrix = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    figure = confusion_matrix(matrix, classes, f"val: {counted(len(labels), 'picture')}")
+    figure = confusion_matrix(matrix, classes, f"val: {counted(len(labels), 'image')}")
     write_bytes(folder / "confusion_matrix.png", figure)
 
     right = probabilities[np.arange(len(labels)), labels]
@@ -98,7 +98,7 @@ def write_reliability(
 ) -> None:
     """The reliability diagrams of both splits."""
     panels = {
-        f"{split}: {counted(len(samples), 'picture')}, ECE "
+        f"{split}: {counted(len(samples), 'image')}, ECE "
         f"{metrics[split]['calibration_error']:.4f}": reliability(
             samples.labels, probabilities[split]
         )

@@ -11,7 +11,7 @@ import torch
 from src.base.kinds import kind_part
 from src.data.batches import Batch, leftover_remark, steps_per_epoch, training_batches
 from src.data.packed import PackedSplit
-from src.data.readers import MAPPED, Reading
+from src.data.readers import MAPPED, Reading, workers_kept
 from src.plumbing.errors import GateError
 from src.plumbing.terminal import Progress
 from src.training import own_metrics
@@ -102,6 +102,7 @@ class Training:
         ]
         return [line for line in found if line]
 
+    @workers_kept()
     def run(
         self,
         checkpoint: Checkpoint,

@@ -16,8 +16,9 @@ from src.base.files import write_json
 from src.base.imports import ROOT
 from src.data import workers
 from src.data.packed import PackedSplit
-from src.data.readers import Reading, read_batches
+from src.data.readers import Reading, read_batches, workers_kept
 from src.data.writer import SplitWriter
+from src.plumbing.errors import GateError
 from src.plumbing.process import left_after
 
 COUNT, SIDE = 200, 200  # 120 kB a sample: large enough to be sent as it lies in memory
@@ -46,7 +47,7 @@ from src.plumbing.command import guarded
 def work():
     import numpy as np, torch
     from src.data.packed import PackedSplit
-    from src.data.readers import Reading, read_batches
+    from src.data.readers import Reading, read_batches, workers_kept
     process.TAKE_SECONDS = 1.0
     data = PackedSplit(sys.argv[1], "train")
     order = [np.arange(n % 200, n % 200 + 1) for n in range(int(sys.argv[2]))]
@@ -150,6 +151,43 @@ def test_workers_end_with_the_block_and_with_the_one_who_reads(folder: Path) -> 
     assert len(found) == 2
     batches.close()  # type: ignore[attr-defined]
     assert not left_after(found, 30)
+
+
+def own_workers() -> list[psutil.Process]:
+    found = psutil.Process().children()
+    return [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_workers_stay_for_the_next_batches_of_their_split(folder: Path) -> None:
+    """In a block that keeps them; not those that were left with batches under way."""
+    data, two = PackedSplit(folder, "train"), Reading("workers", 2)
+    order = [np.arange(n, n + 4) for n in range(0, COUNT, 4)]
+
+    def read() -> list[int]:
+        for indices, (rows, labels) in zip(order, read_batches(data, order, CPU, two), strict=True):
+            assert np.array_equal(rows.numpy(), data.rows(indices))
+            assert np.array_equal(labels.numpy(), data.labels[indices])
+        return sorted(one.pid for one in own_workers())
+
+    with workers_kept():
+        first = read()
+        assert len(first) == 2
+        assert read() == read() == first
+        batches = read_batches(data, order, CPU, two)
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+        assert own_workers() == []
+        others = read()
+        assert not {*others} & {*first}
+        own_workers()[0].kill()  # while it waits
+        with pytest.raises(GateError, match="a worker was killed by signal 9 while it read a"):
+            read()
+        assert own_workers() == []
+        read()
+        found = own_workers()
+    assert not left_after(found, 30)
+    read()
+    assert own_workers() == []
 
 
 def test_an_error_of_a_worker_is_raised_where_its_batch_is_read(folder: Path) -> None:

@@ -298,8 +298,9 @@ def test_what_a_stage_is_about_to_make_is_not_missing(
 ) -> None:
     """DVC deletes outputs before a stage runs. The data of `prepare` are one that nobody named."""
     code = (
-        "from src.plumbing import locks\nimport sys\n"
-        f"with locks.hold(locks.of_stage({stage!r}), 'runs'):\n    {READY}    sys.stdin.read()"
+        "from pathlib import Path\nfrom src.plumbing import locks\nimport sys\n"
+        f"with locks.hold(Path('.cache/locks/stage-{stage}.lock'), 'runs'):\n"
+        f"    {READY}    sys.stdin.read()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running = start(code, cwd=tmp_path, stdin=subprocess.PIPE, env=environment)

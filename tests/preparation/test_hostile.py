@@ -126,7 +126,7 @@ def exif_block(data: bytes) -> Callable[[Path], None]:
     return image("JPEG", exif=b"Exif\0\0" + data)
 
 
-TRUNCATED, NO_IMAGE = "it is cut short or damaged", "it holds no picture"
+TRUNCATED, NO_IMAGE = "it is cut short or damaged", "it holds no image"
 PIXELS, LINK, NO_FILE = "it has too many pixels", "it is a link", "it is no file"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n%%EOF\n"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'

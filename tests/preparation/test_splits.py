@@ -92,7 +92,7 @@ def test_a_leak_is_refused_or_dropped_and_stays_in_test(project: Path, tmp_path:
     with pytest.raises(InputError) as caught:
         prepare_folder(project, images)
     line = str(caught.value)
-    assert "is the same picture as test/dog/leak.png of split test" in line
+    assert "is the same image as test/dog/leak.png of split test" in line
     assert re.search(r"1 more such sample, see .*report\.json; prepare\.on_leak", line)
     kept = json.loads((project / ".cache/prepare/report.json").read_text())
     splits = by_path(prepare_folder(project, images, on_leak="drop"))
@@ -185,7 +185,7 @@ def test_identical_images_by_path_may_leak(project: Path, tmp_path: Path) -> Non
     images = write_images(tmp_path / "images", {"cat": 30, "dog": 30})
     for number in range(20):
         shutil.copy(images / f"cat/{number:03d}.png", images / f"cat/copy{number}.png")
-    with pytest.raises(InputError, match="is the same picture as cat/"):
+    with pytest.raises(InputError, match="is the same image as cat/"):
         prepare_folder(project, images, split_by="path")
     splits = by_path(prepare_folder(project, images, split_by="path", on_leak="drop"))
     assert 60 <= len(splits) < 80

@@ -145,7 +145,7 @@ def test_labels_are_text_as_written(project: Path, root: Path) -> None:
         ("..,cat", "..", "its path leads out"),
         ("cat/999.png,cat", "cat/999.png", "it does not exist (tried "),
         ("cat,cat", "cat", "its path is that of a folder"),
-        ("labels.csv,cat", "labels.csv", "it holds no picture"),
+        ("labels.csv,cat", "labels.csv", "it holds no image"),
         (",cat", "(line 62)", "its row has no path"),
         ("cat/x.png,", "cat/x.png", "its row has no label"),
         ("cat/x.png", "cat/x.png", "its row has 1 field instead of 2"),
@@ -261,7 +261,7 @@ def test_images_that_no_row_names_are_counted(
         ("path,label\ncat/000.png,cat\n", {}, "must name at least two classes in column label"),
         ("path,label\n/a.png,cat\n/b.png,dog\n", {}, "no path in column path leads to a file in"),
         ("path,label\ncat/000.png,\ncat/001.png,\n", {}, "found 0; line 2: its row has no label"),
-        (b"PK\x03\x04\x9f\xff\n", {}, "a table of Excel"),
+        (b"path,label\n\x9f\xff\n", {}, "is not UTF-8"),
         ("x" * 2**18, {}, "near line 1: field larger than field limit (131072): close its quotes"),
         ('"path,label\na.png,cat\n', {}, "near line 2: unexpected end of data: close its quotes"),
         ('path,label,"note\na,b,c\n', {}, "near line 2: unexpected end of data: close its quotes"),
@@ -480,7 +480,7 @@ def test_identical_images_of_two_groups_do_not_part(project: Path, root: Path) -
     one = next(path for path, split in splits.items() if split == "test")
     other = next(path for path, split in splits.items() if split == "train")
     shutil.copy(root / one, root / other)
-    with pytest.raises(InputError, match="is the same picture as"):
+    with pytest.raises(InputError, match="is the same image as"):
         prepare(project, root, table, csv_group_column="patient")
     kept = by_path(prepare(project, root, table, csv_group_column="patient", on_leak="drop"))
     assert len(kept) == 59

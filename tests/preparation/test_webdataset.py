@@ -138,7 +138,7 @@ def test_samples_that_cannot_be_used(project: Path, tmp_path: Path) -> None:
         "0.tar/b.png": "its .cls names no class",
         "0.tar/c": "no sample lies beside its label",
         "0.tar/d.png": "several samples lie beside its label (d.png, d.mask.png)",
-        "0.tar/e.png": "it holds no picture, or not in a format that is read here",
+        "0.tar/e.png": "it holds no image, or not in a format that is read here",
         "0.tar/f.png": "its .json cannot be read as text",
         "0.tar/g.png": "its .cls and its .json name different classes",
         "0.tar/h.png": "its .json names no class",

@@ -214,7 +214,7 @@ def test_what_invites_choices_is_of_val(
     metrics = json.loads((evaluable / "results/evaluate/metrics.json").read_text())
     count = metrics["val"]["n"]
     assert count != metrics["test"]["n"]
-    assert titles == [(f"val: {count} pictures", count)]
+    assert titles == [(f"val: {count} images", count)]
     table = (evaluable / "results/evaluate/per_class.csv").read_text().splitlines()[1:]
     assert sum(int(line.split(",")[1]) for line in table) == count
     assert list(metrics) == ["val", "test"]

@@ -1,15 +1,21 @@
 """In which experiment the runs of a project are, in every clone of it."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.base.imports import ROOT
 from src.plumbing import git, identity
 from src.plumbing.errors import InputError
 from src.tracking.store import experiment, store
-from tests.tracking.tracked_project import set_name
+from tests.conftest import free_port
+from tests.tracking.tracked_project import set_name, wait_until_up
 
 
 @pytest.fixture
@@ -73,6 +79,75 @@ def test_two_clones_may_make_it_at_once(
     monkeypatch.setattr(MlflowClient, "create_experiment", late)
     assert [store.open_store(shared)[1]] == made
     assert name_used(shared) == (chosen or "flowers")
+
+
+# A client that makes the experiment when the other one, too, has looked for it in vain.
+MAKES = """
+import sys, time
+from pathlib import Path
+from mlflow import MlflowClient, MlflowException
+
+create = MlflowClient.create_experiment
+
+def late(client, *rest, **named):
+    Path(sys.argv[1]).touch()
+    while not Path(sys.argv[2]).exists():
+        time.sleep(0.01)
+    try:
+        return create(client, *rest, **named)
+    except MlflowException as error:
+        print(error.error_code)
+        raise
+
+MlflowClient.create_experiment = late
+from src.tracking.store import store
+print(store.open_store(Path.cwd())[1])
+"""
+
+
+@pytest.mark.slow(seconds=30)
+@pytest.mark.parametrize("chosen", ["", "trees"])
+def test_two_clients_of_an_empty_server_may_make_it_at_once(
+    named: Path, tmp_path: Path, chosen: str
+) -> None:
+    """Two processes and a real server, which lets one of them make it and refuses the other."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    variables = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": chosen}
+    variables["PYTHONPATH"] = str(ROOT)
+    signs = [tmp_path / "first", tmp_path / "second"]
+    try:
+        wait_until_up(server, f"{address}/health", folder / "log")
+        clients = [
+            subprocess.Popen(
+                [sys.executable, "-c", MAKES, *map(str, order)],
+                cwd=root,
+                env={**os.environ, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for root, order in ((named, signs), (clone_of(named, tmp_path / "b"), signs[::-1]))
+        ]
+        ended = [client.communicate(timeout=300) for client in clients]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # the group that this test started
+        server.wait()
+    assert [errors for _, errors in ended] == ["", ""]
+    printed = sorted((text.splitlines() for text, _ in ended), key=len)
+    assert printed == [["1"], ["RESOURCE_ALREADY_EXISTS", "1"]]
 
 
 def test_another_name_is_another_experiment(

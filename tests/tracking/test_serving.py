@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,7 +21,15 @@ from src.tracking import run as tracking
 from src.tracking.serving import serving
 from src.tracking.store import store
 from tests.conftest import SMALL, STAGES, copy_project, free_port, run_stage, set_params, working_in
-from tests.tracking.tracked_project import NOWHERE, VARIABLES, artifacts, runs, store_at, train
+from tests.tracking.tracked_project import (
+    NOWHERE,
+    VARIABLES,
+    artifacts,
+    runs,
+    store_at,
+    train,
+    wait_until_up,
+)
 
 LOAD = """
 import json, sys
@@ -47,17 +54,19 @@ def as_text(image: Image.Image, kind: str = "PNG") -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def save_model(folder: Path, activation: str, architecture: str = "test_resnet") -> None:
+def save_model(
+    folder: Path, activation: str, architecture: str = "test_resnet", channels: int = 3
+) -> None:
     from src.model import create, saved
 
     own = params.own_params(params.load(ROOT))
-    net = create.create_model(architecture, 3, (3, 16, 16), own_params=own)
+    net = create.create_model(architecture, 3, (channels, 16, 16), own_params=own)
     description = {
         "architecture": architecture,
         "classes": ["cat", "dog", "yak"],
-        "input_size": [3, 16, 16],
-        "mean": [0.5, 0.4, 0.3],
-        "std": [0.2, 0.3, 0.2],
+        "input_size": [channels, 16, 16],
+        "mean": [0.5, 0.4, 0.3][:channels],
+        "std": [0.2, 0.3, 0.2][:channels],
         "fit": "pad",
         "interpolation": "bicubic",
         "crop_ratio": 0.9,
@@ -158,6 +167,24 @@ def test_bytes_and_several_rows_in_a_process_with_other_code(loaded: Any, tmp_pa
     assert Path(own).is_relative_to(tmp_path / "model/code")
 
 
+def test_colour_that_a_grey_net_does_not_see_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    line = "in colour, which this model, made with prepare.channels=1, sees as grey: 1 of 2 rows"
+    for channels, wanted in ((1, [f"{line}; not said again"]), (3, [])):
+        save_model(tmp_path / f"{channels}", "softmax", channels=channels)
+        serving.save(tmp_path / f"{channels}", tmp_path / f"served {channels}", run_id=None)
+        loaded = mlflow.pyfunc.load_model(str(tmp_path / f"served {channels}"))
+        caplog.clear()
+        predictions(loaded, [as_text(GREY)])
+        for _ in range(2):
+            predictions(loaded, [as_text(GREY), as_text(COLOUR)])
+        assert [record.getMessage() for record in caplog.records] == wanted
+
+
 GREY, COLOUR = random_images(2)
 DEEP = Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)
 LINES = base64.encodebytes(base64.b64decode(as_text(COLOUR))).decode()
@@ -183,7 +210,7 @@ def test_the_same_image_in_another_form(rows: list[str], loaded: Any) -> None:
     [
         ("no base64!", "image of row 1 is not base64 text"),
         (None, "image of row 1 is not base64 text"),
-        (base64.b64encode(b"GIF89a").decode(), "image of row 1 cannot be used: it holds no pic"),
+        (base64.b64encode(b"GIF89a").decode(), "image of row 1 cannot be used: it holds no ima"),
         (as_text(Image.new("RGB", (64, 64)))[:80], "row 1 cannot be used: it is cut short"),
         (as_text(Image.new("1", (10_000, 9_000))), "row 1 cannot be used: it has too many pixels"),
     ],
@@ -262,7 +289,7 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_until_up(server, address, log)
+        wait_until_up(server, f"{address}/ping", log)
         images = random_images(5)
         rows = [as_text(image) for image in images]
         predicted = {"predictions": expected(folder / "models", images)}
@@ -273,18 +300,6 @@ def test_mlflow_serves_the_model_of_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # the group that this test started
         server.wait()
-
-
-def wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    end = time.monotonic() + 600
-    while True:
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        try:
-            urllib.request.urlopen(f"{address}/ping", timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
 
 
 def ask(address: str, images: list[str]) -> tuple[int, dict[str, Any]]:

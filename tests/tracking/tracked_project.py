@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -217,3 +218,16 @@ def evaluate(accuracy: float = 0.75, table: str = "", of: str = "") -> None:
         run.log_metrics({"test/accuracy": accuracy}, step=0)
         if table:
             run.describe(table)
+
+
+def wait_until_up(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    """Wait until a server answers at an address."""
+    end = time.monotonic() + 600
+    while True:
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -41,6 +42,21 @@ def test_the_way_of_reading_changes_no_bit_of_a_training(
     assert state["history"] == mapped["history"]
     for part in ("model", "ema", "optimizer", "best"):
         assert same_state(state[part], mapped[part]), part
+
+
+def test_a_training_keeps_its_workers_over_its_epochs(few: Splits, tmp_path: Path) -> None:
+    """One for each split; they end with it."""
+
+    def spawned() -> list[int]:
+        found = psutil.Process().children()
+        return [one.pid for one in found if "spawn_main" in " ".join(one.cmdline())]
+
+    seen: list[list[int]] = []
+    training = make_training(few, reading=Reading("workers", 1), epochs=3)
+    run(training, tmp_path, on_epoch=lambda row: seen.append(spawned()))
+    assert len(seen[0]) == 2
+    assert seen == [seen[0]] * 3
+    assert spawned() == []
 
 
 def outputs(project: Path) -> dict[str, bytes]:

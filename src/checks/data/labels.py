@@ -58,7 +58,7 @@ def _balance(ctx: Context) -> Check:
     present = counts[counts > 0]
     ratio = float(present.max() / present.min())
     if ratio > IMBALANCE and float(present.max()) > 10 * NEIGHBOURS:
-        text = f"the largest class has {ratio:.0f} times the pictures of the smallest"
+        text = f"the largest class has {ratio:.0f} times the images of the smallest"
         return warn("class_balance", ratio, IMBALANCE, text, "class_imbalance")
     return ok("class_balance", ratio, IMBALANCE, f"class sizes differ by up to {ratio:.1f} times")
 
@@ -90,7 +90,7 @@ def check_signal(ctx: Context) -> list[Check]:
         own = probe(features(train.x), train.y, None, train.y, ctx.classes)
         text = f"a simple probe gets {own.accuracy:.2f} of the training labels"
         if own.above < NOTHING:
-            text += ", no more than chance: pictures of this kind say nothing to it"
+            text += ", no more than chance: images of this kind say nothing to it"
         return [ok(id, own.accuracy, None, text)]
     joint = features(torch.cat([train.x, val.x]))
     f, g = joint[: len(train)], joint[len(train) :]
@@ -132,7 +132,7 @@ def _lost_signal(ctx: Context, own: Probe, other: Probe, cross: Probe, text: str
     passed = cross.above / max(other.above, 1e-9)
     random = not ctx.deterministic_train
     if random and other.above > 2 * CLEAR and left < LEFT and passed < PASSED:
-        text = f"of what pictures tell about labels {max(0.0, left):.0%} are left: {text}"
+        text = f"of what images tell about labels {max(0.0, left):.0%} are left: {text}"
         causes = ["augmentation_destroys_label", "labels_shuffled"]
         if cross.above < NOTHING and not destroyed:  # two draws of an item are alike
             return fail(id, left, LEFT, text, *causes[::-1])

@@ -36,7 +36,7 @@ def check_loaders(ctx: Context) -> list[Check]:
         rows = rows_as_bytes(inputs_of(batch))
         distinct = len(set(rows)) / len(rows)
         if distinct <= 0.5 and len(rows) >= 4:
-            text = f"only {distinct:.0%} of the pictures of a batch differ"
+            text = f"only {distinct:.0%} of the images of a batch differ"
             causes = ["loader_misaligned", "loader_repeats"]
             found.append(fail("loader_pairs", distinct, 0.5, text, *causes))
             break
@@ -109,7 +109,7 @@ def _pairs(ctx: Context, setup: TrainingSetup) -> list[Check]:
         found += _exact_pairs(setup, "train", ctx.train_sample)
     elif not ctx.soft and not found:
         found = _resembling(ctx, setup)
-    return found or [ok("loader_pairs", 1.0, 0.98, "pictures come with their labels")]
+    return found or [ok("loader_pairs", 1.0, 0.98, "images come with their labels")]
 
 
 def _exact_pairs(setup: TrainingSetup, name: str, sample: Sample | None) -> Iterator[Check]:
@@ -131,10 +131,10 @@ def _exact_pairs(setup: TrainingSetup, name: str, sample: Sample | None) -> Iter
         yield fail("val_loader", count / len(data), 1.0, text, *causes)
     if matched and paired < 0.98 * matched:
         share = paired / matched
-        text = f"only {share:.0%} of the {name} loader's pictures have their own label"
+        text = f"only {share:.0%} of the {name} loader's images have their own label"
         yield fail("loader_pairs", share, 0.98, text, "loader_misaligned", "labels_shuffled")
     elif name == "val" and len(sample) == sample.total and not matched and _repeats(data, sample):
-        text = "none of the val loader's pictures is an item of val_data"
+        text = "none of the val loader's images is an item of val_data"
         causes = ["loader_of_other_data", "train_val_preprocessing_differ"]
         yield warn("val_loader", 0.0, 0.9, text, *causes)
 
@@ -159,7 +159,7 @@ def _resembling(ctx: Context, setup: TrainingSetup) -> list[Check]:
         draws = -(-RESEMBLING // len(sample))
         here, usual, error = _agreement(setup, sample, more or ctx.batches, draws)
         limit = min(0.7 * usual, usual - 4 * error)
-    text = f"{here:.0%} of the loader's pictures resemble items of their label, draws {usual:.0%}"
+    text = f"{here:.0%} of the loader's images resemble items of their label, draws {usual:.0%}"
     status = "fail" if readable and here < limit else "pass"
     id, causes = "loader_pairs", ["loader_misaligned", "labels_shuffled"]
     return [finding(status, id, here, limit, text, *causes)]
@@ -202,7 +202,7 @@ def check_val_random(ctx: Context) -> list[Check]:
     setup = ctx.fresh()
     if ctx.val_sample is None or _repeats(setup.val_data, ctx.val_sample):
         return []
-    text = "validation pictures differ from call to call: is the training's augmentation on?"
+    text = "validation images differ from call to call: is the training's augmentation on?"
     causes = ["train_val_preprocessing_differ", "eval_not_deterministic"]
     return [warn("val_random", 1.0, 0.0, text, *causes)]
 

@@ -48,7 +48,7 @@ def check_orientation(ctx: Context) -> list[Check]:
         if moves[name] and shares[name] > USED:
             pairs = ", ".join(f"{a} -> {b}" for a, b in list(moves[name].items())[:4])
             text = f"{shares[name]:.0%} of two draws of an item are each other {name}, and "
-            text += f"pictures {name} are those of another class ({pairs})"
+            text += f"images {name} are those of another class ({pairs})"
             return [warn("turned", shares[name], USED, text, "augmentation_destroys_label")]
     return []
 

@@ -236,7 +236,7 @@ def _exchanged(x: Tensor, mean: Tensor, std: Tensor) -> list[Check]:
         if bool((divisor - std).abs().max() < 0.02):
             continue
         if _reaches(low * divisor + minus, high * divisor + minus, DIGITS):
-            text = f"the inputs are pictures in 0..1 exactly with {way}"
+            text = f"the inputs are images in 0..1 exactly with {way}"
             return [warn("normalisation", None, None, text, OTHER)]
     off = torch.cat([x.mean((0, 2, 3)) - (mean - std) / mean, x.std((0, 2, 3)) - std / mean])
     usual = torch.cat([x.mean((0, 2, 3)), x.std((0, 2, 3)) - 1]).abs().max()
@@ -268,13 +268,13 @@ def check_leakage(ctx: Context) -> list[Check]:
         same = max(same, shifted)
     # Only a part of the training set was looked at: the share is higher in all of it.
     same = min(1.0, same * train.total / len(train))
-    text = f"{same:.1%} of the validation pictures are in the training set"
+    text = f"{same:.1%} of the validation images are in the training set"
     if same > LEAK_FAIL:
         return [fail(id, same, LEAK_FAIL, text, "train_val_leakage")]
     if same > LEAK_WARN:
         return [warn(id, same, LEAK_WARN, text, "train_val_leakage", "duplicates")]
     if near > CLOSE_SHARE:
-        text = f"{near:.0%} of the validation pictures are next to equal to training pictures"
+        text = f"{near:.0%} of the validation images are next to equal to training images"
         return [warn(id, near, CLOSE_SHARE, text, "train_val_leakage", "duplicates")]
     return [ok(id, same, LEAK_FAIL, text)]
 

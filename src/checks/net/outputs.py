@@ -19,7 +19,7 @@ def check_outputs(ctx: Context) -> list[Check]:
     setup, x, classes = ctx.fresh(), ctx.sample.x[:16], ctx.classes
     logits = forward(setup.model, x)
     if logits.ndim != 2 or len(logits) != len(x):
-        text = f"the net gives {tuple(logits.shape)} for {len(x)} pictures, not pictures x classes"
+        text = f"the net gives {tuple(logits.shape)} for {len(x)} images, not images x classes"
         return [fail("outputs", None, None, text, "shape_mismatch", "samples_mixed")]
     width = logits.shape[1]
     if width != classes and not (width == 1 and classes == 2):
@@ -137,17 +137,17 @@ def check_independence(ctx: Context) -> list[Check]:
     try:
         alone = torch.cat([forward(setup.model, row[None]) for row in x])
     except ValueError as error:  # BatchNorm has no variance of one sample
-        text = f"in evaluation mode a picture alone stops with: {error}"
+        text = f"in evaluation mode an image alone stops with: {error}"
         return [fail(id, None, MIXED, text, *causes)]
     order = torch.tensor([3, 5, 0, 4, 1, 2] if len(x) == 6 else range(len(x)))
     reordered = forward(setup.model, x[order])
     again = float((whole - forward(setup.model, x)).abs().max()) / size
     if again > MIXED:
-        text = f"in evaluation mode two passes of the same pictures differ by {again:.2g}"
+        text = f"in evaluation mode two passes of the same images differ by {again:.2g}"
         return [fail(id, again, MIXED, text, *causes[::-1])]
     changes = (alone - whole, reordered - whole[order])
     off = max(float(change.abs().max()) for change in changes) / size
-    text = f"outputs change by {off:.2g} when the other pictures of the batch do"
+    text = f"outputs change by {off:.2g} when the other images of the batch do"
     return [fail(id, off, MIXED, text, *causes) if off > MIXED else ok(id, off, MIXED, text)]
 
 
@@ -186,7 +186,7 @@ def check_input_gradient(ctx: Context) -> list[Check]:
         head = head_of(setup.model, ctx.width)
         if head is not None and not bool(head.weight.any()):  # type: ignore[operator]
             return [ok(id, None, None, "the head starts at zero: nothing to see yet")]
-        text = "no gradient of the outputs reaches the picture"
+        text = "no gradient of the outputs reaches the image"
         return [fail(id, 0.0, None, text, "gradient_blocked", "input_ignored")]
     size = gradient.abs().amax((0, 2, 3))
     dead = int((size == 0).sum())
@@ -194,6 +194,6 @@ def check_input_gradient(ctx: Context) -> list[Check]:
         text = f"{dead} of {len(size)} channels have no influence on the outputs"
         return [fail(id, float(dead), 0.0, text, "channel_ignored")]
     seen = float((gradient.abs().amax((0, 1)) > 0).float().mean())
-    text = f"{seen:.0%} of the places of the picture have an influence on the outputs"
+    text = f"{seen:.0%} of the places of the image have an influence on the outputs"
     status = "warn" if seen < 0.2 else "pass"
     return [finding(status, id, seen, 0.2, text, "channel_ignored", "input_ignored")]

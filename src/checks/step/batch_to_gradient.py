@@ -157,7 +157,7 @@ def _check_inputs(ctx: Context, trace: StepTrace, before: Any) -> Check:
     x, labels = split_batch(trace.batch)[0], labels_of(trace.batch)
     count = sum(len(part) for part in trace.inputs)
     if isinstance(x, Tensor) and count < len(x):
-        text = f"the net saw {count} of the {len(x)} pictures of the batch"
+        text = f"the net saw {count} of the {len(x)} images of the batch"
         return fail(id, count / len(x), 1.0, text, "step_ignores_part_of_batch")
     entered = torch.cat([part.cpu() for part in trace.inputs])
     unknown = ok(id, None, None, "inputs are changed in the step; not compared")
@@ -170,20 +170,20 @@ def _check_inputs(ctx: Context, trace: StepTrace, before: Any) -> Check:
     if _same_rows(rows, own):
         judged = ctx.width > 2 and not trace.more_inputs
         if judged and shares is not None and mixing.labels_alone(labels, shares):
-            text = "labels are mixed within the batch, and the pictures enter the net as they are"
+            text = "labels are mixed within the batch, and the images enter the net as they are"
             return warn(id, 0.0, 1.0, text, *mixed)
-        return ok(id, 1.0, 1.0, "pictures enter the net in the order of the batch")
+        return ok(id, 1.0, 1.0, "images enter the net in the order of the batch")
     earlier = before.detach().cpu().float() if isinstance(before, Tensor) else rows[:0]
     if _same_rows(rows, earlier):
-        text = "the net is given the pictures of an earlier batch"
+        text = "the net is given the images of an earlier batch"
         return fail(id, 0.0, 1.0, text, "inputs_changed_in_step")
     parts = mixing.take_apart(rows, own) if shares is not None else None
     if parts is None or shares is None:
         return unknown
     value, how = mixing.judge(parts, labels, shares)
     if not how:
-        return ok(id, 0.0, 0.0, "mixed pictures and their labels were recounted")
-    text = f"{value:.0%} of the pictures enter the net as, or mixed with, others of the batch, "
+        return ok(id, 0.0, 0.0, "mixed images and their labels were recounted")
+    text = f"{value:.0%} of the images enter the net as, or mixed with, others of the batch, "
     if how == mixing.UNCHANGED:
         mixed = ["inputs_changed_in_step", "mixed_labels_differ"]
     return fail(id, value, 0.0, f"{text}and {how}", *mixed)
@@ -325,7 +325,7 @@ def _check_scale(ctx: Context, trace: StepTrace) -> list[Check]:
     elif ctx.loss_reduction == "sum":
         ratio = factor * count / expected
         if abs(math.log(ratio)) > math.log(1.5):
-            text += f", and the loss is summed over {count} pictures"
+            text += f", and the loss is summed over {count} images"
             scale = fail(id, ratio, 1.5, text, "loss_reduction_sum", "loss_scale")
     elif ctx.declared.precision == "fp16" and factor > 100:
         scale = ok(id, factor, expected, "the gradient is scaled for fp16")

@@ -124,7 +124,7 @@ def judge(parts: Parts, labels: Tensor, shares: Tensor) -> tuple[float, str]:
     top = strange.max(1).values
     third = (top > APART) & (top > 0.8 * strange.clamp_min(0).sum(1))
     if among(third, two) > 0.5:
-        return among(third, two), "the labels are those of other pictures"
+        return among(third, two), "the labels are those of other images"
     more = (mine > parts.high + MORE) & two
     if float(more.float().mean()) > 0.3:
         return float(more.float().mean()), UNCHANGED

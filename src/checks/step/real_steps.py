@@ -215,7 +215,7 @@ def _dependence(ctx: Context, setup: TrainingSetup) -> list[Check]:
         size = logits.abs().mean().clamp_min(1e-12)
         change = max(logits.std(0).mean(), (logits - blank).abs().mean())
         spread = max(spread, float(change / size))
-    text = f"outputs differ by {spread:.2g} of their size between pictures and from blank ones"
+    text = f"outputs differ by {spread:.2g} of their size between images and from blank ones"
     status, causes = "fail" if spread < 1e-4 else "pass", ["input_ignored", "gradient_blocked"]
     return [finding(status, "input_dependence", spread, 1e-4, text, *causes, "lr_too_high")]
 

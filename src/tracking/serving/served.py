@@ -6,12 +6,15 @@ It predicts without what `evaluate.flip` and `evaluate.refresh_batchnorm` do for
 `evaluate`.
 
 Input: one column, `image` for images, in each row a file as base64 text (or bytes). Output: per row
-`class`, its `probability`, and `probabilities` of all classes by name.
+`class`, its `probability`, and `probabilities` of all classes by name. What a person should know of
+a sample, such as colour that a net of one channel does not see, is logged as a warning, once.
 """
 
 import base64
+import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,7 @@ class Predictor:
             from src.model.saved import load_model
 
             self._model, self._about = load_model(HERE)
+        self._said: set[str] = set()
 
     # No type hints: MLflow would take them for the schema.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -45,13 +49,16 @@ class Predictor:
             from src.plumbing.errors import InputError
 
             try:
-                rows = []
+                rows, noticed = [], Counter[str]()
                 for index, value in enumerate(model_input[column]):
                     name = f"{column} of row {index}"
-                    rows.append(read_sample(_content(value, name), self._about, name))
+                    rows.append(read_sample(_content(value, name), self._about, name, noticed))
                 found = predict_rows(self._model, self._about, rows)
             except InputError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from None
+        for what in noticed.keys() - self._said:
+            self._said.add(what)
+            _LOG.warning("%s: %d of %d rows; not said again", what, noticed[what], len(rows))
         return pd.DataFrame(
             {
                 "class": [classes[index] for index in found.argmax(axis=1)],
@@ -99,5 +106,6 @@ class ServedModel(Predictor, PythonModel):
 
 
 _LOCK = threading.RLock()
+_LOG = logging.getLogger(__name__)
 _own_modules: dict[str, Any] = {}
 set_model(ServedModel())
