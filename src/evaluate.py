@@ -17,6 +17,10 @@ DATA, MODELS, RESULTS = "data/prepared", Path("models"), Path("results/evaluate"
 
 
 def main(stage: Stage) -> None:
+    from src.base.eager import defer_compiler
+
+    defer_compiler()
+
     from src.base.files import round_floats, write_json
     from src.base.randomness import derive
     from src.data.groups import clusters

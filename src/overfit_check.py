@@ -22,6 +22,10 @@ DATA, RESULTS = "data/subset", Path("results/overfit_check")
 def main(stage: Stage) -> None:
     from dataclasses import replace
 
+    from src.base.eager import defer_compiler
+
+    defer_compiler()
+
     from src import checks
     from src.base.files import write_bytes, write_json
     from src.base.plots import curves

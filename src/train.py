@@ -16,6 +16,12 @@ RESULTS, MODELS = Path("results/train"), Path("models")
 
 
 def main(stage: Stage) -> None:
+    from src.base.eager import defer_compiler
+
+    params = stage.params
+    if params["compile"] == "none":
+        defer_compiler()
+
     from src.data.packed import PackedSplit
     from src.data.readers import Reading
     from src.model.device import machine_kind, prepare_device, readable_errors
@@ -24,7 +30,6 @@ def main(stage: Stage) -> None:
     from src.training.checkpoint import Checkpoint
     from src.training.loop import Training
 
-    params = stage.params
     device = prepare_device(
         params["machine.device"], params["threads"], params["deterministic"], params["tf32"]
     )

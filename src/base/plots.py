@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from src.base.figure import DPI, png, same_for_everyone
 
@@ -14,6 +12,9 @@ NAMES_SHOWN = 30  # classes above which the confusion matrix has no names and nu
 @same_for_everyone()
 def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) -> bytes:
     """One panel per entry of `panels`, each with its lines by name, over 1, 2, 3 ..."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(5 * len(panels), 3.6), dpi=DPI, layout="constrained")
     for number, (title, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), number + 1)
@@ -32,6 +33,8 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[float]]], x_label: str) ->
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
     """`matrix` K x K of counts, row = label, column = prediction; colours by share of the row.
     `classes` as `shown_name` gives them."""
+    from matplotlib.figure import Figure
+
     count = len(classes)
     side = min(12.0, 3.5 + 0.45 * min(count, NAMES_SHOWN))
     figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
@@ -55,6 +58,8 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
 def reliability_diagram(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
     """For each title the bins of `src.reports.metrics.reliability`: above, accuracy against the
     mean top probability, which agree on the diagonal; below, the samples of each bin."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5 * len(panels), 5.4), dpi=DPI, layout="constrained")
     axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[3, 1])
     for (top, bottom), (title, bins) in zip(axes.T, panels.items(), strict=True):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from src.base import eager
 from src.plumbing.errors import InputError
 
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
@@ -32,7 +33,7 @@ def prepare_device(
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic != "false", warn_only=deterministic == "warn")
+    eager.set_deterministic(deterministic != "false", warn_only=deterministic == "warn")
     torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = deterministic == "false"
     torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from src.base.eager import absent
 from src.plumbing.errors import InputError
 from src.plumbing.params import did_you_mean
+
+with absent("torch.distributed.tensor"):  # Muon asks for it, for nets on many GPUs: 0.5 s of CPU
+    from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 
 
 def create_optimizer(model: nn.Module, params: Mapping[str, Any], lr: float) -> Optimizer:

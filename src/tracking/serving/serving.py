@@ -7,6 +7,7 @@ needs; no pickle. What it takes and gives: see served.py.
 """
 
 import base64
+import importlib
 import json
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ def save(model: Path, target: Path, run_id: str | None) -> None:
     the first time, for pandas, later 0.1 s (measured). `run_id`: the run that it is for, if any."""
     import mlflow
     import pandas as pd  # type: ignore[import-untyped]
+
+    importlib.reload(mlflow.models)  # store.connect imports it without pandas, and so in part
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Map
