@@ -98,6 +98,13 @@ def resample(images: Tensor, matrices: Tensor) -> Tensor:
     return sampled.clamp(0, 255).permute(0, 2, 3, 1)
 
 
+@lru_cache(maxsize=8)
+def numbers(count: int, device: torch.device) -> Tensor:
+    """0 to `count` - 1, kept on the device: each step needs them."""
+    return torch.arange(count, device=device)
+
+
+@lru_cache(maxsize=8)
 def _pixel_centres(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) * 2 + 1) / count - 1
 
@@ -105,8 +112,8 @@ def _pixel_centres(count: int, device: torch.device) -> Tensor:
 def rectangle_mask(rectangles: Tensor, height: int, width: int) -> Tensor:
     """bool B x H x W x 1; `rectangles` int64 4 x B: top, bottom, left, right, ends exclusive."""
     top, bottom, left, right = rectangles[:, :, None, None, None]
-    row = torch.arange(height, device=rectangles.device)[:, None, None]
-    column = torch.arange(width, device=rectangles.device)[:, None]
+    row = numbers(height, rectangles.device)[:, None, None]
+    column = numbers(width, rectangles.device)[:, None]
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
 

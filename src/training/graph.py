@@ -93,7 +93,7 @@ class StepGraph:
         usual = [parameter.grad for parameter in learning]
         after = [buffer.clone() for buffer in buffers]
         _set(buffers, before)
-        self.inputs = batch[0].clone(), batch[1].clone()
+        self.inputs = torch.zeros_like(batch[0]), torch.zeros_like(batch[1])
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads go on: one that reads batches pins memory.

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch.nn import functional
 
+from src.training.graph import StepGraph
 from src.training.step import prepare_batch, update
+from tests.training import recorded_graph
 from tests.training.launches import Launches
 from tests.training.trainings import Splits, make_training
 
@@ -41,6 +44,22 @@ def test_no_option_starts_an_operation_per_layer_or_sample(few: Splits) -> None:
     plain = launches_of_a_step(few).count
     many = launches_of_a_step(few, ema=0.9, clip_grad=1.0, augment_vertical_flip=True)
     assert many.count <= plain + 8, many.found.most_common()
+
+
+def test_a_graph_leaves_few_operations_to_the_host(
+    few: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs copied, optimizer, sums; beside them the augmentation and the replay itself."""
+    recorded_graph.replace_cuda(monkeypatch)
+    training = make_training(few, model="resnet10t", batch_size=16)
+    training.learner.freeze_backbone(False)
+    training.learner.graph = StepGraph(training.learner)
+    for step, batch in enumerate(training.batches(0)):
+        update(training.learner, batch, step)
+    monkeypatch.setattr(recorded_graph.RecordedGraph, "replay", lambda _: None)
+    with Launches("cpu") as found:
+        torch._foreach_add_(training.sums.unbind(), update(training.learner, batch, step + 1))
+    assert found.count == 7, found.found.most_common()
 
 
 def test_the_net_itself_is_what_pytorch_starts(few: Splits) -> None:
