@@ -25,7 +25,6 @@ from src.data.batches import steps_per_epoch
 from src.data.packed import PackedSplit
 from src.data.readers import MAPPED, Reading
 from src.data.writer import SplitWriter
-from src.images.input import enter
 from src.model.device import prepare_device
 from src.plumbing import params
 from src.plumbing.terminal import Progress
@@ -123,8 +122,9 @@ def bare_epochs(
         for epoch in range(given["epochs"]):
             order = sample_order(0, epoch, len(data)).to(device)
             for part in order.split(size):
-                entering = enter(images[part], learner.mean, learner.std)
-                loss = functional.cross_entropy(model(entering), labels[part])
+                with learner.autocast():
+                    logits = model(learner.enter(images[part]))
+                loss = functional.cross_entropy(logits, labels[part])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

@@ -64,7 +64,8 @@ class Augmentation:
             matrices = self.draw_matrices(count, height, width, seed, step)
             images = geometry.resample(images, to_device(matrices, images.device))
         elif self.crop or self.flip or self.vertical_flip:
-            images = self._shift(images, seed, step)
+            shift, mirrored = self._draw_shift(count, seed, step)
+            images = geometry.shift_and_mirror(images, self.crop, shift, mirrored)
         if self.color:
             factors = draw_factors(count, self.color, seed, step)
             images = adjust_color(images, to_device(factors, images.device))
@@ -73,34 +74,26 @@ class Augmentation:
             images = fill_rectangles(images, to_device(boxes, images.device))
         return images
 
-    def _shift(self, images: Tensor, seed: int, step: int) -> Tensor:
-        count, height, width, _ = images.shape
-        shift, mirrored = self._draw_shift(count, seed, step)
-        rows = (torch.arange(height) + shift[0]).clamp(0, height - 1)
-        columns = (torch.arange(width) + shift[1]).clamp(0, width - 1)
-        rows = torch.where(mirrored[0], rows.flip(1), rows)
-        columns = torch.where(mirrored[1], columns.flip(1), columns)
-        rows, columns = to_device(rows, images.device), to_device(columns, images.device)
-        samples = torch.arange(count, device=images.device)
-        return images[samples[:, None, None], rows[:, :, None], columns[:, None, :]]
-
     def _draw_shift(self, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """(shift int64, mirrored bool), both 2 x B x 1: of the rows, of the columns."""
+        """(shift, mirrored: 0 or 1), both int64 2 x B: of the rows, of the columns."""
         draws = generator(seed, "augment", step)
-        shift = torch.randint(-self.crop, self.crop + 1, (2, count, 1), generator=draws)
-        flip = torch.randint(0, 2, (count, 1), generator=draws).bool() & self.flip
-        draws = generator(seed, "augment.vertical_flip", step)
-        upside_down = torch.randint(0, 2, (count, 1), generator=draws).bool() & self.vertical_flip
-        return shift, torch.stack([upside_down, flip])
+        shift = torch.randint(-self.crop, self.crop + 1, (2, count), generator=draws)
+        mirrored = torch.zeros((2, count), dtype=torch.int64)
+        if self.flip:
+            mirrored[1] = torch.randint(0, 2, (count,), generator=draws)
+        if self.vertical_flip:
+            draws = generator(seed, "augment.vertical_flip", step)
+            mirrored[0] = torch.randint(0, 2, (count,), generator=draws)
+        return shift, mirrored
 
     def draw_matrices(self, count: int, height: int, width: int, seed: int, step: int) -> Tensor:
         """Crop, resized crop, flips and rotation as matrices for `resample`."""
         shift, mirrored = self._draw_shift(count, seed, step)
         size, centre = geometry.draw_boxes(count, height, width, self.scale, seed, step)
-        centre = centre + 2 * shift[:, :, 0] / torch.tensor([[height], [width]])
+        centre = centre + 2 * shift / torch.tensor([[height], [width]])
         draws = generator(seed, "augment.rotation", step)
         angle = (uniform(draws, (count,)) * 2 - 1) * self.rotation
-        return geometry.affine_matrices(size, centre, mirrored[:, :, 0], angle, height / width)
+        return geometry.affine_matrices(size, centre, mirrored.bool(), angle, height / width)
 
 
 def draw_factors(count: int, color: float, seed: int, step: int) -> Tensor:

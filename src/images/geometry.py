@@ -1,7 +1,9 @@
 """Boxes, rotations and rectangles per sample, and the resampling that applies them."""
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +17,34 @@ def to_device(drawn: Tensor, device: torch.device) -> Tensor:
     """Move drawn parameters; from pageable memory a copy to a GPU would wait for the GPU."""
     drawn = drawn.pin_memory() if device.type == "cuda" else drawn
     return drawn.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=8)
+def _places(side: int, furthest: int) -> np.ndarray:
+    """int64 2 x (2 `furthest` + 1) x `side`: which row (or column) stands at each place after a
+    shift by -`furthest` to `furthest` with the edges repeated; then the same mirrored."""
+    shifts = np.arange(-furthest, furthest + 1)[:, None]
+    places = np.clip(shifts + np.arange(side), 0, side - 1)
+    return np.stack([places, places[:, ::-1]])
+
+
+def shift_and_mirror(images: Tensor, furthest: int, shift: Tensor, mirrored: Tensor) -> Tensor:
+    """`images` B x H x W x C, each moved by `shift` (int64 2 x B, vertical first, from -`furthest`
+    to `furthest`) with the edges repeated, then mirrored where `mirrored` (int64 2 x B, 0 or 1)
+    says so: one copy to the device and one gather there, whatever the batch."""
+    count, height, width, channels = images.shape
+    # By numpy, which starts an operation in a fifth of torch's time.
+    (down, across), (upside, sideways) = shift.numpy() + furthest, mirrored.numpy()
+    rows = _places(height, furthest)[upside, down]
+    rows += np.arange(count)[:, None] * height  # of all images, one below the other
+    columns = _places(width, furthest)[sideways, across]
+    if images.device.type == "cpu":  # a third of the time of torch's index (measured)
+        pixels = (rows * width)[:, :, None] + columns[:, None, :]
+        flat = images.numpy().reshape(-1, channels)
+        return torch.from_numpy(flat.take(pixels, axis=0, mode="clip"))
+    drawn = to_device(torch.from_numpy(np.concatenate([rows, columns], axis=1)), images.device)
+    lines = images.reshape(count * height, width, channels)
+    return lines[drawn[:, :height, None], drawn[:, None, height:]]
 
 
 def draw_boxes(
@@ -68,6 +98,13 @@ def resample(images: Tensor, matrices: Tensor) -> Tensor:
     return sampled.clamp(0, 255).permute(0, 2, 3, 1)
 
 
+@lru_cache(maxsize=8)
+def numbers(count: int, device: torch.device) -> Tensor:
+    """0 to `count` - 1, kept on the device: each step needs them."""
+    return torch.arange(count, device=device)
+
+
+@lru_cache(maxsize=8)
 def _pixel_centres(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) * 2 + 1) / count - 1
 
@@ -75,8 +112,8 @@ def _pixel_centres(count: int, device: torch.device) -> Tensor:
 def rectangle_mask(rectangles: Tensor, height: int, width: int) -> Tensor:
     """bool B x H x W x 1; `rectangles` int64 4 x B: top, bottom, left, right, ends exclusive."""
     top, bottom, left, right = rectangles[:, :, None, None, None]
-    row = torch.arange(height, device=rectangles.device)[:, None, None]
-    column = torch.arange(width, device=rectangles.device)[:, None]
+    row = numbers(height, rectangles.device)[:, None, None]
+    column = numbers(width, rectangles.device)[:, None]
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
 

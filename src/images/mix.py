@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from src.base.randomness import derive, generator
-from src.images.geometry import rectangle_mask, to_device
+from src.images.geometry import numbers, rectangle_mask, to_device
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Mix:
         weight = outside * within[:, None, None, None]
         images = images.float()
         mixed = images * weight + images[partner] * (1 - weight)
-        classes = torch.arange(self.classes, device=device)
-        hot = (labels[:, None] == classes).float()
+        hot = (labels[:, None] == numbers(self.classes, device)).float()
         return mixed, hot * own[:, None] + hot[partner] * (1 - own[:, None])
 
     def draw(

@@ -129,6 +129,7 @@ SCHEMA: dict[str, Key] = {
     "machine.workers": integer(0, 256),
     "machine.reading": choice("auto", "resident", "mapped", "workers"),
     "machine.prepare_workers": or_word("auto", integer(0, 256)),
+    "machine.cuda_graph": choice("auto", "off"),
     "machine.checkpoint_minutes": _POSITIVE,
     "machine.resume": choice("same", "any"),
     "machine.progress": choice("auto", "off"),

@@ -9,20 +9,23 @@ from typing import Any
 
 import torch
 from timm.scheduler.scheduler import Scheduler
-from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import Optimizer
 
 from src.base.kinds import kind_of, kind_part
 from src.base.words import counted
+from src.data.batches import Batch
 from src.data.packed import PackedSplit
 from src.model.create import classifier_parameters, create_model
 from src.model.nets.pretrained import normalisation
 from src.plumbing.errors import InputError
 from src.plumbing.params import own_params
+from src.training.average import Average
+from src.training.batchnorm import Counters
 from src.training.loss import Loss, create_loss
 from src.training.optimizer import Plateau, create_optimizer, create_scheduler
 
+Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # loss, correct, norm of the gradient
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,15 +46,17 @@ class Learner:
     seed: int
     micro_batch: int
     clip_grad: float | None = None
-    ema: ModelEmaV3 | None = None
+    ema: Average | None = None
     precision: str = "fp32"
     channels_last: bool = False
     compile: str = "none"
+    graph: Callable[[Batch], Sums] | None = None  # in place of step.gradients, see graph.py
     scaler: torch.amp.GradScaler = field(init=False)
     forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
     _enter: Callable[..., torch.Tensor] = field(init=False)
     _fixed: set[nn.Parameter] = field(init=False)  # by the net itself, for the whole training
     _frozen: set[nn.Parameter] = field(init=False, default_factory=set)
+    _counters: Counters | None = field(init=False, default=None)
     _learning: tuple[Any, Any, list[nn.Parameter]] = field(init=False, default=(None, None, []))
 
     def __post_init__(self) -> None:
@@ -80,6 +85,15 @@ class Learner:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=HALF[self.precision])
 
+    def counted(self) -> AbstractContextManager[None]:
+        """A forward pass in which BatchNorm layers count their batches together. What torch.compile
+        made does so of itself."""
+        if self.compile != "none":
+            return nullcontext()
+        if self._counters is None or self._counters.model is not self.model:
+            self._counters = Counters(self.model)
+        return self._counters.together()
+
     def freeze_backbone(self, frozen: bool) -> None:
         """Let all but the classifier rest: no gradients, BatchNorm statistics as they are. What the
         net itself keeps from learning never learns."""
@@ -93,6 +107,11 @@ class Learner:
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter not in rest)
         self.model.eval()  # the next step goes back to training, as far as it may
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether all but the classifier rests."""
+        return bool(self._frozen)
 
     def learning(self) -> list[nn.Parameter]:
         """The parameters that the optimizer takes, in the order of the model; found once, since to
@@ -144,7 +163,7 @@ def build_learner(
     ema = None
     if params["ema"] != "none":
         # The average of few steps would be mostly initial weights: the decay rises to `ema`.
-        ema = ModelEmaV3(model, decay=params["ema"], use_warmup=True)
+        ema = Average(model, decay=params["ema"], use_warmup=True)
     return Learner(
         model=model,
         criterion=create_loss(params, data.labels, meta["classes"]).to(device),

@@ -17,6 +17,7 @@ from src.plumbing.terminal import Progress
 from src.training import own_metrics
 from src.training.augment import augmentation
 from src.training.checkpoint import Checkpoint
+from src.training.graph import step_graph
 from src.training.learner import average_remark, build_learner
 from src.training.step import Mix, prepare_batch, update
 from src.training.validation import validate
@@ -52,9 +53,9 @@ class Training:
     """A training run that can stop after any step and go on with the same bits.
 
     State: `epoch` (how many are finished), `step_in_epoch` (how many steps of this one are), `sums`
-    of this epoch's loss, hits, samples and gradient norms, the `lr` of the last step, the `history`
-    (a row per epoch), the `best` weights. No random numbers: they are a function of seed and
-    `global_step`.
+    of the losses, hits and gradient norms of this epoch's steps, the `lr` of the last step, the
+    `history` (a row per epoch), the `best` weights. No random numbers: they are a function of seed
+    and `global_step`.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class Training:
         self.own_metric = own_metrics.chosen_by(params["best_by"])
         self.steps_per_epoch = steps_per_epoch(len(train), self.plan.step_size)
         self.learner = build_learner(params, train, device, self.steps_per_epoch)
+        self.learner.graph = step_graph(self.learner, params)
         kind = self.learner.kind
         self.augment = augmentation(params, kind)
         self.mix: Mix = kind_part(kind, "augment").mix(params, len(train.meta["classes"]))
         self.epoch = self.step_in_epoch = 0
-        self.sums = torch.zeros(4, device=device)
+        self.sums = torch.zeros(3, device=device)
         self.lr = 0.0
         self.history: list[Row] = []
         self.best = Best()
@@ -125,7 +127,7 @@ class Training:
                 # The classifier's rate is the largest: `layer_decay` lowers those of the layers
                 # before it.
                 self.lr = max(group["lr"] for group in self.learner.optimizer.param_groups)
-                self.sums += update(self.learner, batch, step)
+                torch._foreach_add_(self.sums.unbind(), update(self.learner, batch, step))
                 self.step_in_epoch += 1
                 if self.step_in_epoch % LOG_EVERY == 0:
                     loss, accuracy = self._finite_means()
@@ -174,7 +176,7 @@ class Training:
         """Validate, keep the weights if they are the best, start the next epoch's count, and tell
         the schedule."""
         train_loss, train_accuracy = self._finite_means()
-        grad_norm = self.sums[3].item() / max(1, self.step_in_epoch)
+        grad_norm = self.sums[2].item() / max(1, self.step_in_epoch)
         val = validate(self.learner, self.val, self.reading, self.own_metric)
         self._require_finite(val["loss"], "validation")
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
@@ -200,9 +202,11 @@ class Training:
 
     def _finite_means(self) -> tuple[float, float]:
         """Loss and accuracy over this epoch so far; GateError when the loss is no number."""
-        loss, correct, count, _ = self.sums.tolist()
+        loss, correct, _ = self.sums.tolist()
         self._require_finite(loss, "training")
-        return loss / count, correct / count
+        steps = self.step_in_epoch
+        samples = steps * min(self.plan.step_size, len(self.train))
+        return loss / steps, correct / samples
 
     def _require_finite(self, loss: float, kind: str) -> None:
         if not math.isfinite(loss):

@@ -8,7 +8,7 @@ from src.data.readers import MAPPED, Reading
 from src.model.inference import ACTIVATIONS, logits_of
 from src.training import own_metrics
 from src.training.learner import Learner
-from src.training.step import batch_sums
+from src.training.step import hit_count
 
 
 def validate(
@@ -17,7 +17,7 @@ def validate(
     """{"loss", "accuracy", "macro_f1"} of the kept net in evaluation mode on all of `data`, and the
     metric of that name in src/yours/metrics.py."""
     kept: list[torch.Tensor] = []
-    sums = torch.zeros(3, device=learner.device)
+    sums = torch.zeros(2, device=learner.device)
     classes = len(data.meta["classes"])
     # Per class: hits, predictions, samples. Counts, which can be summed over processes.
     counts = torch.zeros(3, classes, dtype=torch.int64, device=learner.device)
@@ -26,11 +26,12 @@ def validate(
     ):
         if own_metric:
             kept.append(logits)
-        sums += batch_sums(learner.criterion(logits, labels), logits, labels)
+        loss = learner.criterion(logits, labels)
+        sums += torch.stack([loss * len(labels), hit_count(logits, labels)])
         predicted = functional.one_hot(logits.argmax(dim=1), classes)
         actual = functional.one_hot(labels, classes)
         counts += torch.stack([predicted * actual, predicted, actual]).sum(dim=1)
-    loss, correct, count = sums.tolist()
+    (loss, correct), count = sums.tolist(), len(data)
     hits, predicted, actual = counts.cpu().double()  # MPS has no float64
     # F1 = 2 x hits / (predictions + samples); unknown for a class with neither.
     named = predicted + actual

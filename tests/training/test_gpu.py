@@ -11,6 +11,7 @@ import torch
 
 from src.data.readers import MAPPED, Reading, read_batches
 from src.plumbing.terminal import Progress
+from src.training.graph import StepGraph
 from src.training.loop import Row, Training
 from tests.training.test_no_sync import EVERYTHING
 from tests.training.test_same_bits import EVERYTHING_RANDOM
@@ -49,6 +50,7 @@ WAITING: dict[str, tuple[dict[str, Any], Reading]] = {
     "sgd": ({"optimizer": "sgd", "sampling": "balanced"}, Reading("resident")),
     "bf16": ({"precision": "bf16", "channels_last": True, "ema": 0.9}, Reading("resident")),
     "fp16": ({"precision": "fp16", "clip_grad": 1.0}, Reading("resident")),
+    "graph": ({"machine.cuda_graph": "auto"}, Reading("resident")),
 }
 
 
@@ -114,6 +116,49 @@ def test_a_gpu_with_a_number_gets_the_batches_of_the_cpu(few: Splits, mode: str)
         assert batch[0].device == batch[1].device == first
         assert np.array_equal(batch[0].cpu().numpy(), few[0].rows(part))
         assert batch[1].tolist() == few[0].labels[part].tolist()
+
+
+GRAPHS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything": {**EVERYTHING, "drop_rate": 0},
+    "parts": {"batch_size": 8, "accumulate": 2, "loss": "bce", "clip_grad": 0.1},
+    "sgd": {"optimizer": "sgd", "schedule": "cosine", "ema": 0.9},
+    "frozen": {"freeze_epochs": 2},
+    "bf16": {"precision": "bf16", "channels_last": True},
+    "focal": {"loss": "focal", "class_weights": "balanced"},
+}
+
+
+@pytest.mark.parametrize("mode", ["resident", "mapped"])
+@pytest.mark.parametrize("options", GRAPHS.values(), ids=GRAPHS)
+def test_a_training_by_graphs_is_the_same_bits(
+    few: Splits, tmp_path: Path, options: dict[str, Any], mode: str
+) -> None:
+    """As without; and killed after some steps and gone on with."""
+
+    def make(graph: str) -> Training:
+        given = {"epochs": 4, **options, "machine.cuda_graph": graph}
+        return make_training(few, GPU, Reading(mode), **given)
+
+    usual, by_graph = make("off"), make("auto")
+    run(usual, tmp_path / "off")
+    run(by_graph, tmp_path / "auto")
+    again = resumed(lambda: make("auto"), tmp_path / "killed", 7)
+    graph = by_graph.learner.graph
+    assert isinstance(graph, StepGraph)
+    assert (graph.why_not, graph.graph is None) == ("", False)
+    first = usual.state_dict()
+    for other in (by_graph.state_dict(), again.state_dict()):
+        assert other["history"] == first["history"]
+        for part in ("model", "ema", "optimizer", "best"):
+            assert same_state(other[part], first[part]), part
+
+
+def test_a_net_that_draws_on_a_gpu_takes_no_graph(few: Splits, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"machine.cuda_graph": "auto", "drop_rate": 0.2, "epochs": 2}
+    training = make_training(few, GPU, **given)
+    run(training, tmp_path)
+    assert "random" in training.learner.graph.why_not  # type: ignore[union-attr]
 
 
 def test_augmentation_draws_the_same_on_a_gpu(few: Splits) -> None:

@@ -118,10 +118,10 @@ def _losses(training: Training, ramp: Ramp, rates: np.ndarray, lr: float) -> Ite
     for step, (rate, batch) in enumerate(zip(rates, _endless(training), strict=False)):
         ramp.set(learner, float(rate), lr)
         ready = prepare_batch(batch, learner, training.augment, training.mix, step)
-        loss, _, count, _ = train_step(learner, ready, step).tolist()
+        loss = train_step(learner, ready, step)[0].item()
         if not math.isfinite(loss):
             return
-        seen.append(loss / count)
+        seen.append(loss)
         mean = FORGETTING * mean + (1 - FORGETTING) * seen[-1]
         yield seen[-1]
         calm = np.array(seen[:CALM])
