@@ -7,11 +7,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 
 import psutil
 
-SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 0.1  # between two looks at the memory, at least
+SAMPLE_SHARE = 0.02  # of a core, at most, for these looks
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ def cost_of(
 
         def sample() -> None:
             nonlocal largest
-            process = psutil.Process(child.pid)
-            while not ended.wait(SAMPLE_SECONDS):
+            process, pause = psutil.Process(child.pid), SAMPLE_SECONDS
+            while not ended.wait(pause):
+                before = thread_time()
                 try:
                     largest = max(largest, unique_bytes(process))
                 except psutil.Error:
                     return
+                pause = max(SAMPLE_SECONDS, (thread_time() - before) / SAMPLE_SHARE)
 
         thread = threading.Thread(target=sample)
         thread.start()
