@@ -11,9 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from src.plumbing import dvc_errors, git, identity, params
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
+from src.plumbing.yaml_loaders import BaseLoader
 
 SEED = "seed"
 HISTORY = "results/train/history.csv"
@@ -21,6 +24,7 @@ MODELS = "models/"  # what train made: it follows from the rest
 SHORT = 7  # digits of a commit that people read
 # A stage's entry as DVC writes it: its name in the second column, the rest further in.
 ENTRY = re.compile(r"(?m)^  ([\w-]+):\n(?:   .*\n?)+")
+PART = re.compile(r"(?m)^    \w.*\n?(?:    [ -].*\n?)*")  # of an entry: cmd, deps, params, outs
 
 Stages = Mapping[str, identity.Entry]  # the entries of a dvc.lock, by stage
 
@@ -109,19 +113,27 @@ def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) ->
 @cache
 def stages_of(lock: str) -> Stages:
     """The entries of the text of a dvc.lock; empty if it has no training with a seed."""
-    # Each entry alone and, if commits share it, once: YAML of 200 whole files takes seconds.
+    # Each part of an entry alone and, as commits share most of them, once: YAML of 200 whole files
+    # takes seconds.
     try:
-        entries = {match[1]: _entry(match[1], match[0]) for match in ENTRY.finditer(lock)}
+        entries = {match[1]: _entry(match[0]) for match in ENTRY.finditer(lock)}
         return entries if SEED in entries["train"]["params"] else {}
-    except (InputError, KeyError):
+    except (InputError, KeyError, TypeError, yaml.YAMLError):
         return {}
 
 
 @cache
-def _entry(name: str, text: str) -> dict[str, Any]:
-    if (entry := identity.locked_stage("stages:\n" + text, name)) is None:
-        raise KeyError(name)
-    return entry
+def _entry(text: str) -> dict[str, Any]:
+    stage: dict[str, Any] = {}
+    for part in PART.findall(text):
+        stage |= _part(part)
+    return identity.entry_of(stage)
+
+
+@cache
+def _part(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(text, BaseLoader)
+    return found
 
 
 def in_cache(md5: str, root: Path) -> Path | None:
