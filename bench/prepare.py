@@ -11,19 +11,15 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
+from bench.measured import cost_of
 from tests.conftest import copy_project, set_params
-
-SAMPLE_SECONDS = 0.1
 
 
 def write_jpegs(folder: Path, count: int) -> None:
@@ -40,35 +36,11 @@ def write_jpegs(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(path, quality=80)
 
 
-def unique_bytes(process: psutil.Process) -> int:
-    """The unique set size of a process and of all that it started."""
-    total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_full_info().uss
-        except psutil.Error:  # it has just ended
-            continue
-    return total
-
-
 def run(project: Path, **params: object) -> tuple[float, int]:
     """Seconds and the largest unique set size (bytes) of one `prepare`."""
     set_params(project, **params)
-    start, largest = time.monotonic(), 0
-    ended = subprocess.Popen(
-        [sys.executable, "-m", "src.prepare"], cwd=project, stdout=subprocess.DEVNULL
-    )
-    process = psutil.Process(ended.pid)
-    while ended.poll() is None:
-        try:
-            largest = max(largest, unique_bytes(process))
-        except psutil.Error:
-            break
-        time.sleep(SAMPLE_SECONDS)
-    seconds = time.monotonic() - start
-    if ended.wait():
-        sys.exit(f"prepare ended with {ended.returncode}")
-    return seconds, largest
+    cost, _ = cost_of([sys.executable, "-m", "src.prepare"], project)
+    return cost.seconds, cost.memory
 
 
 def main() -> None:

@@ -45,12 +45,11 @@ def balanced_choice(data: "PackedSplit", per_class: int, seed: int) -> list[int]
 
     counts = np.bincount(data.labels, minlength=len(data.meta["classes"]))
     take = min(per_class, int(counts[counts > 0].min()))  # val may lack a class, see prepare
-    chosen: list[int] = []
-    for label in range(len(counts)):
-        candidates = np.flatnonzero(data.labels == label).tolist()
-        candidates.sort(key=lambda index: (hash_share(seed, data.sha256[index]), index))
-        chosen += candidates[:take]
-    return sorted(chosen)
+    shares = np.fromiter((hash_share(seed, sha256) for sha256 in data.sha256), dtype=np.float64)
+    order = np.lexsort((shares, data.labels))  # class after class, in each by share, then by index
+    place = np.arange(len(order)) - (counts.cumsum() - counts)[data.labels[order]]
+    found: list[int] = np.sort(order[place < take]).tolist()
+    return found
 
 
 if __name__ == "__main__":

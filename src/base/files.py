@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SIGNIFICANT_DIGITS = 6  # floats in outputs: enough to compare, too few to show rounding noise
 
@@ -29,21 +29,29 @@ def round_floats(value: Any) -> Any:
     return value
 
 
-def write_bytes(path: Path | str, data: bytes, durable: bool = False) -> None:
-    """Write `data` under a temporary name and rename it to `path`; parents are made. `durable` also
-    waits for the disk, so that a power cut leaves the old or the new file."""
+@contextmanager
+def replacing(path: Path | str, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file under a temporary name that takes the place of `path` when the block ends well, and
+    vanishes if not; parents are made. `durable` also waits for the disk, so that a power cut leaves
+    the old or the new file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes, durable: bool = False) -> None:
+    """Write `data` as `replacing` does."""
+    with replacing(path, durable) as file:
+        file.write(data)
 
 
 def write_text(path: Path | str, text: str, durable: bool = False) -> None:
@@ -56,12 +64,11 @@ def write_json(path: Path | str, value: Any, durable: bool = False) -> None:
 
 
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """CSV with rounded floats and `\\n` line ends."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(round_floats(list(row)) for row in rows)
-    write_text(path, buffer.getvalue())
+    """CSV with rounded floats and `\\n` line ends; of `rows` one at a time is in memory."""
+    with replacing(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(round_floats(list(row)) for row in rows)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Reading a packed data set: labels in memory, samples by memory map."""
 
 import csv
+import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +51,42 @@ def row_of(meta: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 class PackedSplit:
     """One split of a packed data set: `labels` (int64, N), `paths` and `sha256` of the sources (N),
     `groups` (names, N; empty where a sample is alone), None where the source knows none, `meta` as
-    in meta.json. Samples are mapped, not read: `rows(indices)` copies just those out. InputError
-    when the files are not whole or do not belong together."""
+    in meta.json. Samples are mapped, not read: `rows(indices)` copies just those out; of the table
+    the labels alone are kept, what else is asked for is read then. InputError when the files are
+    not whole or do not belong together."""
 
     def __init__(self, folder: Path | str, split: str):
         self.folder, self.split = Path(folder), split
         self.meta = read_meta(folder)
         self.shape, self.dtype = row_of(self.meta)
-        rows = self._read_table()
-        self.labels = self._read_labels(rows)
-        self.paths = [row["path"] for row in rows]
-        self.sha256 = [row["sha256"] for row in rows]
-        self.groups = [row[GROUP] or "" for row in rows] if GROUP in rows[0] else None
+        self.labels = self._read_labels()
         files = self.meta["shards"].get(split)
         if not _is_list_of(files, str):
             raise _incomplete(folder, f"meta.json has no shards of {split}")
         self._shards = [self._map_shard(name) for name in files]
         self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
-        if self._starts[-1] != len(rows):
+        if self._starts[-1] != len(self.labels):
             there = counted(int(self._starts[-1]), "sample")
-            what = f"{split}.csv has {counted(len(rows), 'row')}, its shards hold {there}"
+            what = f"{split}.csv has {counted(len(self.labels), 'row')}, its shards hold {there}"
             raise _incomplete(folder, what)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @functools.cached_property
+    def paths(self) -> list[str]:
+        return list(self._column("path"))
+
+    @functools.cached_property
+    def sha256(self) -> list[str]:
+        return list(self._column("sha256"))
+
+    @functools.cached_property
+    def groups(self) -> list[str] | None:
+        with open(self.folder / f"{self.split}.csv", encoding="utf-8", newline="") as file:
+            if GROUP not in next(csv.reader(file)):
+                return None
+        return list(self._column(GROUP))
 
     @property
     def nbytes(self) -> int:
@@ -100,31 +113,35 @@ class PackedSplit:
             out[here] = self._shards[number][indices[here] - self._starts[number]]
         return out
 
-    def _read_table(self) -> list[dict[str, str]]:
+    def _column(self, wanted: str) -> Iterator[str]:
+        """The cells of a column of the table, row by row: a whole table takes a kilobyte a row."""
         name = f"{self.split}.csv"
         try:
             with open(self.folder / name, encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file)
-                columns, rows = reader.fieldnames or [], list(reader)
+                reader = csv.reader(file)
+                columns = next(reader, [])
+                for column in COLUMNS:
+                    if column not in columns:
+                        raise _incomplete(self.folder, f"{name} has no column {column}")
+                place = columns.index(wanted)
+                for row in filter(None, reader):
+                    if len(row) < len(columns):
+                        missing = columns[len(row)]
+                        raise _incomplete(self.folder, f"a row of {name} has no {missing}")
+                    yield row[place]
         except FileNotFoundError:
             raise _incomplete(self.folder, f"{name} is missing") from None
-        except (OSError, ValueError, csv.Error):
+        except (OSError, UnicodeError, csv.Error):
             raise _incomplete(self.folder, f"{name} cannot be read") from None
-        for column in COLUMNS:
-            if column not in columns:
-                raise _incomplete(self.folder, f"{name} has no column {column}")
-            if any(row[column] is None for row in rows):
-                raise _incomplete(self.folder, f"a row of {name} has no {column}")
-        if not rows:
-            raise _incomplete(self.folder, f"{name} has no rows")
-        return rows
 
-    def _read_labels(self, rows: list[dict[str, str]]) -> np.ndarray:
+    def _read_labels(self) -> np.ndarray:
         try:
-            labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+            labels = np.fromiter(map(int, self._column("label")), dtype=np.int64)
         except (ValueError, OverflowError):
             what = f"{self.split}.csv has a label that is no class index"
             raise _incomplete(self.folder, what) from None
+        if not len(labels):
+            raise _incomplete(self.folder, f"{self.split}.csv has no rows")
         classes = len(self.meta["classes"])
         outside = labels[(labels < 0) | (labels >= classes)]
         if len(outside):

@@ -1,19 +1,23 @@
 """The results that this repository holds: those of DVC's experiments and of commits, as their
 dvc.lock and metrics say without a checkout. Two git processes read all of them."""
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from src.plumbing import dvc_errors, git, identity, params
 from src.plumbing.errors import InputError
 from src.plumbing.identity import METRICS
+from src.plumbing.yaml_loaders import BaseLoader
 
 SEED = "seed"
 HISTORY = "results/train/history.csv"
@@ -21,6 +25,9 @@ MODELS = "models/"  # what train made: it follows from the rest
 SHORT = 7  # digits of a commit that people read
 # A stage's entry as DVC writes it: its name in the second column, the rest further in.
 ENTRY = re.compile(r"(?m)^  ([\w-]+):\n(?:   .*\n?)+")
+PART = re.compile(r"(?m)^    \w.*\n?(?:    [ -].*\n?)*")  # of an entry: cmd, deps, params, outs
+
+REMEMBERED = 64  # texts of dvc.lock, of which a thousand would take 100 MB (choice)
 
 Stages = Mapping[str, identity.Entry]  # the entries of a dvc.lock, by stage
 
@@ -76,8 +83,24 @@ def by_seed(accepts: Callable[[str], bool]) -> dict[int, Result]:
 
 def with_any_seed(stages: Stages) -> dict[int, Result]:
     """The finished results that differ from these entries in the seed at most, by seed."""
-    wanted = configuration(stages)
-    return by_seed(lambda lock: configuration(stages_of(lock)) == wanted)
+    wanted = _short(configuration(stages))
+    return by_seed(lambda lock: _configured(lock) == wanted)
+
+
+def _configured(lock: str) -> bytes:
+    """The configuration in the text of a dvc.lock. Each group that is compared asks for all of
+    them: remembered are hashes, as the texts would take gigabytes."""
+    key = _short(lock)
+    if key not in _configurations:
+        _configurations[key] = _short(configuration(stages_of(lock)))
+    return _configurations[key]
+
+
+_configurations: dict[bytes, bytes] = {}
+
+
+def _short(text: str) -> bytes:
+    return hashlib.md5(text.encode()).digest()
 
 
 def results_at(revs: Mapping[str, str]) -> dict[str, Result]:
@@ -106,22 +129,30 @@ def finished(name: str, rev: str | None, stages: Stages, metrics: str | None) ->
     return Result(name, rev, stages, json.loads(metrics))
 
 
-@cache
+@lru_cache(REMEMBERED)
 def stages_of(lock: str) -> Stages:
     """The entries of the text of a dvc.lock; empty if it has no training with a seed."""
-    # Each entry alone and, if commits share it, once: YAML of 200 whole files takes seconds.
+    # Each part of an entry alone and, as commits share most of them, once: YAML of 200 whole files
+    # takes seconds.
     try:
-        entries = {match[1]: _entry(match[1], match[0]) for match in ENTRY.finditer(lock)}
+        entries = {match[1]: _entry(match[0]) for match in ENTRY.finditer(lock)}
         return entries if SEED in entries["train"]["params"] else {}
-    except (InputError, KeyError):
+    except (InputError, KeyError, TypeError, yaml.YAMLError):
         return {}
 
 
-@cache
-def _entry(name: str, text: str) -> dict[str, Any]:
-    if (entry := identity.locked_stage("stages:\n" + text, name)) is None:
-        raise KeyError(name)
-    return entry
+@lru_cache(REMEMBERED)
+def _entry(text: str) -> dict[str, Any]:
+    stage: dict[str, Any] = {}
+    for part in PART.findall(text):
+        stage |= _part(part)
+    return identity.entry_of(stage)
+
+
+@lru_cache(8 * REMEMBERED)
+def _part(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(text, BaseLoader)
+    return found
 
 
 def in_cache(md5: str, root: Path) -> Path | None:

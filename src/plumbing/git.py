@@ -3,7 +3,8 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,25 +128,30 @@ def commit_of(dep: str, md5: str, rev: str = "HEAD", folder: Path | str = ".") -
     return found if hashes.md5_of_folder(files) == md5 else ""
 
 
-def read_at(files: Sequence[tuple[str, str]]) -> list[str | None]:
+def read_at(files: Sequence[tuple[str, str]]) -> Iterator[str | None]:
     """The texts of files of commits, given as (rev, path from this folder); None for a missing one.
-    One process reads all, so 200 commits take about as long as one."""
+    One process reads all, so 200 commits take about as long as one, and one text after the other,
+    so they take as much memory as one."""
     prefix = (output("rev-parse", "--show-prefix") or "").strip()
-    wanted = "".join(f"{rev}:{prefix}{path}\n" for rev, path in files).encode()
-    printed = run("cat-file", "--batch", given=wanted).stdout
-    texts: list[str | None] = []
-    position = 0
-    # Each is "<id> blob <size>\n<content>\n", or "<the line given> missing\n".
-    while position < len(printed):
-        end = printed.index(b"\n", position)
-        last = printed[position:end].split()[-1]
-        position = end + 1
-        if last.isdigit():
-            texts.append(printed[position : position + int(last)].decode("utf-8", "replace"))
-            position += int(last) + 1
-        else:
-            texts.append(None)
-    return texts if len(texts) == len(files) else [None] * len(files)
+    with tempfile.TemporaryFile() as wanted:
+        wanted.write("".join(f"{rev}:{prefix}{path}\n" for rev, path in files).encode())
+        wanted.seek(0)
+        command = ["git", "cat-file", "--batch"]
+        with subprocess.Popen(
+            command,
+            stdin=wanted,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=variables(),
+        ) as process:
+            assert process.stdout is not None
+            # Each is "<id> blob <size>\n<content>\n", or "<the line given> missing\n".
+            for _ in files:
+                last = (process.stdout.readline().split() or [b""])[-1]
+                if last.isdigit():
+                    yield process.stdout.read(int(last) + 1)[:-1].decode("utf-8", "replace")
+                else:
+                    yield None
 
 
 def head() -> str:

@@ -81,8 +81,15 @@ def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
     try:
         lock = yaml.load(lock_text, BaseLoader) or {}
         stage = (lock.get("stages") or {}).get(name)
-        if stage is None:
-            return None
+    except (yaml.YAMLError, AttributeError) as error:
+        raise _unreadable(error) from None
+    return None if stage is None else entry_of(stage)
+
+
+def entry_of(stage: Any) -> dict[str, Any]:
+    """The entry of a stage, in the form of `locked_stage`, of what dvc.lock has under its name;
+    InputError if that is no stage."""
+    try:
         params: dict[str, Any] = {}
         for file, values in (stage.get("params") or {}).items():
             prefix = "" if file == PARAMS_FILE else f"{file}:"
@@ -93,7 +100,7 @@ def locked_stage(lock_text: str, name: str) -> dict[str, Any] | None:
             "params": params,
             "outs": {out["path"]: out.get("md5", "") for out in stage.get("outs") or []},
         }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise _unreadable(error) from None
 
 

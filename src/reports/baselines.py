@@ -46,7 +46,7 @@ def baseline_choice(train: PackedSplit) -> np.ndarray:
     count = len(train)
     if count <= BASELINE_SAMPLES:
         return np.arange(count)
-    sha256 = np.asarray(train.sha256)
+    sha256 = np.array(train.sha256, dtype="S64")  # as text four times as much
     chosen = []
     for label in np.unique(train.labels):
         candidates = np.flatnonzero(train.labels == label)

@@ -1,5 +1,6 @@
 """What `evaluate` leaves: tables, figures, the description of the run."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,21 @@ def write_tables(data: Splits, probabilities: Probabilities, folder: Path) -> No
     grouped = data["val"].groups is not None
     header = ["split", "index", "label", "prediction", *([GROUP] if grouped else [])]
     header += [f"probability {name}" for name in classes]
-    rows = []
-    for split, samples in data.items():
-        of_group = [[name] for name in samples.groups] if samples.groups else [[]] * len(samples)
-        rows += [
-            (split, index, classes[label], classes[row.argmax()], *group, *row.tolist())
-            for index, (label, group, row) in enumerate(
-                zip(samples.labels, of_group, probabilities[split], strict=True)
-            )
-        ]
-    write_csv(folder / "predictions.csv", header, rows)
+    write_csv(folder / "predictions.csv", header, _predictions(data, probabilities, classes))
     table = per_class_rows(data["val"].labels, probabilities["val"].argmax(axis=1), classes)
     write_csv(folder / "per_class.csv", ["class", "pictures", "precision", "recall", "f1"], table)
+
+
+def _predictions(
+    data: Splits, probabilities: Probabilities, classes: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of predictions.csv: with many classes all at once would take gigabytes."""
+    for split, samples in data.items():
+        of_group = [[name] for name in samples.groups] if samples.groups else [[]] * len(samples)
+        for index, (label, group, row) in enumerate(
+            zip(samples.labels, of_group, probabilities[split], strict=True)
+        ):
+            yield split, index, classes[label], classes[row.argmax()], *group, *row.tolist()
 
 
 def write_figures(val: PackedSplit, probabilities: np.ndarray, folder: Path) -> None:

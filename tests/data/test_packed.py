@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from src.data.packed import PackedSplit
+from src.data.writer import SplitWriter
 from src.plumbing.errors import InputError
 from tests import conftest
 from tests.conftest import run_stage
@@ -117,3 +119,18 @@ def test_shards_are_limited_and_read_as_one(project: Path, monkeypatch: pytest.M
     assert len(shards.meta["shards"]["train"]) == -(-len(whole) // 7)
     indices = np.random.default_rng(0).permutation(len(whole))
     assert np.array_equal(shards.rows(indices), whole.rows(indices))
+
+
+def test_a_long_table_takes_little_memory(tmp_path: Path) -> None:
+    count = 20_000
+    meta = {"classes": ["a", "b"], "size": 1, "channels": 1, "mean": [0.5], "std": [0.3]}
+    with SplitWriter(tmp_path, "train", meta) as writer:
+        for index in range(count):
+            writer.add(np.zeros((1, 1, 1), np.uint8), index % 2, f"{index}.jpg", f"{index:064x}")
+    (tmp_path / "meta.json").write_text(json.dumps({**meta, "shards": {"train": writer.shards}}))
+    tracemalloc.start()
+    data = PackedSplit(tmp_path, "train")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 * count + 2**18  # as dicts some 1,000 bytes a row
+    assert (data.paths[-1], data.sha256[-1], data.groups) == ("19999.jpg", f"{19999:064x}", None)

@@ -75,7 +75,7 @@ def answers(folder: Path) -> list[object]:
     return [
         git.output("log", "-1", "--format=%H %s"),
         git.output("cat-file", "blob", "HEAD:./dvc.lock"),
-        git.read_at([("HEAD", "dvc.lock")]),
+        list(git.read_at([("HEAD", "dvc.lock")])),
         git.files_between("src", git.head()),
         git.printed("status", "--porcelain", "--untracked-files=no"),
         git.printed("diff-tree", "-r", "--root", "--name-status", "HEAD"),
