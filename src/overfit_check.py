@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from src.checks import TrainingSetup
     from src.checks.report import Check, Report
+    from src.training.loop import Training
 
 DATA, RESULTS = "data/subset", Path("results/overfit_check")
 
@@ -27,15 +28,13 @@ def main(stage: Stage) -> None:
     defer_compiler()
 
     from src import checks
-    from src.base.files import write_bytes, write_json
-    from src.base.plots import curves
+    from src.base.files import write_json
     from src.checks.battery import BATTERY
     from src.data.packed import PackedSplit
     from src.model.device import prepare_device, readable_errors
     from src.model.nets.pretrained import disagreements
     from src.plumbing import deps
     from src.plumbing.terminal import Checks
-    from src.reports.batch import batch_grid
     from src.tracking import run as tracking
     from src.training import own_metrics
     from src.training.for_checks import fresh_training, training_setup
@@ -70,10 +69,7 @@ def main(stage: Stage) -> None:
             strict=params["overfit_check.strict"],
         ).waive(waivers)
         write_json(RESULTS / "report.json", report.as_dict())
-        panels = report.curves or {"overfit_batch": {"loss": [], "accuracy": []}}
-        write_bytes(RESULTS / "curves.png", curves(panels, "step (batch), epoch (subset)"))
-        grid = batch_grid(fresh_training(params, train, val, device))
-        write_bytes(RESULTS / "batch.png", grid)
+        write_figures(report, fresh_training(params, train, val, device))
         print(f"overfit-check: {report.status}\n{report.as_text()}")
         if report.status != "pass" and (own := own_files(params)):
             print(f"overfit-check: of your own code this training runs {', '.join(own)}")
@@ -88,6 +84,17 @@ def main(stage: Stage) -> None:
             raise GateError(failure_line(report))
         write_json(RESULTS / "verdict.json", {"proceed": True})
         stage.confirm_inputs()
+
+
+def write_figures(report: "Report", training: "Training") -> None:
+    """The curves of what was learnt by heart, and the batch as it enters the net."""
+    from src.base.files import write_bytes
+    from src.base.plots import curves
+    from src.reports.batch import batch_grid
+
+    panels = report.curves or {"overfit_batch": {"loss": [], "accuracy": []}}
+    write_bytes(RESULTS / "curves.png", curves(panels, "step (batch), epoch (subset)"))
+    write_bytes(RESULTS / "batch.png", batch_grid(training))
 
 
 def parse_waivers(text: str) -> dict[str, str]:

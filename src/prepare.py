@@ -63,15 +63,14 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
             for split in SPLITS
         }
         results = stack.enter_context(closing(read_in_order(source.items, packer, workers)))
-        progress = Counted("prepare", source.total, kind, params["machine.progress"])
-        stack.enter_context(progress)
+        counted = Counted("prepare", source.total, kind, params["machine.progress"])
+        progress = stack.enter_context(counted)
         for item, result in results:
             progress.advance()
             if isinstance(result, Rejected):
                 report.reject(item, result)
                 continue
-            split = ledger.place(item, result.sha256)
-            if split is None:
+            if (split := ledger.place(item, result.sha256)) is None:
                 continue
             report.used += 1
             writers[split].add(result.row, item.label, item.name, result.sha256, item.group)
@@ -87,7 +86,7 @@ def pack(params: Mapping[str, Any], folder: Path, failed: Path) -> "tuple[Any, R
         "source": name,
     }
     write_json(folder / "meta.json", meta)
-    counts = ", ".join(f"{count} {split}" for split, count in meta["counts"].items())
+    counts = ", ".join(f"{writer.count} {split}" for split, writer in writers.items())
     print(f"prepare: {len(source.classes)} classes, {counts}, {packer}")
     report.told = [*source.remarks, *report.remarks(), *quality.remarks()]
     for remark in report.told:

@@ -52,7 +52,7 @@ FAULTS = {
         "training/loss.py", CE, CE.replace("targets,", "(targets + 1) % logits.shape[1],"),
         ("loss_label_shifted",)),
     "step_no_zero_grad": Fault(
-        STEP, "learner.optimizer.zero_grad(set_to_none=True)", "pass", ("zero_grad_missing",)),
+        STEP, "parameter.grad = None", "pass", ("zero_grad_missing",)),
     "step_cleared_gradients": Fault(
         STEP, UPDATE, f"learner.optimizer.zero_grad(set_to_none=False)\n    {UPDATE}",
         ("zero_grad_before_step",)),
@@ -89,7 +89,8 @@ FAULTS = {
         "count, height, width, _ = images.shape\n        images = images * 0\n"
         "        if self.scale", ("blank_images", "augmentation_destroys_label")),
     "input_not_centred": Fault(
-        "images/input.py", "rows.float() * scale - shift", "rows.float() * scale",
+        "images/input.py", "torch.mul(images, scale, out=inputs).sub_(shift)",
+        "torch.mul(images, scale, out=inputs)",
         ("input_not_normalised", "normalised_with_other_statistics")),
     "packing_blank": Fault(
         "data/writer.py", "row.tobytes()", "bytes(row.nbytes)",

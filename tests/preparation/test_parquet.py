@@ -154,7 +154,7 @@ def test_rows_that_cannot_be_used(project: Path, tmp_path: Path) -> None:
     no_class = dict.fromkeys("678", "its row has no ")
     assert reasons == {
         "3": "its row has no ",
-        "4": "it holds no pic",
+        "4": "it holds no ima",
         "5": "its row has no ",
         **no_class,
     }
