@@ -109,7 +109,7 @@ def of_experiments(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
         last = stored_experiments.name(count - 1)
         rate = stored_experiments.learning_rate(count - 1)
         shutil.rmtree(project / ".dvc/tmp/exps/cache", ignore_errors=True)
-        for title, command in (
+        for title, arguments in (
             ("where EXPERIMENT", ("where", last)),
             ("where RUN ID", ("where", ids[-1])),
             ("table, first", ("table",)),
@@ -117,7 +117,7 @@ def of_experiments(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
             ("compare HEAD EXPERIMENT", ("compare", "HEAD", last)),
             ("compare HEAD lr=...", ("compare", "HEAD", f"lr={rate}")),
         ):
-            yield count, title, cost(project, module(*command))
+            yield count, title, cost(project, module(*arguments))
         yield count, "dvc repro, no-op", cost(project, dvc("repro"))
 
 

@@ -53,10 +53,13 @@ def main() -> None:
             transforms.Normalize([0.5] * 3, [0.25] * 3),
         ]
     )
+    folders = {
+        split: ImageFolder(str(Path(images) / split), transform) for split in ("train", "val")
+    }
     loaders = []
-    for split in ("train", "val"):
+    for split, folder in folders.items():
         loader = DataLoader(
-            ImageFolder(str(Path(images) / split), transform),
+            folder,
             batch_size=batch,
             shuffle=split == "train",
             drop_last=split == "train",
@@ -70,7 +73,7 @@ def main() -> None:
         logger=MLFlowLogger("folders", tracking_uri="sqlite:///mlflow.db"),
         enable_progress_bar=False,
     )
-    classifier = Classifier(model, len(loaders[0].dataset.classes))
+    classifier = Classifier(model, len(folders["train"].classes))
     trainer.fit(classifier, *loaders)
     print(f"val accuracy {trainer.callback_metrics['val/accuracy']:.4f}")
 
