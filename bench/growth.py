@@ -88,8 +88,8 @@ def of_images(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
         flipped = ("exp", "run", "--name", "flipped", "-S", "evaluate.flip=true")
         clone.run(project, *dvc(*flipped))
         clone.restore(project)
-        for tool in (("where", "flipped"), ("table",), ("compare", "HEAD", "flipped")):
-            yield count, tool[0], cost(project, module(*tool))
+        for tool in ("where flipped", "table", "compare HEAD flipped"):
+            yield count, tool.partition(" ")[0], cost(project, module(*tool.split()))
         shutil.rmtree(project)
 
 
@@ -109,15 +109,15 @@ def of_experiments(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
         last = stored_experiments.name(count - 1)
         rate = stored_experiments.learning_rate(count - 1)
         shutil.rmtree(project / ".dvc/tmp/exps/cache", ignore_errors=True)
-        for title, command in (
-            ("where EXPERIMENT", ("where", last)),
-            ("where RUN ID", ("where", ids[-1])),
-            ("table, first", ("table",)),
-            ("table, again", ("table",)),
-            ("compare HEAD EXPERIMENT", ("compare", "HEAD", last)),
-            ("compare HEAD lr=...", ("compare", "HEAD", f"lr={rate}")),
+        for title, words in (
+            ("where EXPERIMENT", f"where {last}"),
+            ("where RUN ID", f"where {ids[-1]}"),
+            ("table, first", "table"),
+            ("table, again", "table"),
+            ("compare HEAD EXPERIMENT", f"compare HEAD {last}"),
+            ("compare HEAD lr=...", f"compare HEAD lr={rate}"),
         ):
-            yield count, title, cost(project, module(*command))
+            yield count, title, cost(project, module(*words.split()))
         yield count, "dvc repro, no-op", cost(project, dvc("repro"))
 
 

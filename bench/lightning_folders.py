@@ -53,10 +53,11 @@ def main() -> None:
             transforms.Normalize([0.5] * 3, [0.25] * 3),
         ]
     )
+    data = {split: ImageFolder(str(Path(images) / split), transform) for split in ("train", "val")}
     loaders = []
-    for split in ("train", "val"):
-        loader = DataLoader(
-            ImageFolder(str(Path(images) / split), transform),
+    for split in data:
+        loader: DataLoader[Any] = DataLoader(
+            data[split],
             batch_size=batch,
             shuffle=split == "train",
             drop_last=split == "train",
@@ -70,7 +71,7 @@ def main() -> None:
         logger=MLFlowLogger("folders", tracking_uri="sqlite:///mlflow.db"),
         enable_progress_bar=False,
     )
-    classifier = Classifier(model, len(loaders[0].dataset.classes))
+    classifier = Classifier(model, len(data["train"].classes))
     trainer.fit(classifier, *loaders)
     print(f"val accuracy {trainer.callback_metrics['val/accuracy']:.4f}")
 

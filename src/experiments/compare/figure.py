@@ -72,7 +72,7 @@ def _histories(group: Group) -> list[dict[str, list[float]]]:
     """The columns of history.csv of each training of a group."""
     found = []
     revs = [result.rev for result in group.by_seed.values()]
-    texts = git.read_at([(rev, stored.HISTORY) for rev in revs if rev])
+    texts = list(git.read_at([(rev, stored.HISTORY) for rev in revs if rev]))
     if None in revs:
         texts.append(workspace.read_here(stored.HISTORY))
     for text in texts:
