@@ -201,7 +201,7 @@ def draw(found: Costs, path: Path) -> None:
                 axis.set(xlabel=kind, ylabel=label)
                 axis.grid(alpha=0.3)
             row[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.savefig(path, dpi=70)
+        figure.savefig(path, dpi=50)
 
 
 def measure(kind: str, steps: Iterable[Step], found: Costs, kept: Path | None) -> None:
