@@ -199,6 +199,9 @@ def draw(found: Costs, path: Path) -> None:
                     values = [by_count[str(n)][key] / unit for n in counts]
                     axis.loglog(counts, values, marker="o", markersize=3, label=command)
                 axis.set(xlabel=kind, ylabel=label)
+                for side in (axis.xaxis, axis.yaxis):
+                    side.set_major_formatter("{x:,g}")
+                    side.set_minor_formatter("")
                 axis.grid(alpha=0.3)
             row[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.savefig(path, dpi=50)
