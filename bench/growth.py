@@ -88,8 +88,8 @@ def of_images(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
         flipped = ("exp", "run", "--name", "flipped", "-S", "evaluate.flip=true")
         clone.run(project, *dvc(*flipped))
         clone.restore(project)
-        for tool in (("where", "flipped"), ("table",), ("compare", "HEAD", "flipped")):
-            yield count, tool[0], cost(project, module(*tool))
+        for tool in ("where flipped", "table", "compare HEAD flipped"):
+            yield count, tool.partition(" ")[0], cost(project, module(*tool.split()))
         shutil.rmtree(project)
 
 
@@ -109,15 +109,15 @@ def of_experiments(folder: Path, counts: Sequence[int]) -> Iterator[Step]:
         last = stored_experiments.name(count - 1)
         rate = stored_experiments.learning_rate(count - 1)
         shutil.rmtree(project / ".dvc/tmp/exps/cache", ignore_errors=True)
-        for title, arguments in (
-            ("where EXPERIMENT", ("where", last)),
-            ("where RUN ID", ("where", ids[-1])),
-            ("table, first", ("table",)),
-            ("table, again", ("table",)),
-            ("compare HEAD EXPERIMENT", ("compare", "HEAD", last)),
-            ("compare HEAD lr=...", ("compare", "HEAD", f"lr={rate}")),
+        for title, words in (
+            ("where EXPERIMENT", f"where {last}"),
+            ("where RUN ID", f"where {ids[-1]}"),
+            ("table, first", "table"),
+            ("table, again", "table"),
+            ("compare HEAD EXPERIMENT", f"compare HEAD {last}"),
+            ("compare HEAD lr=...", f"compare HEAD lr={rate}"),
         ):
-            yield count, title, cost(project, module(*arguments))
+            yield count, title, cost(project, module(*words.split()))
         yield count, "dvc repro, no-op", cost(project, dvc("repro"))
 
 
@@ -199,9 +199,12 @@ def draw(found: Costs, path: Path) -> None:
                     values = [by_count[str(n)][key] / unit for n in counts]
                     axis.loglog(counts, values, marker="o", markersize=3, label=command)
                 axis.set(xlabel=kind, ylabel=label)
+                for side in (axis.xaxis, axis.yaxis):
+                    side.set_major_formatter("{x:,g}")
+                    side.set_minor_formatter("")
                 axis.grid(alpha=0.3)
             row[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.savefig(path, dpi=70)
+        figure.savefig(path, dpi=50)
 
 
 def measure(kind: str, steps: Iterable[Step], found: Costs, kept: Path | None) -> None:

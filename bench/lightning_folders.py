@@ -53,13 +53,11 @@ def main() -> None:
             transforms.Normalize([0.5] * 3, [0.25] * 3),
         ]
     )
-    folders = {
-        split: ImageFolder(str(Path(images) / split), transform) for split in ("train", "val")
-    }
+    data = {split: ImageFolder(str(Path(images) / split), transform) for split in ("train", "val")}
     loaders = []
-    for split, folder in folders.items():
-        loader = DataLoader(
-            folder,
+    for split in data:
+        loader: DataLoader[Any] = DataLoader(
+            data[split],
             batch_size=batch,
             shuffle=split == "train",
             drop_last=split == "train",
@@ -73,7 +71,7 @@ def main() -> None:
         logger=MLFlowLogger("folders", tracking_uri="sqlite:///mlflow.db"),
         enable_progress_bar=False,
     )
-    classifier = Classifier(model, len(folders["train"].classes))
+    classifier = Classifier(model, len(data["train"].classes))
     trainer.fit(classifier, *loaders)
     print(f"val accuracy {trainer.callback_metrics['val/accuracy']:.4f}")
 

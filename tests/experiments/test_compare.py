@@ -14,7 +14,7 @@ import pytest
 
 from src import compare, where
 from src.experiments import stored, target
-from src.experiments.compare import changes, groups, predictions, text
+from src.experiments.compare import changes, figure, groups, predictions, text
 from src.experiments.stored import Result
 from src.plumbing import git
 from src.plumbing.errors import InputError
@@ -171,6 +171,13 @@ def test_what_cannot_be_compared_is_refused_in_a_line(
     tool: Tool, names: tuple[str, ...], words: str
 ) -> None:
     assert words in refusal(tool(*names))
+
+
+def test_the_curves_of_the_workspace_stand_beside_those_of_commits(project: Project) -> None:
+    [group] = groups.find(["fast-2"], project.root)
+    here = replace(group.named, rev=None)
+    both = groups.Group("workspace", here, {2: group.named, 3: here})
+    assert len(figure._histories(both)) == 2
 
 
 def test_many_comparisons_are_corrected(tool: Tool) -> None:
