@@ -16,7 +16,7 @@ from tests.conftest import free_port
 from tests.docs import pages
 from tests.docs.listed import LISTED, RUN
 from tests.pipeline.clone import environment, run
-from tests.tracking.test_serving import wait_until_up
+from tests.tracking.tracked_project import wait_until_up
 
 pytestmark = pytest.mark.slow(seconds=90)
 
@@ -139,7 +139,7 @@ def test_a_model_in_the_registry_is_served(clone: Path, tmp_path: Path) -> None:
             start_new_session=True,
         )
     try:
-        wait_until_up(server, f"http://127.0.0.1:{port}", log)
+        wait_until_up(server, f"http://127.0.0.1:{port}/ping", log)
         answer = json.loads(run(tmp_path, "bash", "-c", ask.replace("5001", port)))
         assert 0 < answer["predictions"][0]["probability"] <= 1
     finally:
